@@ -1,0 +1,20 @@
+"""`/livez` and `/readyz`, on every host: load balancers know no tenant."""
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from jobs.health import readiness
+
+
+class HealthMiddleware:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path == "/livez":
+            return JsonResponse({"status": "ok"})
+        if request.path == "/readyz":
+            report = readiness()
+            return JsonResponse(report, status=503 if report["status"] == "unavailable" else 200)
+        return self.get_response(request)

@@ -1,0 +1,13 @@
+"""The public host: sign-up, and the admin for staff."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from config import api
+
+urlpatterns = [path("api/v1/", include(api.public_urls)), path("admin/", admin.site.urls)]
+
+handler400 = "config.problems.bad_request"
+handler403 = "config.problems.permission_denied"
+handler404 = "config.problems.not_found"
+handler500 = "config.problems.server_error"

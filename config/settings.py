@@ -1,0 +1,220 @@
+"""Every setting, from the environment (see .env.example)."""
+
+import ssl
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from kombu import Queue
+
+from config import logs
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = env("SECRET_KEY", default="insecure-development-key" if DEBUG else "")
+if not SECRET_KEY:
+    raise ImproperlyConfigured("Set SECRET_KEY to a long random string (or DEBUG=1 on a developer's machine).")
+
+# Hosts. The public host signs up tenants and has the admin; a tenant's host is <slug>.BASE_DOMAIN.
+BASE_DOMAIN = env("BASE_DOMAIN", default="localhost")
+ALLOWED_HOSTS = [BASE_DOMAIN, f".{BASE_DOMAIN}", *(["127.0.0.1"] if DEBUG else [])]
+PUBLIC_HOSTS = {BASE_DOMAIN, *(["127.0.0.1"] if DEBUG else [])}
+ROOT_URLCONF = "config.urls"
+PUBLIC_SCHEMA_URLCONF = "config.public_urls"
+WSGI_APPLICATION = "config.wsgi.application"
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_TLS_PROXY", default=False) else None
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_PROXY_SSL_HEADER is not None
+
+# Apps. An app in both lists has its tables in `public` and in every tenant's schema.
+SHARED_APPS = [
+    "django_tenants",
+    "tenants",
+    "jobs",
+    "accounts",
+    "django_celery_beat",
+    "django_celery_results",
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.admin",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+]
+TENANT_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django_celery_results",
+    "accounts",
+    "knox",
+    "notifications",
+    "billing",
+]
+INSTALLED_APPS = [*SHARED_APPS, *(app for app in TENANT_APPS if app not in SHARED_APPS)]
+AUTH_USER_MODEL = "accounts.User"
+
+MIDDLEWARE = [
+    "config.health.HealthMiddleware",
+    "config.logs.RequestLogMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "tenants.middleware.TenantMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = True
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# PostgreSQL
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        **env.db("DATABASE_URL", default="postgresql://localhost/tenantry"),
+        "ENGINE": "tenants.postgresql",
+        "ATOMIC_REQUESTS": False,
+        "CONN_MAX_AGE": 600,
+        "CONN_HEALTH_CHECKS": True,
+    },
+}
+DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
+TENANT_MODEL = "tenants.Tenant"
+TENANT_DOMAIN_MODEL = "tenants.Domain"
+TENANT_LIMIT_SET_CALLS = True
+PG_EXTRA_SEARCH_PATHS: list[str] = []
+
+# Redis or Valkey: the broker, and the cache that throttles count in
+REDIS_URL = env("REDIS_URL", default="redis://localhost:6379/0")
+REDIS_KEY_PREFIX = env("REDIS_KEY_PREFIX", default="")
+REDIS_SELF_SIGNED = env.bool("REDIS_TLS_SELF_SIGNED", default=False)
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": f"{REDIS_KEY_PREFIX}cache",
+        "OPTIONS": {
+            "socket_connect_timeout": 0.5,
+            "socket_timeout": 0.5,
+            **({"ssl_cert_reqs": "none"} if REDIS_SELF_SIGNED else {}),
+        },
+    },
+}
+
+# Celery
+CELERY_BROKER_URL = REDIS_URL
+if REDIS_URL.startswith("rediss://"):
+    CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_NONE if REDIS_SELF_SIGNED else ssl.CERT_REQUIRED}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "global_keyprefix": REDIS_KEY_PREFIX,
+    # A publisher fails fast; a worker's consumer reconnects by BROKER_CONNECTION_RETRY.
+    "max_retries": 0,
+    "interval_start": 0,
+    "socket_connect_timeout": 1,
+    "socket_timeout": 5,
+    "socket_keepalive": True,
+}
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = CELERY_RESULT_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_DEFAULT_QUEUE = "celery"
+# Durable jobs have a queue of their own, which the relay keeps short; a plain `celery worker` consumes both.
+CELERY_TASK_QUEUES = [Queue("celery"), Queue("jobs")]
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_CONSUMER = "jobs.worker:TenantConsumer"
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TASK_TRACK_STARTED = True
+CELERY_TASK_SOFT_TIME_LIMIT = env.float("JOB_SOFT_TIME_LIMIT", default=25)
+CELERY_TASK_TIME_LIMIT = env.float("JOB_HARD_TIME_LIMIT", default=30)
+# Celery's names for the backends are entry points, which override aliases; so the settings name the classes.
+CELERY_RESULT_BACKEND = {
+    "django-db": "jobs.backends:TenantDatabaseBackend",
+    "django-cache": "jobs.backends:TenantCacheBackend",
+}[env("CELERY_RESULT_BACKEND", default="django-db")]
+CELERY_CACHE_BACKEND = "default"
+CELERY_RESULT_EXTENDED = True
+CELERY_RESULT_EXPIRES = timedelta(days=env.int("RESULT_EXPIRES_DAYS", default=7))
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_TIMEZONE = "UTC"
+# A worker keeps its database connection over this many tasks (times two); without it every task pays for a new one.
+CELERY_DB_REUSE_MAX = 1000
+
+# Durable jobs, in seconds
+JOB_LEASE_MARGIN = env.float("JOB_LEASE_MARGIN", default=10)
+JOB_FIRST_RESEND = env.float("JOB_FIRST_RESEND", default=10)
+JOB_MAX_RESEND = env.float("JOB_MAX_RESEND", default=600)
+JOB_MAX_KILLS = 3
+JOB_MAX_LOST = 10
+RELAY_IDLE_POLL = env.float("RELAY_IDLE_POLL", default=0.1)
+RELAY_BUSY_POLL = env.float("RELAY_BUSY_POLL", default=0.005)
+
+# The API
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["knox.auth.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_PAGINATION_CLASS": "config.api.Pages",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.AnonRateThrottle",
+        "rest_framework.throttling.UserRateThrottle",
+    ],
+    "DEFAULT_THROTTLE_RATES": {
+        "anon": env("THROTTLE_ANON", default="6000/min" if DEBUG else "60/min"),
+        "user": env("THROTTLE_USER", default="60000/min" if DEBUG else "600/min"),
+    },
+    "EXCEPTION_HANDLER": "config.problems.exception_handler",
+    "PAGE_SIZE": 50,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": timedelta(hours=env.int("TOKEN_HOURS", default=12))}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Tenantry",
+    "DESCRIPTION": "Sign-up is on the public host; everything else is on a tenant's host.",
+    "VERSION": "1",
+    "SERVE_URLCONF": "config.api",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+# The outside world
+vars().update(env.email("EMAIL_URL", default="consolemail://"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", default=f"Tenantry <no-reply@{BASE_DOMAIN}>")
+CARD_GATEWAY_URL = env("CARD_GATEWAY_URL", default="http://localhost:8090")
+CARD_GATEWAY_TIMEOUT = env.float("CARD_GATEWAY_TIMEOUT", default=5)
+
+LOGGING = logs.config(json=env.bool("LOG_JSON", default=None), level=env("LOG_LEVEL", default="INFO"))

@@ -1,0 +1,12 @@
+"""A tenant's host."""
+
+from django.urls import include, path
+
+from config import api
+
+urlpatterns = [path("api/v1/", include(api.tenant_urls))]
+
+handler400 = "config.problems.bad_request"
+handler403 = "config.problems.permission_denied"
+handler404 = "config.problems.not_found"
+handler500 = "config.problems.server_error"
