@@ -1,0 +1,112 @@
+"""Amounts are integers of the currency's minor unit (cents); a currency is an ISO 4217 code."""
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+from tenants.ids import new_id
+
+
+class Order(models.Model):
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        PAID = "paid"
+        PAYMENT_FAILED = "payment_failed"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    status = models.CharField(max_length=20, choices=Status, default=Status.PENDING)
+    currency = models.CharField(max_length=3)
+    total_amount = models.BigIntegerField()
+    payment_token = models.CharField(max_length=200, blank=True, help_text="Cleared when the payment is settled")
+    placed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    jobs = ArrayField(models.UUIDField(), default=list, help_text="What the order has dispatched so far, oldest first")
+    created_at = models.DateTimeField(auto_now_add=True)
+    billed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = (models.CheckConstraint(condition=Q(total_amount__gt=0), name="order_total_positive"),)
+        indexes = (models.Index(fields=["-created_at"], name="order_newest"),)
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class OrderLine(models.Model):
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="lines")
+    position = models.PositiveSmallIntegerField()
+    description = models.CharField(max_length=500)
+    quantity = models.PositiveIntegerField()
+    unit_amount = models.BigIntegerField()
+
+    class Meta:
+        ordering = ("position",)
+        constraints = (
+            models.UniqueConstraint(fields=["order", "position"], name="order_line_position"),
+            models.CheckConstraint(condition=Q(quantity__gte=1, unit_amount__gte=0), name="order_line_amounts"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.quantity} × {self.description}"  # noqa: RUF001
+
+
+class InvoiceCounter(models.Model):
+    """One row: the last number given out. Its lock, held until the commit, is what makes the numbers gapless."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True)
+    last_number = models.BigIntegerField()
+
+    class Meta:
+        constraints = (models.CheckConstraint(condition=Q(id=1), name="invoice_counter_single"),)
+
+    def __str__(self) -> str:
+        return str(self.last_number)
+
+
+class Invoice(models.Model):
+    class Status(models.TextChoices):
+        OPEN = "open"
+        PAID = "paid"
+        PAYMENT_FAILED = "payment_failed"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    number = models.CharField(max_length=30, unique=True)
+    order = models.OneToOneField(Order, on_delete=models.PROTECT)
+    status = models.CharField(max_length=20, choices=Status, default=Status.OPEN)
+    currency = models.CharField(max_length=3)
+    total_amount = models.BigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    paid_at = models.DateTimeField(null=True)
+    reminded_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = (
+            models.Index(fields=["-created_at"], name="invoice_newest"),
+            models.Index(fields=["created_at"], condition=~Q(status="paid"), name="invoice_unpaid"),
+        )
+
+    def __str__(self) -> str:
+        return self.number
+
+
+class Payment(models.Model):
+    """The one charge of an invoice. Its id is the idempotency key of every try to make that charge."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        SUCCEEDED = "succeeded"
+        DECLINED = "declined"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    invoice = models.OneToOneField(Invoice, on_delete=models.PROTECT)
+    status = models.CharField(max_length=20, choices=Status, default=Status.PENDING)
+    currency = models.CharField(max_length=3)
+    amount = models.BigIntegerField()
+    charge_id = models.CharField(max_length=200, blank=True, help_text="The gateway's name for the charge")
+    reason = models.CharField(max_length=200, blank=True, help_text="Why it was declined, in the gateway's words")
+    created_at = models.DateTimeField(auto_now_add=True)
+    settled_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return str(self.pk)
