@@ -28,3 +28,12 @@ def create_schema(tenant: Tenant) -> None:
         cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_schema_name(tenant.schema_name)}")
     call_command("migrate_schemas", tenant=True, schema_name=tenant.schema_name, interactive=False, verbosity=0)
     connection.set_schema_to_public()
+
+
+def current_tenant() -> Tenant:
+    """The tenant whose schema the connection is in; raises Tenant.DoesNotExist in `public`."""
+    # The search path is the tenant's schema alone, in which the plain name of the table does not resolve.
+    query = 'SELECT * FROM "public"."tenants_tenant" WHERE schema_name = %s'
+    for tenant in Tenant.objects.raw(query, [connection.schema_name]):
+        return tenant
+    raise Tenant.DoesNotExist(f"{connection.schema_name!r} is no tenant's schema; call this inside a tenant_context")
