@@ -2,22 +2,17 @@
 
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
-from rest_framework.pagination import CursorPagination
 from rest_framework.routers import SimpleRouter
 
-
-class Pages(CursorPagination):
-    ordering = "-created_at"
-
-
-router = SimpleRouter()
+public = SimpleRouter()
+tenant = SimpleRouter()
 
 documentation = [
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerView.as_view(), name="docs"),
 ]
-public_urls = [*documentation]
-tenant_urls = [*router.urls, *documentation]
+public_urls = [*public.urls, *documentation]
+tenant_urls = [*tenant.urls, *documentation]
 
 # The OpenAPI schema describes both hosts.
-urlpatterns = [path("api/v1/", include([*public_urls, *tenant_urls]))]
+urlpatterns = [path("api/v1/", include([*public.urls, *tenant.urls]))]
