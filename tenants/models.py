@@ -1,24 +1,14 @@
-import zoneinfo
-
-from django.core.validators import RegexValidator
 from django.db import models
 from django_tenants.models import DomainMixin, TenantMixin
 
 from tenants.ids import new_id
-
-MAX_SLUG_LENGTH = 40
-
-validate_slug = RegexValidator(
-    rf"^[a-z](?:[a-z0-9-]{{0,{MAX_SLUG_LENGTH - 2}}}[a-z0-9])?$",
-    "Use lower-case letters, digits and hyphens; start with a letter, end with a letter or digit.",
+from tenants.validators import (
+    MAX_SLUG_LENGTH,
+    validate_not_reserved,
+    validate_printable,
+    validate_slug,
+    validate_timezone,
 )
-
-
-def validate_timezone(value: str) -> None:
-    if value not in zoneinfo.available_timezones():
-        from django.core.exceptions import ValidationError
-
-        raise ValidationError(f"{value!r} is no IANA time zone.")
 
 
 class Tenant(TenantMixin):
@@ -34,12 +24,15 @@ class Tenant(TenantMixin):
     auto_create_schema = False
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    name = models.CharField(max_length=200)
-    slug = models.CharField(max_length=MAX_SLUG_LENGTH, unique=True, validators=[validate_slug])
+    name = models.CharField(max_length=200, validators=[validate_printable])
+    slug = models.CharField(max_length=MAX_SLUG_LENGTH, validators=[validate_slug, validate_not_reserved])
     status = models.CharField(max_length=20, choices=Status, default=Status.PROVISIONING, editable=False)
     failure = models.TextField(blank=True, editable=False, help_text="Why provisioning failed")
     timezone = models.CharField(max_length=64, default="UTC", validators=[validate_timezone])
     created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["slug"], name="tenant_slug_unique"),)
 
     def __str__(self) -> str:
         return self.slug
@@ -56,3 +49,6 @@ class SignUp(models.Model):
     email = models.EmailField()
     full_name = models.CharField(max_length=200)
     password_hash = models.CharField(max_length=256)
+
+    def __str__(self) -> str:
+        return f"{self.email} ({self.tenant})"

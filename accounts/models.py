@@ -1,0 +1,57 @@
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.db import models
+from django.db.models import Value
+from django.db.models.functions import Lower
+
+from tenants.ids import new_id
+from tenants.validators import validate_printable
+
+
+class UserManager(BaseUserManager["User"]):
+    def with_email(self, email: str) -> models.QuerySet["User"]:
+        """The users (none or one) whose e-mail is `email` in any case."""
+        return self.alias(lower_email=Lower("email")).filter(lower_email=Lower(Value(email)))
+
+    def get_by_natural_key(self, username: str | None) -> "User":
+        """What Django's authentication backend logs in by."""
+        return self.with_email(username or "").get()
+
+    def create_superuser(self, email: str, full_name: str, password: str | None = None, **fields: Any) -> "User":
+        """A person of the platform's staff; for `createsuperuser`, in the public schema."""
+        user = User(email=email, full_name=full_name, role=User.Role.OWNER, is_staff=True, is_superuser=True, **fields)
+        user.set_password(password)
+        user.save()
+        return user
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person. Those of an organisation live in its schema; those in `public` are the platform's staff."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner"
+        ADMIN = "admin"
+        MEMBER = "member"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    email = models.EmailField("e-mail")
+    full_name = models.CharField(max_length=200, validators=[validate_printable])
+    role = models.CharField(max_length=20, choices=Role, default=Role.MEMBER)
+    is_active = models.BooleanField(default=True)
+    is_staff = models.BooleanField(default=False, help_text="May use the admin, which is on the public host")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    EMAIL_FIELD = USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = ["full_name"]
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(Lower("email"), name="user_email_unique", violation_error_message="E-mail taken."),
+        )
+
+    def __str__(self) -> str:
+        return self.email

@@ -1,0 +1,36 @@
+import zoneinfo
+
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
+
+MAX_SLUG_LENGTH = 40
+
+# `pg-` would make a schema `pg_…`, which PostgreSQL keeps for itself; `xn--` hosts are spelt with look-alike letters.
+validate_slug = RegexValidator(
+    rf"^(?!pg-|xn--)[a-z](?:[a-z0-9-]{{0,{MAX_SLUG_LENGTH - 2}}}[a-z0-9])?\Z",
+    f"Use lower-case letters, digits and hyphens, {MAX_SLUG_LENGTH} at the most; start with a letter, end with a letter or "
+    "digit; don't start with pg- or xn--.",
+)
+
+# Hosts that the platform, mail or browsers use, or that would look as if they were the platform's.
+RESERVED_SLUGS = frozenset(
+    "account admin api app assets auth autoconfig autodiscover billing blog cdn dashboard dev docs ftp health help imap "
+    "internal jobs localhost login mail mx ns ns1 ns2 pop postmaster public root security signup smtp sso staging static "
+    "status support system tenant tenants test webmail wpad www".split()
+)
+
+
+def validate_not_reserved(slug: str) -> None:
+    if slug in RESERVED_SLUGS:
+        raise ValidationError(f"{slug!r} is reserved; choose another.", code="reserved")
+
+
+def validate_printable(value: str) -> None:
+    """Names stand in mail headers and logs: no line breaks, no control characters."""
+    if not value.isprintable():
+        raise ValidationError("Use printable characters only, on one line.", code="not_printable")
+
+
+def validate_timezone(value: str) -> None:
+    if value not in zoneinfo.available_timezones():
+        raise ValidationError(f"{value!r} is no IANA time zone, such as Europe/Berlin.", code="unknown_timezone")
