@@ -26,7 +26,6 @@ class Order(models.Model):
 
     class Meta:
         constraints = (models.CheckConstraint(condition=Q(total_amount__gt=0), name="order_total_positive"),)
-        indexes = (models.Index(fields=["-created_at"], name="order_newest"),)
 
     def __str__(self) -> str:
         return str(self.pk)
@@ -81,10 +80,7 @@ class Invoice(models.Model):
     reminded_at = models.DateTimeField(null=True)
 
     class Meta:
-        indexes = (
-            models.Index(fields=["-created_at"], name="invoice_newest"),
-            models.Index(fields=["created_at"], condition=~Q(status="paid"), name="invoice_unpaid"),
-        )
+        indexes = (models.Index(fields=["created_at"], condition=~Q(status="paid"), name="invoice_unpaid"),)
 
     def __str__(self) -> str:
         return self.number

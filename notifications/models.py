@@ -24,10 +24,7 @@ class Message(models.Model):
     sent_at = models.DateTimeField(null=True)
 
     class Meta:
-        indexes = (
-            models.Index(fields=["-created_at"], name="message_newest"),
-            models.Index(fields=["to", "-created_at"], name="message_newest_to"),
-        )
+        indexes = (models.Index(fields=["to", "-id"], name="message_newest_to"),)
 
     def __str__(self) -> str:
         return f"{self.subject} to {self.to}"
