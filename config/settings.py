@@ -225,7 +225,9 @@ SPECTACULAR_SETTINGS = {
 vars().update(env.email("EMAIL_URL", default="consolemail://"))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", default=f"Tenantry <no-reply@{BASE_DOMAIN}>")
+PAYMENT_GATEWAY = env("PAYMENT_GATEWAY", default="billing.gateways.HttpCardGateway")
 CARD_GATEWAY_URL = env("CARD_GATEWAY_URL", default="http://localhost:8090")
 CARD_GATEWAY_TIMEOUT = env.float("CARD_GATEWAY_TIMEOUT", default=5)
+INVOICE_REMINDER_DAYS = env.int("INVOICE_REMINDER_DAYS", default=14)
 
 LOGGING = logs.config(json=env.bool("LOG_JSON", default=None), level=env("LOG_LEVEL", default="INFO"))
