@@ -1,5 +1,29 @@
+from typing import Any
+
 from django.apps import AppConfig
+from django.apps.registry import Apps
+from django.db import connections
+from django.db.models.signals import post_migrate
 
 
 class BillingConfig(AppConfig):
     name = "billing"
+
+    def ready(self) -> None:
+        from billing import checks  # noqa: F401
+
+        post_migrate.connect(schedule_reminders, sender=self)
+
+
+def schedule_reminders(using: str, apps: Apps, **kwargs: Any) -> None:
+    """Give the admin a daily schedule to edit. One that is there stays as it is: switch it off there, don't delete it."""
+    # `apps` is what has been migrated; `migrate <app>` may stop short of beat's tables.
+    if connections[using].schema_name != "public" or not apps.all_models["django_celery_beat"]:
+        return
+    from django_celery_beat.models import CrontabSchedule, PeriodicTask
+
+    every_morning, _ = CrontabSchedule.objects.get_or_create(minute="0", hour="6")
+    PeriodicTask.objects.get_or_create(
+        name="Remind of unpaid invoices",
+        defaults={"task": "billing.tasks.remind_all_tenants", "crontab": every_morning},
+    )

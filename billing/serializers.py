@@ -1,0 +1,45 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from billing.currencies import CURRENCIES
+from billing.models import Invoice, Order, OrderLine
+
+MAX_LINES = 100
+# Their product times MAX_LINES fits the total's 64 bits.
+MAX_QUANTITY = 10_000
+MAX_UNIT_AMOUNT = 10**12
+
+
+class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
+    quantity = serializers.IntegerField(min_value=1, max_value=MAX_QUANTITY)
+    unit_amount = serializers.IntegerField(
+        min_value=0, max_value=MAX_UNIT_AMOUNT, help_text="In the currency's minor unit (cents)"
+    )
+
+    class Meta:
+        model = OrderLine
+        fields = ("description", "quantity", "unit_amount")
+
+
+class OrderSerializer(serializers.ModelSerializer[Order]):
+    currency = serializers.ChoiceField(choices=sorted(CURRENCIES), help_text="ISO 4217")
+    payment_token = serializers.CharField(max_length=200, write_only=True, help_text="The card, in the provider's words")
+    lines = OrderLineSerializer(many=True, min_length=1, max_length=MAX_LINES)
+
+    class Meta:
+        model = Order
+        fields = ("id", "status", "currency", "total_amount", "payment_token", "lines", "jobs", "placed_by", "created_at")
+        read_only_fields = ("id", "status", "total_amount", "jobs", "placed_by", "created_at")
+
+    def validate_lines(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if not any(line["unit_amount"] for line in lines):
+            raise serializers.ValidationError("There is nothing to pay: give a line a unit_amount above 0.")
+        return lines
+
+
+class InvoiceSerializer(serializers.ModelSerializer[Invoice]):
+    class Meta:
+        model = Invoice
+        fields = ("id", "number", "order", "status", "currency", "total_amount", "created_at", "paid_at")
+        read_only_fields = fields

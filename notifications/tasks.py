@@ -1,0 +1,23 @@
+from typing import Any
+
+from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
+
+from notifications import services
+from notifications.mailer import MailUnavailable
+
+
+# Some twelve hours of tries, for a mail server that is down over night.
+@shared_task(
+    bind=True,
+    atomic=False,
+    autoretry_for=(MailUnavailable, SoftTimeLimitExceeded),
+    retry_backoff=5,
+    retry_backoff_max=3600,
+    max_retries=30,
+)
+def deliver_message(self: Any, message_id: str) -> None:
+    last_try = self.request.retries >= self.max_retries
+    refusal = services.attempt_delivery(message_id=message_id, last_try=last_try)
+    with self.completion() as done:
+        done.result = services.settle_delivery(message_id=message_id, refusal=refusal)

@@ -1,0 +1,30 @@
+from django.db.models import QuerySet
+from django_filters import rest_framework as filters
+from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.viewsets import GenericViewSet
+
+from notifications.models import Message
+from notifications.serializers import MessageSerializer
+
+
+class MessageFilter(filters.FilterSet):
+    to = filters.CharFilter(lookup_expr="iexact")
+    created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
+
+    class Meta:
+        model = Message
+        fields = ("status",)
+
+
+class MessageViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Message]):
+    """The organisation's mails. Owners and admins see all of them, a member those to their own address."""
+
+    queryset = Message.objects.all()
+    serializer_class = MessageSerializer
+    filterset_class = MessageFilter
+
+    def get_queryset(self) -> QuerySet[Message]:
+        messages = super().get_queryset()
+        if self.request.user.role == "member":
+            return messages.filter(to__iexact=self.request.user.email)
+        return messages
