@@ -16,7 +16,7 @@ class BillingConfig(AppConfig):
 
 
 def schedule_reminders(using: str, apps: Apps, **kwargs: Any) -> None:
-    """Give the admin a daily schedule to edit. One that is there stays as it is: switch it off there, don't delete it."""
+    """Give the admin a daily schedule to edit. One that exists stays as it is: switch it off there, don't delete it."""
     # `apps` is what has been migrated; `migrate <app>` may stop short of beat's tables.
     if connections[using].schema_name != "public" or not apps.all_models["django_celery_beat"]:
         return

@@ -62,7 +62,7 @@ class HttpCardGateway:
         if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500:
             raise GatewayUnavailable(f"The card gateway answered {status}")
         if status == HTTPStatus.CONFLICT:
-            raise GatewayError(f"The gateway knows payment {request.idempotency_key} with other details: compare them there")
+            raise GatewayError(f"The gateway knows payment {request.idempotency_key} with other details; look there")
         raise GatewayError(f"The card gateway answered {status}: check CARD_GATEWAY_URL")
 
     def _post(self, request: ChargeRequest) -> httpx.Response:

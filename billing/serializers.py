@@ -24,13 +24,15 @@ class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
 
 class OrderSerializer(serializers.ModelSerializer[Order]):
     currency = serializers.ChoiceField(choices=sorted(CURRENCIES), help_text="ISO 4217")
-    payment_token = serializers.CharField(max_length=200, write_only=True, help_text="The card, in the provider's words")
-    lines = OrderLineSerializer(many=True, min_length=1, max_length=MAX_LINES)
+    payment_token = serializers.CharField(max_length=200, write_only=True, help_text="The provider's, for a card")
+    lines: serializers.ListSerializer[Any] = serializers.ListSerializer(
+        child=OrderLineSerializer(), min_length=1, max_length=MAX_LINES
+    )
 
     class Meta:
         model = Order
-        fields = ("id", "status", "currency", "total_amount", "payment_token", "lines", "jobs", "placed_by", "created_at")
         read_only_fields = ("id", "status", "total_amount", "jobs", "placed_by", "created_at")
+        fields = ("currency", "payment_token", "lines", *read_only_fields)
 
     def validate_lines(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not any(line["unit_amount"] for line in lines):

@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any, TypedDict
 
 from django.conf import settings
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import connection, transaction
 from django.db.models import F, Func, Q, UUIDField, Value
 from django.utils import timezone
@@ -28,10 +27,10 @@ class NewLine(TypedDict):
 
 
 @transaction.atomic
-def place_order(*, placed_by: AbstractBaseUser, currency: str, payment_token: str, lines: Sequence[NewLine]) -> Order:
-    """Write an order, and dispatch its billing. `unit_amount` is in minor units; the total must not be 0."""
+def place_order(*, placed_by: str, currency: str, payment_token: str, lines: Sequence[NewLine]) -> Order:
+    """Write the order of a user (an id), and dispatch its billing. Amounts are in minor units; the total is above 0."""
     total = sum(line["quantity"] * line["unit_amount"] for line in lines)
-    order = Order(placed_by=placed_by, currency=currency, payment_token=payment_token, total_amount=total)
+    order = Order(placed_by_id=placed_by, currency=currency, payment_token=payment_token, total_amount=total)
     order.jobs = [tasks.bill_order.delay_on_commit(str(order.pk))]
     order.save()
     OrderLine.objects.bulk_create(OrderLine(order=order, position=n, **line) for n, line in enumerate(lines, 1))
@@ -103,7 +102,7 @@ def settle_payment(*, payment_id: str, charge: Charge) -> dict[str, str]:
         status=status, charge_id=charge.id, reason=charge.reason, settled_at=timezone.now()
     )
     if settled:
-        invoice = Invoice.objects.select_related("order__placed_by").get(payment=payment_id)
+        invoice = Invoice.objects.select_related("order__placed_by").get(payment__pk=payment_id)
         _close(invoice, paid=charge.succeeded)
         _report(invoice, charge)
     return {"payment": payment_id, "charge": charge.id, "status": status}

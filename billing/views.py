@@ -25,7 +25,7 @@ class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, Generic
     filterset_class = OrderFilter
 
     def perform_create(self, serializer: Any) -> None:
-        serializer.instance = place_order(placed_by=self.request.user, **serializer.validated_data)
+        serializer.instance = place_order(placed_by=str(self.request.user.pk), **serializer.validated_data)
 
 
 class InvoiceFilter(filters.FilterSet):

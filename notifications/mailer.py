@@ -34,7 +34,7 @@ def transmit(message: Message) -> None:
 
 
 def _verdict(code: int, answer: bytes | str) -> Exception:
-    """SMTP's 5xx answers about a recipient or a content are permanent, its 4xx (a full or grey-listed mailbox) are not."""
+    """SMTP answers 5xx to what it will never take, 4xx to what it may take later (a full, a grey-listed mailbox)."""
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
     kind = MailRefused if code >= 500 else MailUnavailable
     return kind(f"{code} {text}")

@@ -1,5 +1,7 @@
 from django.conf import settings
 from django.db import models
+from django.db.models import F
+from django.db.models.functions import Upper
 
 from tenants.ids import new_id
 
@@ -24,7 +26,7 @@ class Message(models.Model):
     sent_at = models.DateTimeField(null=True)
 
     class Meta:
-        indexes = (models.Index(fields=["to", "-id"], name="message_newest_to"),)
+        indexes = (models.Index(Upper("to"), F("id").desc(), name="message_newest_to"),)
 
     def __str__(self) -> str:
         return f"{self.subject} to {self.to}"

@@ -24,7 +24,7 @@ class MessageViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Message]
     filterset_class = MessageFilter
 
     def get_queryset(self) -> QuerySet[Message]:
-        messages = super().get_queryset()
-        if self.request.user.role == "member":
-            return messages.filter(to__iexact=self.request.user.email)
-        return messages
+        user, messages = self.request.user, super().get_queryset()
+        if user.is_authenticated and user.role in ("owner", "admin"):
+            return messages
+        return messages.filter(to__iexact=user.get_username())
