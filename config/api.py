@@ -4,8 +4,14 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
+from billing.views import InvoiceViewSet, OrderViewSet
+from notifications.views import MessageViewSet
+
 public = SimpleRouter()
 tenant = SimpleRouter()
+tenant.register("messages", MessageViewSet)
+tenant.register("orders", OrderViewSet)
+tenant.register("invoices", InvoiceViewSet)
 
 documentation = [
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
