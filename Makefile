@@ -1,0 +1,49 @@
+# The interpreter that makes .venv: make PYTHON=python3.13 run
+PYTHON ?= python3
+# More arguments for pytest: make test ARGS="-k orders"
+ARGS ?=
+
+VENV := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi shell clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do printf 'make %-8s %s\n' "$$target" "$$text"; done
+
+setup: ## Make .venv with the locked dependencies (the other targets do it when needed)
+	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3 run"; exit 1; }
+	@"$(PYTHON)" devstack/bootstrap.py
+
+run: setup ## Start everything, play the main job, and serve on http://localhost:8000 (PORT=8001 make run)
+	@$(VENV) -m devstack run
+
+test: setup ## Run the tests on servers and data of their own (ARGS="-k orders" for pytest)
+	@$(VENV) -m devstack test -- python -m pytest --cov --cov-report=term $(ARGS)
+
+lint: lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi ## Check style, types, imports, migrations and the OpenAPI schema
+
+lint-ruff: setup
+	$(VENV) -m ruff check .
+
+lint-format: setup
+	$(VENV) -m ruff format --check .
+
+lint-mypy: setup
+	$(VENV) -m mypy .
+
+lint-imports: setup
+	PATH="$$PWD/.venv/bin:$$PATH" lint-imports
+
+lint-migrations: setup
+	$(VENV) -m devstack test -- python manage.py makemigrations --check --dry-run
+
+lint-openapi: setup
+	SECRET_KEY=lint $(VENV) manage.py spectacular --validate --fail-on-warn --file /dev/null
+
+shell: setup ## Open a Python shell on the data of `make run`
+	@$(VENV) -m devstack exec -- python manage.py shell
+
+clean: ## Remove .venv and the data of `make run`
+	@test ! -x $(VENV) || $(VENV) -m devstack clean
+	@rm -rf .venv .devstack

