@@ -1,0 +1,16 @@
+import pytest
+
+from billing.currencies import CURRENCIES, DIGITS, format_amount
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [(1250, "EUR", "12.50 EUR"), (5, "USD", "0.05 USD"), (1250, "JPY", "1250 JPY"), (1250, "KWD", "1.250 KWD")],
+)
+def test_amounts_read_as_people_write_them(amount: int, currency: str, text: str) -> None:
+    assert format_amount(amount, currency) == text
+
+
+def test_each_currency_has_its_digits() -> None:
+    assert set(DIGITS) == CURRENCIES
+    assert all(len(code) == 3 and code.isupper() for code in CURRENCIES)
