@@ -4,21 +4,29 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
+from accounts.views import CurrentTokenView, TenantViewSet, TokensView, UserViewSet
 from billing.views import InvoiceViewSet, OrderViewSet
 from notifications.views import MessageViewSet
 
 public = SimpleRouter()
+public.register("tenants", TenantViewSet)
+
 tenant = SimpleRouter()
+tenant.register("users", UserViewSet)
 tenant.register("messages", MessageViewSet)
 tenant.register("orders", OrderViewSet)
 tenant.register("invoices", InvoiceViewSet)
 
+tokens = [
+    path("tokens/", TokensView.as_view(), name="tokens"),
+    path("tokens/current/", CurrentTokenView.as_view(), name="current-token"),
+]
 documentation = [
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerView.as_view(), name="docs"),
 ]
 public_urls = [*public.urls, *documentation]
-tenant_urls = [*tenant.urls, *documentation]
+tenant_urls = [*tokens, *tenant.urls, *documentation]
 
 # The OpenAPI schema describes both hosts.
-urlpatterns = [path("api/v1/", include([*public.urls, *tenant.urls]))]
+urlpatterns = [path("api/v1/", include([*public.urls, *tokens, *tenant.urls]))]

@@ -53,7 +53,9 @@ class RequestLogMiddleware:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             response = self.get_response(request)
             response["X-Request-ID"] = request_id
-            logger.info("request", extra={"method": request.method, "path": request.path, "status": response.status_code})
+            logger.info(
+                "request", extra={"method": request.method, "path": request.path, "status": response.status_code}
+            )
         return response
 
 

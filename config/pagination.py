@@ -1,7 +1,24 @@
+from typing import Any
+
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db.models import QuerySet
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.views import APIView
 
 
 class Pages(CursorPagination):
     """Newest first. Ids are UUIDv7: they sort by time and, other than times, are never equal."""
 
     ordering = "-id"
+    page_size_query_param = "page_size"
+    max_page_size = 200
+
+    def paginate_queryset(
+        self, queryset: QuerySet[Any], request: Request, view: APIView | None = None
+    ) -> list[Any] | None:
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except (NotFound, DjangoValidationError):  # no cursor at all, or one whose position is no id
+            raise ValidationError({"cursor": ["Use `next` or `previous` of a page as it is."]}) from None

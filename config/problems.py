@@ -1,20 +1,30 @@
-"""Every error of the API as application/problem+json (RFC 9457)."""
+"""Every error of the API as application/problem+json (RFC 9457).
 
-from collections.abc import Mapping
+`errors` is a flat list: what is wrong, where. In a body, `pointer` is a JSON pointer as a fragment (`#/lines/0/quantity`);
+of a query parameter, `parameter` is the name.
+"""
+
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from django.http import HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
 MEDIA_TYPE = "application/problem+json"
+NO_FIELD = "non_field_errors"
 
 
 class ProblemRenderer(JSONRenderer):
     media_type = MEDIA_TYPE
+
+
+# What views and middleware raise
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
@@ -22,39 +32,90 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     response = drf_exception_handler(exc, context)
     if response is None:
         return None
-    code = exc.default_code if isinstance(exc, APIException) else "error"
-    response.data = problem(response.status_code, code=code, errors=response.data)
-    response.content_type = MEDIA_TYPE
+    response.data = _described(response, exc, context["request"].method)
+    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        response.headers.setdefault("Retry-After", "1")
+    _render_as_problem(response, context["request"])
     return response
 
 
-def problem(status: int, *, code: str, errors: Any = None, detail: str = "") -> dict[str, Any]:
-    body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code}
-    if isinstance(errors, Mapping) and set(errors) == {"detail"}:
-        body["detail"] = str(errors["detail"])
-    elif errors is not None:
-        body["detail"] = detail or "The request is not valid; see `errors`."
-        body["errors"] = errors
-    elif detail:
-        body["detail"] = detail
-    return body
+def _described(response: Response, exc: Exception, method: str) -> dict[str, Any]:
+    status, data = response.status_code, response.data
+    if isinstance(exc, APIException) and isinstance(exc.detail, str):
+        return problem(status, code=exc.detail.code, detail=exc.detail)
+    if not isinstance(exc, APIException):  # Django's Http404 and PermissionDenied
+        return problem(status, code=data["detail"].code, detail=data["detail"])
+    place = "parameter" if method in SAFE_METHODS else "pointer"
+    errors = [_entry(path, detail, place) for path, detail in _flat(data)]
+    return problem(status, code=exc.default_code, detail="The request is not valid; see `errors`.", errors=errors)
 
 
-def render(request: HttpRequest, status: int, *, code: str, detail: str) -> JsonResponse:
+def _flat(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """DRF's nested details, each with its path."""
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _flat(value, path if key == NO_FIELD else (*path, str(key)))
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from _flat(value, path if isinstance(value, str) else (*path, str(index)))
+    else:
+        yield path, data
+
+
+def _entry(path: tuple[str, ...], detail: Any, place: str) -> dict[str, str]:
+    escaped = [key.replace("~", "~0").replace("/", "~1") for key in path]
+    where = ".".join(path) if place == "parameter" else "/".join(["#", *escaped])
+    return {"detail": str(detail), "code": getattr(detail, "code", None) or "invalid", place: where}
+
+
+def _render_as_problem(response: Response, request: Any) -> None:
+    """Whatever renderer the client negotiated: a page of the documentation can fail, too."""
+    for target in (request, response):
+        target.accepted_renderer, target.accepted_media_type = ProblemRenderer(), MEDIA_TYPE
+    response.renderer_context = {}
+
+
+def problem(status: int, *, code: str, detail: str, errors: list[dict[str, str]] | None = None) -> dict[str, Any]:
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": str(detail),
+        "code": code,
+    }
+    return body if errors is None else {**body, "errors": errors}
+
+
+# What Django itself answers
+
+
+def render(status: int, *, code: str, detail: str) -> JsonResponse:
     return JsonResponse(problem(status, code=code, detail=detail), status=status, content_type=MEDIA_TYPE)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return render(request, 400, code="bad_request", detail="The request can't be understood.")
+    return render(400, code="bad_request", detail="The request can't be understood.")
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return render(request, 403, code="permission_denied", detail=str(exception) or "You may not do that.")
+    return render(403, code="permission_denied", detail=str(exception) or "You may not do that.")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> JsonResponse:
+    return render(403, code="csrf_failed", detail=f"{reason} Reload the page and send the form again.".strip())
 
 
 def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return render(request, 404, code="not_found", detail=f"There is nothing at {request.path}.")
+    path = request.path_info
+    hint = "" if path.endswith("/") else " Addresses of the API end in a slash."
+    return render(404, code="not_found", detail=f"There is nothing at {path}.{hint}")
+
+
+@csrf_exempt
+def nowhere(request: HttpRequest) -> JsonResponse:
+    """The last route of each host, so that DEBUG doesn't answer with its page about routes."""
+    return not_found(request, Http404())
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
-    return render(request, 500, code="server_error", detail="Something went wrong on our side.")
+    return render(500, code="server_error", detail="Something went wrong on our side.")

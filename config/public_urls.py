@@ -1,11 +1,17 @@
 """The public host: sign-up, and the admin for staff."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 
-from config import api
+from config import api, problems
 
-urlpatterns = [path("api/v1/", include(api.public_urls)), path("admin/", admin.site.urls)]
+admin.site.site_header = admin.site.site_title = "Tenantry"
+
+urlpatterns = [
+    path("api/v1/", include(api.public_urls)),
+    path("admin/", admin.site.urls),
+    re_path("", problems.nowhere),
+]
 
 handler400 = "config.problems.bad_request"
 handler403 = "config.problems.permission_denied"

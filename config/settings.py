@@ -7,7 +7,7 @@ from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from config import logs
 
@@ -26,8 +26,10 @@ PUBLIC_HOSTS = {BASE_DOMAIN, *(["127.0.0.1"] if DEBUG else [])}
 ROOT_URLCONF = "config.urls"
 PUBLIC_SCHEMA_URLCONF = "config.public_urls"
 WSGI_APPLICATION = "config.wsgi.application"
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_TLS_PROXY", default=False) else None
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_PROXY_SSL_HEADER is not None
+BEHIND_TLS_PROXY = env.bool("BEHIND_TLS_PROXY", default=False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS_PROXY else None
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS_PROXY
+CSRF_FAILURE_VIEW = "config.problems.csrf_failure"
 
 # Apps. An app in both lists has its tables in `public` and in every tenant's schema.
 SHARED_APPS = [
@@ -159,7 +161,7 @@ CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = CELERY_RESULT_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_DEFAULT_QUEUE = "celery"
 # Durable jobs have a queue of their own, which the relay keeps short; a plain `celery worker` consumes both.
-CELERY_TASK_QUEUES = [Queue("celery"), Queue("jobs")]
+CELERY_TASK_QUEUES = [Queue(name, Exchange(name), name) for name in ("celery", "jobs")]
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CONSUMER = "jobs.worker:TenantConsumer"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -190,21 +192,26 @@ RELAY_BUSY_POLL = env.float("RELAY_BUSY_POLL", default=0.005)
 
 # The API
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["knox.auth.TokenAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["config.parsers.BoundedJSONParser"],
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "config.pagination.Pages",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.AnonRateThrottle",
-        "rest_framework.throttling.UserRateThrottle",
+        "config.throttles.AnonThrottle",
+        "config.throttles.UserThrottle",
+        "config.throttles.ScopedThrottle",
     ],
     "DEFAULT_THROTTLE_RATES": {
-        "anon": env("THROTTLE_ANON", default="6000/min" if DEBUG else "60/min"),
+        "anon": env("THROTTLE_ANON", default="6000/min" if DEBUG else "120/min"),
         "user": env("THROTTLE_USER", default="60000/min" if DEBUG else "600/min"),
+        "sign_up": env("THROTTLE_SIGN_UP", default="6000/min" if DEBUG else "20/hour"),
+        "login": env("THROTTLE_LOGIN", default="6000/min" if DEBUG else "30/min"),
     },
+    # Without a proxy of ours in front, X-Forwarded-For is whatever the client says.
+    "NUM_PROXIES": 1 if BEHIND_TLS_PROXY else 0,
     "EXCEPTION_HANDLER": "config.problems.exception_handler",
     "PAGE_SIZE": 50,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
@@ -217,6 +224,13 @@ SPECTACULAR_SETTINGS = {
     "SERVE_URLCONF": "config.api",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    # The public host serves it too, and has no tokens to look up.
+    "SERVE_AUTHENTICATION": [],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "config.openapi.describe_errors",
+    ],
+    "ENUM_NAME_OVERRIDES": {"TenantStatus": "tenants.models.Tenant.Status"},
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }

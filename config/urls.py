@@ -1,10 +1,10 @@
 """A tenant's host."""
 
-from django.urls import include, path
+from django.urls import include, path, re_path
 
-from config import api
+from config import api, problems
 
-urlpatterns = [path("api/v1/", include(api.tenant_urls))]
+urlpatterns = [path("api/v1/", include(api.tenant_urls)), re_path("", problems.nowhere)]
 
 handler400 = "config.problems.bad_request"
 handler403 = "config.problems.permission_denied"

@@ -1,20 +1,31 @@
 from collections.abc import Callable
 
 from django.conf import settings
+from django.core.exceptions import DisallowedHost
 from django.db import connection
-from django.http import Http404, HttpRequest, HttpResponse
-from rest_framework.exceptions import APIException, PermissionDenied
-from rest_framework.renderers import JSONRenderer
+from django.http import HttpRequest, HttpResponse
+from rest_framework.exceptions import APIException, NotFound, ParseError, PermissionDenied
 from rest_framework.settings import api_settings
 from structlog.contextvars import bound_contextvars
 
 from tenants.models import Tenant
 
+RETRY_SECONDS = 2
 
-class TenantUnavailable(APIException):
+
+class Unavailable(APIException):
     status_code = 503
-    default_code = "tenant_unavailable"
-    default_detail = "This organisation is not ready yet."
+
+
+class Provisioning(Unavailable):
+    default_code = "tenant_provisioning"
+    default_detail = "This organisation is being set up; try again in a moment."
+    wait = RETRY_SECONDS  # becomes Retry-After
+
+
+class Failed(Unavailable):
+    default_code = "tenant_failed"
+    default_detail = "This organisation could not be set up; ask the platform's staff."
 
 
 class TenantMiddleware:
@@ -25,35 +36,46 @@ class TenantMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         connection.set_schema_to_public()
-        host = request.get_host().partition(":")[0].lower()
-        if host in settings.PUBLIC_HOSTS:
-            request.urlconf = settings.PUBLIC_SCHEMA_URLCONF
-            return self.get_response(request)
         try:
-            tenant = serving_tenant(host)
+            tenant = tenant_of(request)
         except APIException as refusal:
             return _rendered(refusal, request)
+        if tenant is None:
+            request.urlconf = settings.PUBLIC_SCHEMA_URLCONF
+            return self.get_response(request)
         connection.set_tenant(tenant)
         with bound_contextvars(tenant=tenant.slug):
             return self.get_response(request)
 
 
-def serving_tenant(host: str) -> Tenant:
-    """The active tenant of a host; else Http404, PermissionDenied or TenantUnavailable."""
+def tenant_of(request: HttpRequest) -> Tenant | None:
+    """The active tenant whose host is asked, None for the public host. Raises an APIException for any other."""
+    host = _host(request)
+    if host in settings.PUBLIC_HOSTS:
+        return None
     tenant = Tenant.objects.filter(domains__domain=host).first()
     if tenant is None:
-        raise Http404(f"No organisation has the host {host}")
-    if tenant.status in (Tenant.Status.SUSPENDED, Tenant.Status.DELETING):
-        raise PermissionDenied(f"This organisation is {tenant.status}.")
-    if tenant.status != Tenant.Status.ACTIVE:
-        raise TenantUnavailable()
-    return tenant
+        raise NotFound(f"No organisation has the host {host}.", code="tenant_not_found")
+    match tenant.status:
+        case Tenant.Status.ACTIVE:
+            return tenant
+        case Tenant.Status.PROVISIONING:
+            raise Provisioning
+        case Tenant.Status.FAILED:
+            raise Failed
+        case _:
+            raise PermissionDenied(f"This organisation is {tenant.status}.", code=f"tenant_{tenant.status}")
+
+
+def _host(request: HttpRequest) -> str:
+    try:
+        host = request.get_host()
+    except DisallowedHost:
+        raise ParseError("The Host header names no host of this site.", code="bad_host") from None
+    return host.partition(":")[0].lower().rstrip(".")
 
 
 def _rendered(refusal: APIException, request: HttpRequest) -> HttpResponse:
     """What DRF would answer, had a view raised it: middleware runs outside of DRF."""
     response = api_settings.EXCEPTION_HANDLER(refusal, {"request": request, "view": None})
-    response.accepted_renderer = JSONRenderer()
-    response.accepted_media_type = JSONRenderer.media_type
-    response.renderer_context = {}
     return response.render()

@@ -49,6 +49,7 @@ class SignUp(models.Model):
     email = models.EmailField()
     full_name = models.CharField(max_length=200)
     password_hash = models.CharField(max_length=256)
+    login_url = models.URLField(help_text="What the welcome mail links to: the tenant's host, as the client sees it")
 
     def __str__(self) -> str:
         return f"{self.email} ({self.tenant})"

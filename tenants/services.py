@@ -1,33 +1,114 @@
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 from django_tenants.utils import quote_schema_name
 
+from tenants.errors import Conflict, violated_constraint
 from tenants.models import Domain, Tenant
+
+# The first half of the advisory lock under which a schema is migrated; the second is the schema's.
+MIGRATION_LOCK = 0x7E4B
 
 
 def register_tenant(*, name: str, slug: str, timezone: str = "UTC") -> Tenant:
     """Write a new tenant, `provisioning`, and its domain; its schema comes later.
 
-    Needs the caller's transaction. Raises IntegrityError if the slug is taken.
+    Needs the caller's transaction. Raises Conflict if the slug is taken.
     """
     tenant = Tenant(name=name, slug=slug, timezone=timezone)
     # The id makes the name unique for ever: a slug may come again after a deletion, the schema's name never does.
     tenant.schema_name = f"{slug.replace('-', '_')}_{tenant.id.hex[-12:]}"
-    tenant.save()
-    Domain.objects.create(tenant=tenant, domain=f"{slug}.{settings.BASE_DOMAIN}", is_primary=True)
+    try:
+        with transaction.atomic():
+            tenant.save()
+            Domain.objects.create(tenant=tenant, domain=domain_of(slug), is_primary=True)
+    except IntegrityError as error:
+        if violated_constraint(error) in ("tenant_slug_unique", "tenants_domain_domain_key"):
+            raise _slug_taken(slug) from error
+        raise
     return tenant
 
 
+def domain_of(slug: str) -> str:
+    return f"{slug}.{settings.BASE_DOMAIN}"
+
+
+def _slug_taken(slug: str) -> Conflict:
+    if Tenant.objects.filter(slug=slug, status=Tenant.Status.FAILED).exists():
+        return Conflict(
+            f"{slug!r} was signed up, but could not be set up. Ask the platform's staff to try again, or choose another.",
+            code="sign_up_failed",
+        )
+    return Conflict(f"{slug!r} is taken; choose another.", code="slug_taken")
+
+
 def create_schema(tenant: Tenant) -> None:
-    """Create the tenant's schema if it is missing, and bring its tables up to date. Safe to repeat.
+    """Create the tenant's schema if it is missing, and bring its tables up to date. Safe to repeat, and to run twice at once.
 
     Not inside a transaction: migrations commit as they go.
     """
     with connection.cursor() as cursor:
+        # Held by the session, and so until the migrations close the connection or the process dies.
+        cursor.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", [MIGRATION_LOCK, tenant.schema_name])
         cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_schema_name(tenant.schema_name)}")
-    call_command("migrate_schemas", tenant=True, schema_name=tenant.schema_name, interactive=False, verbosity=0)
-    connection.set_schema_to_public()
+    try:
+        call_command("migrate_schemas", tenant=True, schema_name=tenant.schema_name, interactive=False, verbosity=0)
+    finally:
+        connection.close()
+        connection.set_schema_to_public()
+
+
+def activate_tenant(tenant: Tenant) -> bool:
+    """Open a tenant whose schema is complete; False, and nothing is done, if it isn't waiting for that.
+
+    A failed one may be opened too: what failed may be tried again, and then succeed.
+    """
+    return _moved(tenant, to=Tenant.Status.ACTIVE, after=(Tenant.Status.PROVISIONING, Tenant.Status.FAILED))
+
+
+def fail_tenant(tenant: Tenant, *, reason: str) -> bool:
+    """Give up provisioning, and keep why; False, and nothing is done, if the tenant isn't being provisioned."""
+    return _moved(tenant, to=Tenant.Status.FAILED, after=(Tenant.Status.PROVISIONING,), failure=reason)
+
+
+def restart_tenant(tenant: Tenant) -> None:
+    """Let a failed tenant be provisioned again. Raises Conflict if it hasn't failed."""
+    _move(tenant, to=Tenant.Status.PROVISIONING, after=(Tenant.Status.FAILED,))
+
+
+def suspend_tenant(tenant: Tenant) -> None:
+    """Stop serving an active tenant: its hosts answer 403, its jobs wait. Raises Conflict if it isn't active."""
+    _move(tenant, to=Tenant.Status.SUSPENDED, after=(Tenant.Status.ACTIVE,))
+
+
+def resume_tenant(tenant: Tenant) -> None:
+    """Serve a suspended tenant again. Raises Conflict if it isn't suspended."""
+    _move(tenant, to=Tenant.Status.ACTIVE, after=(Tenant.Status.SUSPENDED,))
+
+
+def delete_tenant(tenant: Tenant) -> None:
+    """Begin to delete a tenant, for good: the relay awaits its running jobs, then drops its schema and its rows.
+
+    Raises Conflict while it is being provisioned: a schema that is being made can't be dropped.
+    """
+    deletable = (Tenant.Status.ACTIVE, Tenant.Status.SUSPENDED, Tenant.Status.FAILED)
+    _move(tenant, to=Tenant.Status.DELETING, after=deletable)
+
+
+def _move(tenant: Tenant, *, to: Tenant.Status, after: tuple[Tenant.Status, ...]) -> None:
+    if not _moved(tenant, to=to, after=after):
+        tenant.refresh_from_db(fields=["status"])
+        raise Conflict(
+            f"{tenant.slug} is {tenant.status}; only a tenant that is {' or '.join(after)} can become {to}.",
+            code="illegal_status",
+        )
+
+
+def _moved(tenant: Tenant, *, to: Tenant.Status, after: tuple[Tenant.Status, ...], failure: str = "") -> bool:
+    hit = Tenant.objects.filter(pk=tenant.pk, status__in=after).update(status=to, failure=failure)
+    if hit:
+        tenant.status, tenant.failure = to, failure
+    return bool(hit)
 
 
 def current_tenant() -> Tenant:

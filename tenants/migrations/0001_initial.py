@@ -47,6 +47,7 @@ class Migration(migrations.Migration):
                 ('email', models.EmailField(max_length=254)),
                 ('full_name', models.CharField(max_length=200)),
                 ('password_hash', models.CharField(max_length=256)),
+                ('login_url', models.URLField(help_text="What the welcome mail links to: the tenant's host, as the client sees it")),
             ],
         ),
         migrations.AddConstraint(

@@ -1,0 +1,116 @@
+from typing import Any
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError as DjangoValidationError
+from knox.models import AuthToken
+from rest_framework import serializers
+
+from accounts.models import User
+from tenants.models import Tenant
+from tenants.validators import (
+    MAX_SLUG_LENGTH,
+    validate_not_reserved,
+    validate_printable,
+    validate_slug,
+    validate_timezone,
+)
+
+
+class PasswordField(serializers.CharField):
+    def __init__(self, **kwargs: Any) -> None:
+        # The limit bounds the work of hashing.
+        super().__init__(
+            write_only=True, trim_whitespace=False, max_length=256, style={"input_type": "password"}, **kwargs
+        )
+
+
+class PersonSerializer(serializers.Serializer[User]):
+    """Somebody who will log in."""
+
+    email = serializers.EmailField(max_length=254)
+    full_name = serializers.CharField(max_length=200, validators=[validate_printable])
+    password = PasswordField()
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        check_password(attrs["password"], User(email=attrs["email"], full_name=attrs["full_name"]))
+        return attrs
+
+
+def check_password(password: str, user: User) -> None:
+    try:
+        validate_password(password, user)
+    except DjangoValidationError as error:
+        details = [serializers.ErrorDetail(message, "weak_password") for message in error.messages]
+        raise serializers.ValidationError({"password": details}) from error
+
+
+class SignUpSerializer(serializers.Serializer[Tenant]):
+    name = serializers.CharField(max_length=200, validators=[validate_printable])
+    slug = serializers.CharField(max_length=MAX_SLUG_LENGTH, validators=[validate_slug, validate_not_reserved])
+    timezone = serializers.CharField(max_length=64, default="UTC", validators=[validate_timezone])
+    owner = PersonSerializer()
+
+
+class TenantSerializer(serializers.ModelSerializer[Tenant]):
+    """What anybody may know of an organisation. Once `active`, it is served on its domain."""
+
+    domain = serializers.CharField(source="get_primary_domain.domain")
+
+    class Meta:
+        model = Tenant
+        fields = ("slug", "name", "status", "domain")
+        read_only_fields = fields
+
+
+class SignedUpSerializer(TenantSerializer):
+    status_url = serializers.HyperlinkedIdentityField(view_name="tenant-detail", lookup_field="slug")
+
+    class Meta(TenantSerializer.Meta):
+        fields = (*TenantSerializer.Meta.fields, "status_url")  # type: ignore[assignment]
+        read_only_fields = fields
+
+
+class UserSerializer(serializers.ModelSerializer[User]):
+    class Meta:
+        model = User
+        fields = ("id", "email", "full_name", "role", "is_active", "created_at")
+        read_only_fields = fields
+
+
+class NewUserSerializer(PersonSerializer):
+    role = serializers.ChoiceField(choices=User.Role.choices)
+
+
+class CreatedUserSerializer(UserSerializer):
+    jobs = serializers.ListField(child=serializers.UUIDField(), help_text="What the creation has dispatched")
+
+    class Meta(UserSerializer.Meta):
+        fields = (*UserSerializer.Meta.fields, "jobs")  # type: ignore[assignment]
+        read_only_fields = fields
+
+
+class MeChangeSerializer(serializers.Serializer[User]):
+    """What a user may change of themself. A new password ends the user's tokens, this one included."""
+
+    full_name = serializers.CharField(max_length=200, validators=[validate_printable], required=False)
+    password = PasswordField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "password" in attrs:
+            check_password(attrs["password"], self.context["user"])
+        return attrs
+
+
+class UserChangeSerializer(MeChangeSerializer):
+    role = serializers.ChoiceField(choices=User.Role.choices, required=False)
+    is_active = serializers.BooleanField(required=False)
+
+
+class CredentialsSerializer(serializers.Serializer[User]):
+    email = serializers.CharField(max_length=254)
+    password = PasswordField()
+
+
+class TokenSerializer(serializers.Serializer[AuthToken]):
+    token = serializers.CharField(help_text="For the header `Authorization: Bearer <token>`")
+    expires_at = serializers.DateTimeField()

@@ -1,0 +1,203 @@
+import uuid
+from typing import Any
+
+from django.contrib.auth import authenticate
+from django.contrib.auth.hashers import make_password
+from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+from django_tenants.utils import tenant_context
+from knox.models import AuthToken
+from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
+
+from accounts import tasks
+from accounts.errors import EmailTaken, LastOwner
+from accounts.models import User
+from notifications.services import send_message
+from tenants.errors import violated_constraint
+from tenants.models import SignUp, Tenant
+from tenants.services import activate_tenant, create_schema, fail_tenant, register_tenant, restart_tenant
+
+Role = User.Role
+
+# Sign-up: in the public schema
+
+
+def sign_up(*, name: str, slug: str, owner: dict[str, str], login_url: str, timezone: str = "UTC") -> Tenant:
+    """Register an organisation and its owner-to-be (email, full_name, password), and dispatch its provisioning.
+
+    Raises Conflict if the slug is taken. The password is kept as a hash only, until the owner exists.
+    """
+    password_hash = make_password(owner["password"])
+    with transaction.atomic():
+        tenant = register_tenant(name=name, slug=slug, timezone=timezone)
+        SignUp.objects.create(
+            tenant=tenant,
+            email=owner["email"],
+            full_name=owner["full_name"],
+            password_hash=password_hash,
+            login_url=login_url,
+        )
+        _dispatch_provisioning(tenant)
+    return tenant
+
+
+def retry_sign_up(tenant: Tenant) -> None:
+    """Provision a tenant again whose provisioning failed. Raises Conflict if it didn't."""
+    with transaction.atomic():
+        restart_tenant(tenant)
+        _dispatch_provisioning(tenant)
+
+
+def _dispatch_provisioning(tenant: Tenant) -> None:
+    tenant_id = str(tenant.pk)
+    tasks.provision_tenant.apply_async_on_commit((tenant_id,), link_error=tasks.give_up_provisioning.s(tenant_id))
+
+
+def prepare_tenant(*, tenant_id: str) -> None:
+    """Make the schema of a tenant that is being provisioned; nothing for any other. Needs to be outside a transaction."""
+    if signing_up := SignUp.objects.select_related("tenant").filter(tenant=tenant_id).first():
+        create_schema(signing_up.tenant)
+
+
+def open_tenant(*, tenant_id: str) -> dict[str, Any] | None:
+    """Activate a tenant, with its owner and the owner's welcome mail; None if it isn't waiting for that.
+
+    Needs the caller's transaction, in the public schema.
+    """
+    signing_up = SignUp.objects.select_related("tenant").filter(tenant=tenant_id).first()
+    if signing_up is None or not activate_tenant(signing_up.tenant):
+        return None
+    with tenant_context(signing_up.tenant):
+        job_id = _create_owner(signing_up)
+    signing_up.delete()
+    return {"tenant": signing_up.tenant.slug, "jobs": [job_id]}
+
+
+def _create_owner(signing_up: SignUp) -> str:
+    """The owner, in the tenant's schema; the id of the welcome mail's job."""
+    owner = User(
+        email=signing_up.email, full_name=signing_up.full_name, password=signing_up.password_hash, role=Role.OWNER
+    )
+    owner.save(force_insert=True)
+    return _welcome(owner, template="welcome_owner", login_url=signing_up.login_url)
+
+
+def give_up_tenant(*, tenant_id: str, reason: str) -> None:
+    """Let a tenant that is being provisioned be failed, with the reason. Needs the caller's transaction, in `public`."""
+    for tenant in Tenant.objects.filter(pk=tenant_id):
+        fail_tenant(tenant, reason=reason)
+
+
+# Users: in a tenant's schema
+
+
+def visible_users(actor: User) -> QuerySet[User]:
+    """Owners and admins see everybody, a member themself."""
+    everybody = User.objects.all()
+    return everybody.filter(pk=actor.pk) if actor.role == Role.MEMBER else everybody
+
+
+def create_user(
+    *, actor: User, email: str, full_name: str, role: str, password: str, login_url: str
+) -> tuple[User, list[str]]:
+    """A new user, and the ids of the jobs that this dispatched. Raises PermissionDenied, or EmailTaken."""
+    if not _may_manage(actor, role):
+        raise PermissionDenied(f"Your role, {actor.role}, can't create a user who is {role}.")
+    user = User(email=email, full_name=full_name, role=role)
+    user.set_password(password)
+    with transaction.atomic():
+        _insert(user)
+        return user, [_welcome(user, template="welcome_user", login_url=login_url)]
+
+
+def _may_manage(actor: User, *roles: str) -> bool:
+    """Owners manage everybody, admins everybody but owners."""
+    return actor.role == Role.OWNER or (actor.role == Role.ADMIN and Role.OWNER not in roles)
+
+
+def _insert(user: User) -> None:
+    try:
+        with transaction.atomic():
+            user.save(force_insert=True)
+    except IntegrityError as error:
+        if violated_constraint(error) == "user_email_unique":
+            raise EmailTaken from error
+        raise
+
+
+def _welcome(user: User, *, template: str, login_url: str) -> str:
+    context = {"full_name": user.full_name, "login_url": login_url}
+    _, job_id = send_message(to=user.email, template=template, context=context)
+    return job_id
+
+
+def update_user(
+    *,
+    actor: User,
+    user_id: uuid.UUID,
+    full_name: str | None = None,
+    password: str | None = None,
+    role: str | None = None,
+    is_active: bool | None = None,
+) -> User:
+    """Change what is not None. A new password, or deactivation, ends the user's tokens.
+
+    Raises NotFound, PermissionDenied, or LastOwner.
+    """
+    password_hash = None if password is None else make_password(password)
+    changes = {"full_name": full_name, "password": password_hash, "role": role, "is_active": is_active}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    with transaction.atomic():
+        people = _locked_people(actor.pk, user_id)
+        user = _authorised(people, people[actor.pk], user_id, changes)
+        for name, value in changes.items():
+            setattr(user, name, value)
+        if not any(person.role == Role.OWNER and person.is_active for person in people.values()):
+            raise LastOwner
+        user.save(update_fields=list(changes))
+        if password_hash or not user.is_active:
+            AuthToken.objects.filter(user=user).delete()
+    return user
+
+
+def _locked_people(*ids: uuid.UUID) -> dict[uuid.UUID, User]:
+    """These users and all active owners, locked (in one order) so that two requests can't both remove the second last owner."""
+    people = User.objects.filter(Q(pk__in=ids) | Q(role=Role.OWNER, is_active=True))
+    return {person.pk: person for person in people.select_for_update(no_key=True).order_by("pk")}
+
+
+def _authorised(people: dict[uuid.UUID, User], actor: User, user_id: uuid.UUID, changes: dict[str, Any]) -> User:
+    user = people.get(user_id)
+    if user is None or (actor.role == Role.MEMBER and user != actor):
+        raise NotFound
+    own = user == actor and not {"role", "is_active"} & changes.keys()
+    if not own and not _may_manage(actor, user.role, changes.get("role", user.role)):
+        raise PermissionDenied(f"Your role, {actor.role}, can't make this change.")
+    return user
+
+
+# Tokens: in a tenant's schema
+
+
+def log_in(*, email: str, password: str) -> tuple[AuthToken, str]:
+    """A new token: its row, and the secret, which is stored nowhere. Raises AuthenticationFailed.
+
+    An unknown e-mail takes as long as a wrong password: Django hashes then too.
+    """
+    user = authenticate(email=email, password=password)
+    refusal = AuthenticationFailed(
+        "The e-mail or the password is wrong, or the user is not active.", "wrong_credentials"
+    )
+    if user is None:
+        raise refusal
+    with transaction.atomic():
+        # By the hash that was checked: a password that changes meanwhile ends all tokens, and this one would come after.
+        unchanged = User.objects.filter(pk=user.pk, password=user.password, is_active=True)
+        if not unchanged.update(last_login=Now()):
+            raise refusal
+        return AuthToken.objects.create(user=user)
+
+
+def log_out(token: AuthToken) -> None:
+    token.delete()

@@ -1,0 +1,133 @@
+from typing import Any
+
+from django.db.models import QuerySet
+from django.urls import reverse
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.views import APIView
+from rest_framework.viewsets import GenericViewSet
+
+from accounts import services
+from accounts.authentication import BearerAuthentication
+from accounts.filters import UserFilter
+from accounts.models import User
+from accounts.requests import UserRequest
+from accounts.serializers import (
+    CreatedUserSerializer,
+    CredentialsSerializer,
+    MeChangeSerializer,
+    NewUserSerializer,
+    SignedUpSerializer,
+    SignUpSerializer,
+    TenantSerializer,
+    TokenSerializer,
+    UserChangeSerializer,
+    UserSerializer,
+)
+from tenants.models import Tenant
+from tenants.services import domain_of
+
+
+class TenantViewSet(RetrieveModelMixin, GenericViewSet[Tenant]):
+    """Organisations; on the public host, without a token."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+    queryset = Tenant.objects.all()
+    serializer_class = TenantSerializer
+    lookup_field = "slug"
+    lookup_value_regex = "[a-z0-9-]+"
+
+    @property
+    def throttle_scope(self) -> str | None:
+        return "sign_up" if self.action == "create" else None
+
+    @extend_schema(request=SignUpSerializer, responses={202: SignedUpSerializer})
+    def create(self, request: Request) -> Response:
+        """Sign up an organisation. It is set up in the background: ask `status_url` until it is `active`."""
+        organisation = _valid(SignUpSerializer(data=request.data))
+        tenant = services.sign_up(**organisation, login_url=_login_url(request, organisation["slug"]))
+        signed_up = SignedUpSerializer(tenant, context=self.get_serializer_context()).data
+        return Response(signed_up, status=status.HTTP_202_ACCEPTED, headers={"Location": signed_up["status_url"]})
+
+
+class TokensView(APIView):
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+    throttle_scope = "login"
+
+    def get_authenticate_header(self, request: Request) -> str:
+        # Without one, DRF would answer wrong credentials with 403.
+        return BearerAuthentication().authenticate_header(request)
+
+    @extend_schema(request=CredentialsSerializer, responses={201: TokenSerializer})
+    def post(self, request: Request) -> Response:
+        """Log in."""
+        token, secret = services.log_in(**_valid(CredentialsSerializer(data=request.data)))
+        answer = TokenSerializer({"token": secret, "expires_at": token.expiry}).data
+        return Response(answer, status=status.HTTP_201_CREATED, headers={"Cache-Control": "no-store"})
+
+
+class CurrentTokenView(APIView):
+    @extend_schema(responses={204: None})
+    def delete(self, request: UserRequest) -> Response:
+        """Log out: the token of this request ends."""
+        services.log_out(request.auth)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
+    """The organisation's users. Owners and admins see all of them, a member only themself."""
+
+    request: UserRequest
+    queryset = User.objects.all()
+    serializer_class = UserSerializer
+    filterset_class = UserFilter
+
+    def get_queryset(self) -> QuerySet[User]:
+        return services.visible_users(self.request.user)
+
+    @extend_schema(request=NewUserSerializer, responses={201: CreatedUserSerializer})
+    def create(self, request: UserRequest) -> Response:
+        """Create a user, and send a welcome mail. Owners may create anybody, admins anybody but owners."""
+        person = _valid(NewUserSerializer(data=request.data))
+        login_url = request.build_absolute_uri(reverse("docs"))
+        user, jobs = services.create_user(actor=request.user, login_url=login_url, **person)
+        return Response({**UserSerializer(user).data, "jobs": jobs}, status=status.HTTP_201_CREATED)
+
+    @extend_schema(request=UserChangeSerializer, responses=UserSerializer)
+    def partial_update(self, request: UserRequest, pk: str) -> Response:
+        """Change a user. A new password, or deactivation, ends the user's tokens."""
+        return self._change(self.get_object(), UserChangeSerializer)
+
+    @extend_schema(responses=UserSerializer)
+    @action(detail=False)
+    def me(self, request: UserRequest) -> Response:
+        return Response(UserSerializer(request.user).data)
+
+    @extend_schema(request=MeChangeSerializer, responses=UserSerializer)
+    @me.mapping.patch
+    def change_me(self, request: UserRequest) -> Response:
+        return self._change(request.user, MeChangeSerializer)
+
+    def _change(self, user: User, serializer: type[MeChangeSerializer]) -> Response:
+        changes = _valid(serializer(data=self.request.data, context={"user": user}))
+        changed = services.update_user(actor=self.request.user, user_id=user.pk, **changes)
+        return Response(UserSerializer(changed).data)
+
+
+def _valid(serializer: BaseSerializer[Any]) -> dict[str, Any]:
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
+
+
+def _login_url(request: Request, slug: str) -> str:
+    """The tenant's host with the port and scheme by which this client found the public host."""
+    _, colon, port = request.get_host().rpartition(":")
+    return f"{request.scheme}://{domain_of(slug)}{colon}{port if colon else ''}{reverse('docs')}"

@@ -1,0 +1,18 @@
+"""What services raise, for config/ to render."""
+
+from django.db import IntegrityError
+from rest_framework.exceptions import APIException
+
+
+class Conflict(APIException):
+    """The request is fine, but what it would change does not allow it."""
+
+    status_code = 409
+    default_code = "conflict"
+    default_detail = "That can't be done in the present state."
+
+
+def violated_constraint(error: IntegrityError) -> str:
+    """The name of the constraint that refused the row."""
+    diagnostics = getattr(error.__cause__, "diag", None)
+    return getattr(diagnostics, "constraint_name", None) or ""
