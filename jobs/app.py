@@ -1,0 +1,112 @@
+"""The Celery app. It imports no models: `config/__init__` loads it before Django's apps."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, Task
+from celery.canvas import Signature
+from celery.result import AsyncResult
+from celery.utils import uuid
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from kombu import Producer
+
+if TYPE_CHECKING:
+    from jobs.relay import Due
+
+# The message header that says where a task belongs: {"schema": …}, and {"durable": true} for a durable job.
+HEADER = "tenantry"
+# The option that carries it through signatures and `apply_async`. Unlike headers, options of a signature are merged, key
+# by key, with those of the call, so a caller's own headers can't hide it.
+OPTION = "tenant_schema"
+# The builtin tasks that run another task's body: the tenant is that task's.
+MAPS = {"celery.map", "celery.starmap"}
+
+
+class TenantCelery(Celery):
+    """Celery whose messages say which schema they belong to: the one that is active when a task is called."""
+
+    task_cls = "jobs.task:TenantTask"
+
+    def send_task(  # type: ignore[override]  # the rest of Celery's 25 parameters travels in **options
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        countdown: float | None = None,
+        eta: Any = None,
+        task_id: str | None = None,
+        *,
+        headers: Mapping[str, Any] | None = None,
+        tenant_schema: str | None = None,
+        **options: Any,
+    ) -> AsyncResult[Any]:
+        """Every dispatch but an eager one passes here: calls, canvas, retries, `replace`, errbacks, beat."""
+        self.refuse_foreign(self._tasks.get(name))
+        schema = tenant_schema or _mapped_schema(name, kwargs) or connection.schema_name
+        _refuse_mixed_chord(options.get("chord"), schema)
+        return super().send_task(
+            name,
+            args,
+            kwargs,
+            countdown,
+            eta,
+            task_id or uuid(),
+            headers={**(headers or {}), HEADER: {"schema": schema}},
+            **options,
+        )
+
+    def send_job(self, job: "Due", *, producer: Producer) -> None:
+        """Publish the message of a durable job: no more than its id, for the arguments stay in its row."""
+        super().send_task(
+            job.task,
+            task_id=str(job.id),
+            producer=producer,
+            queue="jobs",
+            headers={HEADER: {"schema": job.schema, "durable": True, "request_id": job.request_id}},
+            time_limit=job.hard_limit,
+            soft_time_limit=job.soft_limit,
+            expires=None,
+            ignore_result=True,
+            argsrepr="…",
+            kwargsrepr="…",
+            add_to_parent=False,
+        )
+
+    def signature(self, *args: Any, **kwargs: Any) -> Signature[Any]:
+        signature = super().signature(*args, **kwargs)
+        named = bool(args) and isinstance(args[0], str)
+        return stamp(signature) if named else signature
+
+    def refuse_foreign(self, task: Task[Any, Any] | None) -> None:
+        """Raise ImproperlyConfigured for a task that would run without regard to tenants."""
+        from jobs.task import TenantTask
+
+        if task is not None and not isinstance(task, TenantTask):
+            raise ImproperlyConfigured(
+                f"Task {task.name} does not derive from jobs.task.TenantTask, so it would run in no particular tenant. "
+                "Leave `base` out, or derive it from TenantTask."
+            )
+
+
+def stamp(signature: Signature[Any]) -> Signature[Any]:
+    """Let a signature that is built inside a tenant keep that tenant; one built in `public` takes its sender's."""
+    if connection.schema_name != "public":
+        signature["options"].setdefault(OPTION, connection.schema_name)
+    return signature
+
+
+def _mapped_schema(name: str, kwargs: Mapping[str, Any] | None) -> str | None:
+    if name not in MAPS or not kwargs:
+        return None
+    schema: str | None = kwargs["task"]["options"].get(OPTION)
+    return schema
+
+
+def _refuse_mixed_chord(body: Mapping[str, Any] | None, schema: str) -> None:
+    # The header's parts are counted, and their results collected, where the body belongs.
+    home = body["options"].get(OPTION) if body else None
+    if home is not None and home != schema:
+        raise ValueError(
+            f"The chord's body belongs to schema {home!r}, a task of its header to {schema!r}. Build both in one tenant."
+        )

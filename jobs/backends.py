@@ -1,0 +1,139 @@
+"""Celery's result backends, following the tenant of each request.
+
+What the parent process stores for its children (hard limits, killed workers, revoked, expired, unregistered tasks) passes
+here as well, so that it lands at home too.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from celery import states
+from celery.app.task import Context
+from celery.worker import state as worker_state
+from django.db import connection
+from django.utils import timezone
+from django_celery_results.backends.cache import CacheBackend
+from django_celery_results.backends.database import DatabaseBackend
+from django_tenants.utils import schema_context
+
+from jobs import results
+from jobs.app import HEADER, OPTION
+from jobs.schema import healed
+from tenants.models import Tenant
+
+CLEANUP_BATCH = 1000
+
+
+def home_of(request: Any) -> str:
+    """The schema of a request, or of the part of a chain that never became one; else the one that is active."""
+    header = getattr(request, HEADER, None)
+    schema = header.get("schema") if isinstance(header, dict) else getattr(request, OPTION, None)
+    return str(schema or connection.schema_name)
+
+
+class FollowsTenant:
+    """Enters the schema of the request, for what is stored and for whatever is dispatched then (errbacks, chord bodies).
+
+    A durable job's outcome is stored by its own fenced statements alone: its requests pass here without a trace.
+    """
+
+    def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any) -> None:
+        with schema_context(home_of(request)):
+            super().mark_as_done(task_id, result, request, *args, **kwargs)  # type: ignore[misc]  # a mixin of backends
+
+    def mark_as_failure(
+        self, task_id: str, exc: Exception, traceback: Any = None, request: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
+        with schema_context(home_of(request)):
+            super().mark_as_failure(task_id, exc, traceback, request, *args, **kwargs)  # type: ignore[misc]  # as above
+
+    def mark_as_revoked(self, task_id: str, reason: str = "", request: Any = None, **kwargs: Any) -> None:
+        request = request or _received(task_id)
+        if request is None:
+            return  # remote control told every worker; the one that receives the task stores this, with its request
+        with schema_context(home_of(request)):
+            super().mark_as_revoked(task_id, reason, request, **kwargs)  # type: ignore[misc]  # as above
+
+    def _store_result(
+        self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
+    ) -> Any:
+        header = getattr(request, HEADER, None)
+        if isinstance(header, dict) and header.get("durable"):
+            return result
+        with schema_context(home_of(request)):
+            return self._store(task_id, result, state, traceback, request, **kwargs)
+
+    def _store(self, *args: Any, **kwargs: Any) -> Any:
+        return super()._store_result(*args, **kwargs)  # type: ignore[misc]  # as above
+
+    def _call_task_errbacks(self, request: Any, exc: Exception, traceback: Any) -> None:
+        # One by one: Celery calls some of them in this process, where each has to find its own tenant.
+        for errback in request.errbacks:
+            single = Context({**vars(request), "errbacks": [errback]})
+            with schema_context(errback["options"].get(OPTION) or connection.schema_name):
+                super()._call_task_errbacks(single, exc, traceback)  # type: ignore[misc]  # as above
+
+
+class TenantDatabaseBackend(FollowsTenant, DatabaseBackend):
+    """`django-db`: each result in its tenant's own table."""
+
+    def _store(
+        self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
+    ) -> Any:
+        content_type, content_encoding, content = self.encode_content(result)
+        meta = {**self._get_meta_from_request(request), "children": self.current_task_children(request)}
+        row = {
+            **self._get_extended_properties(request, traceback),
+            "task_id": task_id,
+            "status": state,
+            "content_type": content_type,
+            "content_encoding": content_encoding,
+            "result": content,
+            "traceback": traceback,
+            "meta": self.encode_content(meta)[2],
+        }
+        healed(lambda: results.store_unless_gone(connection.schema_name, row))
+        return content
+
+    def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
+        # Chord parts are counted, and their results collected, at the body's home. Naming it in the body makes that
+        # home hold in the messages of the header too.
+        body["options"].setdefault(OPTION, connection.schema_name)
+        with schema_context(body["options"][OPTION]):
+            super().apply_chord(header_result_args, body, **kwargs)
+
+    def cleanup(self) -> None:
+        """Delete expired results of every tenant, in batches."""
+        expires = self.expires if isinstance(self.expires, timedelta) else timedelta(seconds=self.expires or 0)
+        if not expires:
+            return
+        for schema in ["public", *_schemas()]:
+            for table in ("taskresult", "groupresult"):
+                results.delete_expired(schema, table, before=timezone.now() - expires, batch=CLEANUP_BATCH)
+
+
+class TenantCacheBackend(FollowsTenant, CacheBackend):
+    """`django-cache`: the schema is part of each key. A durable job's terminal row is in the database all the same."""
+
+    def get_key_for_task(self, task_id: Any, key: Any = "") -> bytes:
+        return self._at_home(super().get_key_for_task(task_id, key))
+
+    def get_key_for_group(self, group_id: Any, key: Any = "") -> bytes:
+        return self._at_home(super().get_key_for_group(group_id, key))
+
+    def get_key_for_chord(self, group_id: Any, key: Any = "") -> bytes:
+        return self._at_home(super().get_key_for_chord(group_id, key))
+
+    def _at_home(self, key: bytes) -> bytes:
+        return connection.schema_name.encode() + b":" + key
+
+
+def _received(task_id: str) -> Context | None:
+    request = worker_state.requests.get(task_id)
+    return None if request is None else request._context
+
+
+def _schemas() -> Iterable[str]:
+    serving = (Tenant.Status.ACTIVE, Tenant.Status.SUSPENDED)
+    return Tenant.objects.filter(status__in=serving).values_list("schema_name", flat=True).iterator()

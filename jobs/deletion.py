@@ -1,0 +1,46 @@
+"""Deleting a tenant: the relay continues what `tenants.services.delete_tenant` began, and resumes it after a crash."""
+
+import logging
+
+from django.db import connection, transaction
+from django_tenants.utils import quote_schema_name
+
+from jobs.lease import TENANT_LOCK
+from tenants.models import Tenant
+
+logger = logging.getLogger(__name__)
+
+CANCEL_WAITING = """
+    DELETE FROM public.jobs_job WHERE id IN (
+        SELECT id FROM public.jobs_job WHERE tenant_id = %(tenant)s AND token IS NULL
+        ORDER BY id FOR UPDATE SKIP LOCKED
+    )
+"""
+RUNNING = "SELECT FROM public.jobs_job WHERE tenant_id = %(tenant)s AND lease_until > clock_timestamp() LIMIT 1"
+LOCK = "SELECT pg_try_advisory_xact_lock(%(class)s, hashtext(%(tenant)s))"
+
+
+def continue_deletions() -> None:
+    for tenant in Tenant.objects.filter(status=Tenant.Status.DELETING):
+        if delete_when_idle(tenant):
+            logger.info("Tenant %s is deleted", tenant.slug)
+
+
+def delete_when_idle(tenant: Tenant) -> bool:
+    """Cancel the waiting jobs of a tenant that is `deleting`, and drop its schema and rows unless a job of it still runs.
+
+    The gate lets no body start any more: it takes the same lock, and looks at the status.
+    """
+    parameters = {"class": TENANT_LOCK, "tenant": str(tenant.id)}
+    with connection.cursor() as cursor:
+        cursor.execute(CANCEL_WAITING, parameters)
+        with transaction.atomic():
+            cursor.execute(LOCK, parameters)
+            [locked] = cursor.fetchone()
+            cursor.execute(RUNNING, parameters)
+            if not locked or cursor.fetchone() is not None:
+                return False
+            cursor.execute(f"DROP SCHEMA IF EXISTS {quote_schema_name(tenant.schema_name)} CASCADE")
+            cursor.execute("DELETE FROM public.jobs_job WHERE tenant_id = %(tenant)s", parameters)
+            tenant.delete()
+    return True

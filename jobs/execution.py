@@ -1,0 +1,128 @@
+"""How a worker runs one durable job: claim, gate, body, completion, or one of the other endings."""
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from celery import states
+from celery.app.task import Context
+from celery.exceptions import Ignore, Reject, Retry
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection, transaction
+
+from jobs import lease as leases
+from jobs.lease import Lease
+from jobs.schema import clean, healed
+
+if TYPE_CHECKING:
+    from jobs.task import TenantTask
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Done:
+    """What an `atomic = False` task says in its completion."""
+
+    result: Any = None
+
+
+class HandedBack(Exception):
+    """This attempt does not count, through no fault of the job: the gate is shut, or the database went away."""
+
+
+def run(task: "TenantTask", request: Context) -> Any:
+    """Run the job that `request` names. Raises what its body raised, once that is recorded; Ignore if nothing may run."""
+    clean()
+    lease = leases.claim(
+        request.id, task=task.name, token=request.lease_token, hard_limit=hard_limit(task, request)
+    )
+    if lease is None:
+        raise Ignore("It has ended, is not due, is running elsewhere, or its tenant is not active")
+    request.update(args=lease.args, kwargs=lease.kwargs, retries=lease.retries, lease=lease)
+    connection.set_schema(lease.schema)
+    try:
+        return _run_atomic(task, lease) if task.atomic else _run_open(task, lease)
+    except BaseException as error:
+        ending = HandedBack(str(error)) if _is_outage(error) else error
+        clean()
+        _record(lease, ending)
+        if isinstance(ending, HandedBack) or (isinstance(ending, Reject) and ending.requeue):
+            raise Ignore(f"The job will run again: {error!r}") from error
+        raise
+    finally:
+        connection.set_schema(lease.schema)
+
+
+def hard_limit(task: "TenantTask", request: Context) -> float:
+    """Seconds after which the pool kills the body: the lease follows it."""
+    of_request = request.timelimit[0] if request.timelimit else None
+    limit: float = of_request or task.time_limit or settings.CELERY_TASK_TIME_LIMIT
+    return limit
+
+
+def _run_atomic(task: "TenantTask", lease: Lease) -> Any:
+    with transaction.atomic():
+        if not leases.pass_gate(lease):
+            raise HandedBack("its lease ran out, or its tenant is not active any more")
+        result = task.run(*lease.args, **lease.kwargs)
+        leases.complete(lease, result)
+    return result
+
+
+def _run_open(task: "TenantTask", lease: Lease) -> Any:
+    with transaction.atomic():
+        if not leases.pass_gate(lease):
+            raise HandedBack("its lease ran out, or its tenant is not active any more")
+    result = task.run(*lease.args, **lease.kwargs)
+    if (done := task.request.get("done")) is not None:
+        return done.result
+    with completing(lease) as done:
+        done.result = result
+    return result
+
+
+@contextmanager
+def completing(lease: Lease) -> Iterator[Done]:
+    """One transaction of effects and completion, for a body that ran outside of one."""
+    done = Done()
+    connection.set_schema(lease.schema)
+    with transaction.atomic():
+        leases.lock_tenant(lease)
+        yield done
+        leases.complete(lease, done.result)
+
+
+def _record(lease: Lease, ending: BaseException) -> None:
+    """Record an ending other than completion. Fenced: after a COMMIT whose reply was lost it changes nothing."""
+    try:
+        held = healed(lambda: _settle(lease, ending))
+    except (InterfaceError, OperationalError):
+        logger.exception("Could not record the end of job %s: its lease will run out", lease.id)
+        return
+    if not held:
+        logger.warning("Job %s had ended, or was held elsewhere, when this came: %r", lease.id, ending)
+
+
+def _settle(lease: Lease, ending: BaseException) -> bool:
+    match ending:
+        case HandedBack():
+            return leases.hand_back(lease.key, counted=False)
+        case Retry():
+            return leases.retry(lease, ending.when, error=leases.describe(ending.exc or ending))
+        case Reject(requeue=True):
+            return leases.retry(lease, settings.JOB_FIRST_RESEND, error=leases.describe(ending), counted=False)
+        case Ignore():
+            return leases.end(lease, state=states.IGNORED, reason=str(ending))
+        case Exception():
+            return leases.bury(lease, error=ending, traceback="".join(traceback.format_exception(ending)))
+        case _:  # SystemExit and the like: this process is going down under the job
+            return leases.hand_back(lease.key, counted=True)
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Whether the attempt ended because the database connection did, and not because of what the body did."""
+    return isinstance(error, InterfaceError | OperationalError) and not connection.is_usable()

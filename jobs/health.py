@@ -1,0 +1,43 @@
+from datetime import timedelta
+from typing import Any
+
+from celery import current_app
+from django.db import DatabaseError, connection
+from django.db.models import Max
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from jobs.models import RelayPulse
+
+RELAY_LATE = timedelta(seconds=30)
+
+
+def readiness() -> dict[str, Any]:
+    """What this process needs, and what it would miss.
+
+    Only the database makes it `unavailable`: requests never touch the broker for a durable job, and jobs wait for a relay.
+    """
+    try:
+        last_pulse = RelayPulse.objects.aggregate(last=Max("seen_at"))["last"]
+    except DatabaseError as error:
+        connection.close()
+        return {"status": "unavailable", "database": str(error).strip()}
+    warnings = [*_relay_warning(last_pulse), *_broker_warning()]
+    return {"status": "ready", "database": "ok", "relay_seen_at": last_pulse, "warnings": warnings}
+
+
+def _relay_warning(last_pulse: Any) -> list[str]:
+    if last_pulse is None:
+        return ["No relay has ever run: durable jobs wait. Start one: python manage.py relay"]
+    if timezone.now() - last_pulse > RELAY_LATE:
+        return [f"No relay since {last_pulse:%Y-%m-%d %H:%M:%S} UTC: durable jobs wait."]
+    return []
+
+
+def _broker_warning() -> list[str]:
+    try:
+        with current_app.connection_for_write() as broker:
+            broker.ensure_connection(max_retries=1, timeout=1)
+    except (OSError, OperationalError) as error:
+        return [f"The broker is away: {error}"]
+    return []

@@ -1,0 +1,265 @@
+"""The worker's side of durable jobs: every statement that claims, ends or hands back a job.
+
+The fence: each statement that ends an attempt names the lease's token. Whoever does not hold the lease any more hits no
+row; where effects hang on it (`complete`), the statement then raises on the server, in the same round trip, so that a
+COMMIT which is already on its way fails too.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery import current_app, states
+from celery.canvas import Signature
+from celery.utils.saferepr import saferepr
+from django.conf import settings
+from django.db import DataError, connection, transaction
+from kombu.utils.json import loads
+from psycopg.errors import DivisionByZero
+
+from jobs import outbox, results
+from jobs.app import OPTION
+from jobs.schema import healed
+
+# The first half of the advisory lock's key; the second is the tenant's.
+TENANT_LOCK = 0x7E4A
+NO_TOKEN = str(uuid.UUID(int=0))
+
+# What a row is like. FREE: nobody runs it. POISON: it may not run again. HELD is the fence.
+FREE = "(token IS NULL OR lease_until <= clock_timestamp())"
+POISON = "(kills >= %(max_kills)s OR lost + (token IS NOT NULL)::int >= %(max_lost)s)"
+HELD = "id = %(id)s AND token = %(token)s AND state = 'waiting'"
+UNBEGUN = "id = %(id)s AND state = 'waiting' AND token IS NULL AND attempt = 0"
+
+CLAIM = f"""
+    UPDATE public.jobs_job job SET
+        attempt = attempt + (token IS DISTINCT FROM %(token)s)::int,
+        lost = lost + (token IS NOT NULL AND token <> %(token)s)::int,
+        token = %(token)s,
+        lease_until = clock_timestamp() + %(lease)s,
+        next_send_at = clock_timestamp() + %(lease)s,
+        tag = NULL
+    WHERE id = %(id)s AND task = %(task)s AND state = 'waiting'
+        AND (tenant_id IS NULL
+             OR EXISTS (SELECT FROM public.tenants_tenant home WHERE home.id = job.tenant_id AND status = 'active'))
+        AND (token = %(token)s
+             OR due_at <= clock_timestamp()
+                AND (expires_at IS NULL OR expires_at > clock_timestamp())
+                AND {FREE} AND NOT {POISON})
+    RETURNING
+        tenant_id,
+        coalesce((SELECT schema_name FROM public.tenants_tenant home WHERE home.id = job.tenant_id), 'public'),
+        args, kwargs, link, link_error, attempt, retries
+"""
+GATE = f"""
+    SELECT FROM public.jobs_job job
+    WHERE {HELD} AND lease_until > clock_timestamp()
+        AND (tenant_id IS NULL OR EXISTS (SELECT FROM public.tenants_tenant WHERE id = job.tenant_id AND status = 'active'))
+"""
+# Dividing by the number of deleted rows: the way to raise on the server without a function of our own.
+COMPLETE = f"WITH ended AS (DELETE FROM public.jobs_job WHERE {HELD} RETURNING id) SELECT 1 / count(*) FROM ended"
+RETRY = f"""
+    UPDATE public.jobs_job SET
+        token = NULL, kills = 0, retries = retries + %(counted)s, error = %(error)s,
+        due_at = coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
+        next_send_at = coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s)
+    WHERE {HELD}
+"""
+HAND_BACK = f"""
+    UPDATE public.jobs_job SET token = NULL, kills = kills + %(counted)s, next_send_at = clock_timestamp() WHERE {HELD}
+"""
+DEAD = """
+    UPDATE public.jobs_job SET state = 'dead', token = NULL, tag = NULL, error = %(error)s, traceback = %(traceback)s
+"""
+HOME = """
+    SELECT job.tenant_id, coalesce(tenant.schema_name, 'public'), args, kwargs, link, link_error, attempt, retries
+    FROM public.jobs_job job LEFT JOIN public.tenants_tenant tenant ON tenant.id = job.tenant_id
+    WHERE job.id = %(id)s AND (job.tenant_id IS NULL) = (tenant.id IS NULL)
+"""
+
+
+class LeaseLost(Exception):
+    """Someone else holds the job by now, or it has ended: nothing of this attempt may count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claimed job."""
+
+    id: str
+    token: str
+    task: str
+    tenant_id: uuid.UUID | None
+    schema: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    link: list[dict[str, Any]]
+    link_error: list[dict[str, Any]]
+    attempt: int
+    retries: int
+
+    @property
+    def key(self) -> dict[str, str]:
+        return {"id": self.id, "token": self.token}
+
+
+def claim(id: str, *, task: str, token: str, hard_limit: float) -> Lease | None:
+    """Take the lease of a job, until `hard_limit` seconds and the margin from now, committed before this returns.
+
+    None: a duplicate, an early message, an inactive tenant, a job that has ended: nothing may run. A repeat with the same
+    token (after a lost reply) takes the same lease again, and counts no second attempt.
+    """
+    parameters = {
+        "id": id,
+        "task": task,
+        "token": token,
+        "lease": timedelta(seconds=hard_limit + settings.JOB_LEASE_MARGIN),
+        **limits(),
+    }
+    row = healed(lambda: _fetch(CLAIM, parameters))
+    return _lease(row, id=id, task=task, token=token) if row else None
+
+
+def find(id: str, *, task: str, token: str = NO_TOKEN) -> Lease | None:
+    """What a row says of its job, for who did not claim it: the parent of the process that did, and the relay."""
+    row = _fetch(HOME, {"id": id})
+    return _lease(row, id=id, task=task, token=token) if row else None
+
+
+def pass_gate(lease: Lease) -> bool:
+    """Whether the body may start, held to the end of this transaction: no deletion of its tenant can come in between."""
+    if lease.tenant_id is not None and not _fetch(
+        "SELECT pg_try_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))", _tenant_lock(lease)
+    )[0]:
+        return False
+    return _fetch(GATE, lease.key) is not None
+
+
+def lock_tenant(lease: Lease) -> None:
+    """Before any job's row is locked: a deletion takes the tenant first and then its jobs."""
+    if lease.tenant_id is not None:
+        _fetch("SELECT pg_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))", _tenant_lock(lease))
+
+
+def complete(lease: Lease, result: Any) -> None:
+    """End the job within the transaction of its effects. Raises LeaseLost, and the transaction can't commit any more."""
+    try:
+        _fetch(COMPLETE, lease.key)
+    except DataError as error:
+        if isinstance(error.__cause__, DivisionByZero):
+            raise LeaseLost(f"Job {lease.id} is not held by this worker any more") from error
+        raise
+    dispatch_links(lease, lease.link, result)
+    results.store(lease.schema, {**_result_row(lease, states.SUCCESS), **results.encoded(result)})
+
+
+def retry(lease: Lease, when: datetime | float, *, error: str, counted: bool = True) -> bool:
+    """Store the next try, at a time or in so many seconds; whether the lease was still held."""
+    eta = when if isinstance(when, datetime) else None
+    countdown = timedelta(seconds=0 if isinstance(when, datetime) else when)
+    return _hits(RETRY, {**lease.key, "eta": eta, "countdown": countdown, "error": error, "counted": int(counted)})
+
+
+def hand_back(key: Mapping[str, str], *, counted: bool) -> bool:
+    """Free a job at once; `counted` if its child was killed under it. By token, never by id alone: a doubled message's
+    child may die while another one runs the job.
+    """
+    return _hits(HAND_BACK, {**key, "counted": int(counted)})
+
+
+def bury(lease: Lease, *, error: BaseException, traceback: str = "", where: str = HELD) -> bool:
+    """Let the job be dead, with FAILURE in its tenant's results and its errbacks dispatched, in one transaction.
+
+    False, and nothing changed, if the row is not (any more) as `where` says: held by this lease.
+    """
+    parameters = {**lease.key, **limits(), "error": describe(error), "traceback": traceback}
+    with transaction.atomic():
+        lock_tenant(lease)
+        if not _hits(f"{DEAD} WHERE {where}", parameters):
+            return False
+        dispatch_links(lease, lease.link_error, lease.id)
+        row = {**_result_row(lease, states.FAILURE), **results.encoded(_exception(error)), "traceback": traceback}
+        results.store(lease.schema, row)
+    return True
+
+
+def end(lease: Lease, *, state: str, reason: str, where: str = HELD) -> bool:
+    """End a job that brought no result: ignored, revoked, expired, cancelled. False if the row is not as `where` says."""
+    with transaction.atomic():
+        lock_tenant(lease)
+        if not _hits(f"DELETE FROM public.jobs_job WHERE {where}", {**lease.key, **limits()}):
+            return False
+        results.store(lease.schema, {**_result_row(lease, state), **results.encoded(reason)})
+    return True
+
+
+def limits() -> dict[str, int]:
+    return {"max_kills": settings.JOB_MAX_KILLS, "max_lost": settings.JOB_MAX_LOST}
+
+
+def dispatch_links(lease: Lease, links: Iterable[dict[str, Any]], *head: Any) -> None:
+    """Write each linked task as a job of its own; it belongs to its signature's tenant, else to this job's."""
+    for link in links:
+        signature = Signature.from_dict(link, app=current_app)
+        args, kwargs, options = signature._merge(head)
+        terms = outbox.Terms.of(signature.type, {name: options[name] for name in outbox.OPTIONS & set(options)})
+        outbox.insert(terms, [(args, kwargs)], schema=options.get(OPTION, lease.schema))
+
+
+def describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _exception(error: BaseException) -> dict[str, Any]:
+    # The form in which Celery's backends keep an exception.
+    return {
+        "exc_type": type(error).__name__,
+        "exc_message": [str(error)],
+        "exc_module": type(error).__module__,
+    }
+
+
+def _result_row(lease: Lease, state: str) -> dict[str, Any]:
+    return {
+        "task_id": lease.id,
+        "task_name": lease.task,
+        "task_args": results.encoded(saferepr(lease.args))["result"],
+        "task_kwargs": results.encoded(saferepr(lease.kwargs))["result"],
+        "status": state,
+        "meta": results.encoded({"children": [], "attempts": lease.attempt})["result"],
+    }
+
+
+def _lease(row: tuple[Any, ...], *, id: str, task: str, token: str) -> Lease:
+    tenant_id, schema, args, kwargs, link, link_error, attempt, retries = row
+    return Lease(
+        id=id,
+        token=token,
+        task=task,
+        tenant_id=tenant_id,
+        schema=schema,
+        args=loads(args),
+        kwargs=loads(kwargs),
+        link=loads(link),
+        link_error=loads(link_error),
+        attempt=attempt,
+        retries=retries,
+    )
+
+
+def _tenant_lock(lease: Lease) -> dict[str, Any]:
+    return {"class": TENANT_LOCK, "tenant": str(lease.tenant_id)}
+
+
+def _fetch(statement: str, parameters: Mapping[str, Any]) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchone()
+
+
+def _hits(statement: str, parameters: Mapping[str, Any]) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.rowcount == 1

@@ -1,0 +1,80 @@
+from django.db import models
+from django.db.models import F, Func, Q, Value
+from django.utils import timezone
+
+from tenants.ids import new_id
+from tenants.models import Tenant
+
+
+class Job(models.Model):
+    """A durable job: the dispatch, the queue and the lease in one row. It goes when the job has ended, unless it is dead.
+
+    `docs/explanation/protocol.md` has each statement that touches it. Times are the database's. The table's name carries
+    its schema, since a tenant's search path does not lead here.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        DEAD = "dead"
+
+    id = models.UUIDField(primary_key=True, default=new_id)
+    tenant = models.ForeignKey(
+        Tenant, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, help_text="None: public"
+    )
+    # In the order of dispatch, within a tag.
+    seq = models.BigIntegerField(db_default=Func(Value("public.jobs_job_seq"), function="nextval"))
+    task = models.CharField(max_length=255)
+    # Text, not jsonb, which refuses \u0000 and loses how a number was written. All are what Celery's JSON serializer makes.
+    args = models.TextField(default="[]")
+    kwargs = models.TextField(default="{}")
+    link = models.TextField(default="[]", help_text="Signatures to dispatch with the job's completion")
+    link_error = models.TextField(default="[]", help_text="Signatures to dispatch with the job's death")
+    soft_limit = models.FloatField(null=True, help_text="Seconds; None: the task's own")
+    hard_limit = models.FloatField(null=True, help_text="Seconds; None: the task's own")
+    request_id = models.CharField(max_length=64, default="", help_text="Of the HTTP request that dispatched it")
+
+    state = models.CharField(max_length=10, choices=State, default=State.WAITING)
+    attempt = models.IntegerField(default=0, help_text="How often it was claimed")
+    retries = models.IntegerField(default=0, help_text="How often its task asked for another try")
+    kills = models.IntegerField(default=0, help_text="How often in a row its worker's child was killed under it")
+    lost = models.IntegerField(default=0, help_text="How often its lease ran out")
+    sends = models.IntegerField(default=0, help_text="How often it was sent to the broker")
+    token = models.UUIDField(null=True, help_text="The fence: who holds the lease")
+    lease_until = models.DateTimeField(null=True)
+    due_at = models.DateTimeField()
+    next_send_at = models.DateTimeField(help_text="When it is to be sent (again); infinity while its tenant is suspended")
+    expires_at = models.DateTimeField(null=True)
+    tag = models.BigIntegerField(null=True, help_text="Start tag: its place in the line to the broker; None: not in line")
+    error = models.TextField(default="")
+    traceback = models.TextField(default="")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = '"public"."jobs_job"'
+        indexes = (
+            models.Index(F("tag"), F("seq"), name="jobs_job_line", condition=Q(tag__isnull=False)),
+            models.Index(F("tenant"), F("tag"), name="jobs_job_tenant_line", condition=Q(tag__isnull=False)),
+            models.Index(
+                F("next_send_at"), name="jobs_job_wake", condition=Q(tag__isnull=True, state="waiting")
+            ),
+            models.Index(
+                F("expires_at"), name="jobs_job_expiry", condition=Q(expires_at__isnull=False, state="waiting")
+            ),
+            models.Index(F("tenant"), F("created_at"), name="jobs_job_dead", condition=Q(state="dead")),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.id}"
+
+
+class RelayPulse(models.Model):
+    """The relay's sign of life: one row per relay process, renewed every few seconds."""
+
+    name = models.CharField(max_length=255, primary_key=True)
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        db_table = '"public"."jobs_relaypulse"'
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,170 @@
+"""The dispatch side of durable jobs: rows in the caller's transaction. There is no other step; the row is the dispatch."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from celery import Task, current_app
+from celery.canvas import Signature, maybe_signature
+from celery.utils.functional import maybe_list
+from django.db import connection
+from kombu.utils.json import dumps
+from structlog.contextvars import get_contextvars
+
+from jobs.schema import TenantUnavailable
+from tenants.ids import new_id
+
+BATCH = 1000
+OPTIONS = {"countdown", "eta", "expires", "link", "link_error", "time_limit", "soft_time_limit"}
+
+Call = tuple[Sequence[Any], Mapping[str, Any]]
+
+# Start-time fair queueing: a tenant's next job stands one place behind its last one, and never before what the line has
+# come to, so that tenants with work take turns however much one of them queues.
+NEXT_TAG = """
+    greatest(
+        (SELECT first.tag FROM public.jobs_job first WHERE first.tag IS NOT NULL ORDER BY first.tag, first.seq LIMIT 1),
+        CASE WHEN {home} IS NULL
+            THEN (SELECT max(own.tag) + 1 FROM public.jobs_job own WHERE own.tag IS NOT NULL AND own.tenant_id IS NULL)
+            ELSE (SELECT max(own.tag) + 1 FROM public.jobs_job own WHERE own.tag IS NOT NULL AND own.tenant_id = {home})
+        END,
+        0
+    )
+"""
+
+INSERT = f"""
+    INSERT INTO public.jobs_job (
+        id, tenant_id, task, args, kwargs, link, link_error, soft_limit, hard_limit, request_id, due_at, next_send_at,
+        expires_at, tag, state, attempt, retries, kills, lost, sends, error, traceback, created_at
+    )
+    SELECT
+        coalesce(call.id, gen_random_uuid()), home.id, %(task)s, call.args, call.kwargs, %(link)s, %(link_error)s,
+        %(soft_limit)s, %(hard_limit)s, %(request_id)s, term.due_at, term.due_at, term.expires_at,
+        CASE WHEN %(immediate)s THEN line.tag + call.place - 1 END,
+        'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
+    FROM
+        (SELECT
+            coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s) AS due_at,
+            coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval) AS expires_at
+        ) AS term,
+        ({{home}}) AS home (id),
+        LATERAL (SELECT {NEXT_TAG.format(home="home.id")} AS tag) AS line,
+        unnest(%(ids)s::uuid[], %(args)s::text[], %(kwargs)s::text[]) WITH ORDINALITY AS call (id, args, kwargs, place)
+"""
+IN_PUBLIC = INSERT.format(home="SELECT NULL::uuid")
+IN_TENANT = INSERT.format(home="SELECT id FROM public.tenants_tenant WHERE schema_name = %(schema)s")
+IN_EACH_TENANT = INSERT.format(home="SELECT id FROM public.tenants_tenant WHERE status = 'active'")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the jobs of one dispatch have in common: their task, when they are due, and what follows them."""
+
+    task: str
+    eta: datetime | None
+    countdown: timedelta
+    expires: datetime | timedelta | None
+    link: str
+    link_error: str
+    soft_limit: float | None
+    hard_limit: float | None
+
+    @classmethod
+    def of(cls, task: Task[Any, Any], options: Mapping[str, Any]) -> "Terms":
+        if refused := set(options) - OPTIONS:
+            raise TypeError(
+                f"A durable job takes no {', '.join(sorted(refused))}: it has a queue and a line of its own. "
+                f"What it takes: {', '.join(sorted(OPTIONS))}."
+            )
+        eta, countdown = options.get("eta"), options.get("countdown")
+        if eta is not None and countdown is not None:
+            raise TypeError("Give a durable job an eta or a countdown, not both.")
+        expires = options.get("expires", task.expires)
+        return cls(
+            task=task.name,
+            eta=_aware(eta, "eta"),
+            countdown=timedelta(seconds=countdown or 0),
+            expires=_aware(expires, "expires") if isinstance(expires, datetime) else _seconds(expires),
+            link=_links(options.get("link")),
+            link_error=_links(options.get("link_error")),
+            soft_limit=options.get("soft_time_limit"),
+            hard_limit=options.get("time_limit"),
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        absolute = isinstance(self.expires, datetime)
+        return {
+            "task": self.task,
+            "eta": self.eta,
+            "countdown": self.countdown,
+            "immediate": self.eta is None and not self.countdown,
+            "expires_at": self.expires if absolute else None,
+            "expires_in": None if absolute else self.expires,
+            "link": self.link,
+            "link_error": self.link_error,
+            "soft_limit": self.soft_limit,
+            "hard_limit": self.hard_limit,
+            "request_id": str(get_contextvars().get("request_id", "")),
+        }
+
+
+def insert(terms: Terms, calls: Iterable[Call], *, schema: str) -> list[str]:
+    """Write one job for each call, in batches, in the current transaction; their ids in the order of the calls.
+
+    Raises TenantUnavailable if no tenant has the schema, TypeError if an argument is no JSON.
+    """
+    statement = IN_PUBLIC if schema == "public" else IN_TENANT
+    ids: list[str] = []
+    for batch in _batches(calls):
+        batch_ids = [str(new_id()) for _ in batch]
+        inserted = _execute(statement, terms, batch, ids=batch_ids, schema=schema)
+        if inserted != len(batch):
+            raise TenantUnavailable(f"No tenant has the schema {schema!r}, so no job can belong to it.")
+        ids += batch_ids
+    return ids
+
+
+def insert_for_each_tenant(terms: Terms, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    """Write one job in each active tenant, by one statement; how many."""
+    return _execute(IN_EACH_TENANT, terms, [(args, kwargs)], ids=[None], schema=None)
+
+
+def _execute(statement: str, terms: Terms, calls: Sequence[Call], **parameters: Any) -> int:
+    parameters["args"] = [_json(args) for args, _ in calls]
+    parameters["kwargs"] = [_json(kwargs) for _, kwargs in calls]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, {**terms.parameters(), **parameters})
+        return cursor.rowcount
+
+
+def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
+    rest = iter(calls)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
+def _json(value: Any) -> str:
+    try:
+        return dumps(value)
+    except TypeError as error:
+        raise TypeError(f"A durable job's arguments are ids and plain values: {error}.") from error
+
+
+def _links(links: Any) -> str:
+    signatures = [maybe_signature(link, app=current_app) for link in maybe_list(links) or []]
+    for signature in signatures:
+        if not isinstance(signature, Signature) or signature.subtask_type is not None:
+            raise TypeError(f"A durable job links to signatures of single tasks, not to {signature!r}.")
+    return _json(signatures)
+
+
+def _seconds(value: float | None) -> timedelta | None:
+    return None if value is None else timedelta(seconds=value)
+
+
+def _aware(value: datetime | None, name: str) -> datetime | None:
+    if value is not None and value.tzinfo is None:
+        raise TypeError(f"`{name}` needs a time zone: use django.utils.timezone.")
+    return value

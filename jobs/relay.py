@@ -1,0 +1,249 @@
+"""The relay: the one publisher of durable jobs. The outbox is their queue; the broker is a buffer that it keeps short."""
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celery import states
+from django.conf import settings
+from django.db import Error, connection
+from kombu import Producer
+from kombu.exceptions import KombuError
+
+from jobs import deletion
+from jobs import lease as leases
+from jobs.app import TenantCelery
+from jobs.lease import FREE, POISON
+from jobs.models import RelayPulse
+from jobs.outbox import NEXT_TAG
+from jobs.schema import clean
+
+logger = logging.getLogger(__name__)
+
+BATCH = 1000
+# Seconds
+HOUSEKEEPING = 1.0
+PULSE = 5.0
+MAX_PAUSE = 5.0
+# Messages in the broker. Depth is latency for the tenant whose turn comes next, so it follows what workers drain.
+MIN_DEPTH = 8
+MAX_DEPTH = 2000
+
+DUE = f"state = 'waiting' AND tag IS NULL AND next_send_at <= clock_timestamp() AND {FREE}"
+
+# Rows whose time has come join the line: later ones, retries, and those whose message seems lost. A tenant that is not
+# active does not hold up the line: its rows are parked.
+WAKE = f"""
+    WITH due AS (
+        SELECT job.id, job.tenant_id, job.next_send_at, (job.tenant_id IS NULL OR home.status = 'active') AS open
+        FROM public.jobs_job job LEFT JOIN public.tenants_tenant home ON home.id = job.tenant_id
+        WHERE {DUE} AND due_at <= clock_timestamp() AND NOT {POISON}
+        ORDER BY job.next_send_at LIMIT {BATCH} FOR UPDATE OF job SKIP LOCKED
+    ), placed AS (
+        SELECT due.*, row_number() OVER (PARTITION BY tenant_id ORDER BY next_send_at) AS place FROM due
+    )
+    UPDATE public.jobs_job job SET
+        tag = CASE WHEN open THEN {NEXT_TAG.format(home="placed.tenant_id")} + place - 1 END,
+        next_send_at = CASE WHEN open THEN job.next_send_at ELSE 'infinity' END
+    FROM placed WHERE placed.id = job.id
+"""
+MARK = f"""
+    WITH line AS (
+        SELECT job.id, job.tag, job.seq, coalesce(home.schema_name, 'public') AS schema_name,
+            (job.tenant_id IS NULL OR coalesce(home.status = 'active', false)) AS open
+        FROM public.jobs_job job LEFT JOIN public.tenants_tenant home ON home.id = job.tenant_id
+        WHERE job.tag IS NOT NULL AND state = 'waiting' AND {FREE}
+        ORDER BY job.tag, job.seq LIMIT %(room)s FOR UPDATE OF job SKIP LOCKED
+    )
+    UPDATE public.jobs_job job SET
+        tag = NULL,
+        sends = sends + open::int,
+        next_send_at = CASE WHEN open
+            THEN clock_timestamp() + least(%(first)s * power(2, least(sends, 30)), %(longest)s) * interval '1 second'
+            ELSE 'infinity' END
+    FROM line WHERE line.id = job.id
+    RETURNING line.tag, line.seq, line.open, job.id, job.task, line.schema_name, soft_limit, hard_limit, request_id
+"""
+UNPARK = """
+    UPDATE public.jobs_job job SET next_send_at = clock_timestamp()
+    FROM public.tenants_tenant home
+    WHERE state = 'waiting' AND tag IS NULL AND next_send_at = 'infinity' AND home.id = tenant_id AND status = 'active'
+"""
+FORGET_GONE = """
+    DELETE FROM public.jobs_job job
+    WHERE state = 'waiting' AND tag IS NULL AND next_send_at = 'infinity' AND tenant_id IS NOT NULL
+        AND NOT EXISTS (SELECT FROM public.tenants_tenant home WHERE home.id = job.tenant_id)
+"""
+POISONED = f"{DUE} AND {POISON}"
+EXPIRED = f"state = 'waiting' AND expires_at <= clock_timestamp() AND {FREE}"
+
+
+class Poisoned(Exception):
+    """The job's worker was killed, or vanished, too often while it ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A row that was marked as sent, and is to be published."""
+
+    id: uuid.UUID
+    task: str
+    schema: str
+    soft_limit: float | None
+    hard_limit: float | None
+    request_id: str
+
+
+class Relay:
+    """Moves due jobs from the outbox to the broker. Many may run at once; one is enough."""
+
+    def __init__(self, app: TenantCelery) -> None:
+        self.app = app
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.stopping = threading.Event()
+        self._broker = app.connection_for_write()
+        self._outages = (Error, KombuError, OSError, *self._broker.connection_errors, *self._broker.channel_errors)
+        self._producer: Producer | None = None
+        self._depth = MIN_DEPTH
+        self._expected = 0
+        self._next_housekeeping = self._next_pulse = 0.0
+
+    def run(self) -> None:
+        """Relay until `stopping` is set. Backs off while the database or the broker is away; nothing is lost meanwhile."""
+        pause = 0.0
+        while not self.stopping.wait(pause):
+            try:
+                sent = self.tick()
+                pause = settings.RELAY_BUSY_POLL if sent else settings.RELAY_IDLE_POLL
+            except self._outages as error:
+                pause = min(max(2 * pause, settings.RELAY_IDLE_POLL), MAX_PAUSE)
+                logger.warning("The relay pauses for %.1f s: %r", pause, error)
+                self._disconnect()
+        self._disconnect()
+
+    def tick(self) -> int:
+        """One look at outbox and broker; how many jobs were sent."""
+        self._keep_house()
+        woken = wake()
+        room = self._room()
+        due = mark(room) if room else []
+        self._publish(due)
+        return len(due) + woken
+
+    def drain(self) -> int:
+        """Send whatever is due now; how many jobs."""
+        sent = 0
+        while tick := self.tick():
+            sent += tick
+        return sent
+
+    def _room(self) -> int:
+        length = self._connected().channel.queue_declare("jobs").message_count
+        drained = max(self._expected - length, 0)
+        self._depth = min(max(2 * drained, MIN_DEPTH), MAX_DEPTH)
+        self._expected = length
+        # Filled from half empty on: one larger batch costs less than many small ones.
+        return self._depth - length if 2 * length <= self._depth else 0
+
+    def _publish(self, due: list[Due]) -> None:
+        if not due:
+            return
+        producer = self._connected()
+        with producer.batch(max_size=BATCH):
+            for job in due:
+                self.app.send_job(job, producer=producer)
+        self._expected += len(due)
+
+    def _connected(self) -> Producer:
+        if self._producer is None:
+            self._producer = self.app.amqp.Producer(self._broker.channel(), auto_declare=False)
+            self.app.amqp.queues["jobs"](self._producer.channel).declare()
+        return self._producer
+
+    def _disconnect(self) -> None:
+        self._producer = None
+        self._broker.collapse()
+        connection.close()
+
+    def _keep_house(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_housekeeping:
+            self._next_housekeeping = now + HOUSEKEEPING
+            keep_house()
+        if now >= self._next_pulse:
+            self._next_pulse = now + PULSE
+            beat(self.name)
+
+
+def wake() -> int:
+    """Let the rows whose time has come join the line; how many rows were looked at."""
+    return _execute(WAKE, leases.limits())
+
+
+def mark(room: int) -> list[Due]:
+    """Take up to `room` jobs out of the line, in fair order, and mark them as sent, committed before they are published:
+    a crash in between costs a delay, the reverse could forget that a message is out.
+    """
+    parameters = {"room": room, "first": settings.JOB_FIRST_RESEND, "longest": settings.JOB_MAX_RESEND}
+    with connection.cursor() as cursor:
+        cursor.execute(MARK, parameters)
+        rows = sorted(cursor.fetchall())
+    return [
+        Due(id=id, task=task, schema=schema, soft_limit=soft, hard_limit=hard, request_id=request_id)
+        for _, _, open, id, task, schema, soft, hard, request_id in rows
+        if open
+    ]
+
+
+def keep_house() -> None:
+    """What has to be looked at now and then: rows that nobody else will ever touch again."""
+    clean()
+    bury_poisoned()
+    expire()
+    _execute(UNPARK)
+    _execute(FORGET_GONE)
+    deletion.continue_deletions()
+
+
+def bury_poisoned() -> None:
+    error = Poisoned("Its worker was killed or vanished too often while it ran.")
+    for lease in _found(POISONED):
+        leases.bury(lease, error=error, where=f"id = %(id)s AND {POISONED}")
+
+
+def expire() -> None:
+    for lease in _found(EXPIRED):
+        leases.end(lease, state=states.REVOKED, reason="expired", where=f"id = %(id)s AND {EXPIRED}")
+
+
+def _found(where: str) -> Iterator[leases.Lease]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT id, task FROM public.jobs_job WHERE {where} LIMIT {BATCH}", leases.limits())
+        rows = cursor.fetchall()
+    for id, task in rows:
+        if lease := leases.find(str(id), task=task):
+            yield lease
+
+
+def beat(name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO public.jobs_relaypulse (name, seen_at) VALUES (%s, clock_timestamp())
+            ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at
+            """,
+            [name],
+        )
+    RelayPulse.objects.extra(where=["seen_at < clock_timestamp() - interval '1 day'"]).delete()
+
+
+def _execute(statement: str, parameters: Mapping[str, Any] | None = None) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.rowcount

@@ -1,0 +1,74 @@
+"""Result rows, each in the schema of its task's tenant."""
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from celery import states
+from django.db import connection
+from django_tenants.utils import quote_schema_name
+from kombu.serialization import dumps
+from psycopg.errors import InvalidSchemaName, UndefinedTable
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = (
+    "task_id",
+    "task_name",
+    "task_args",
+    "task_kwargs",
+    "periodic_task_name",
+    "worker",
+    "status",
+    "content_type",
+    "content_encoding",
+    "result",
+    "traceback",
+    "meta",
+)
+# A result never leaves a terminal state: a late duplicate must not turn SUCCESS into STARTED. And one that was written
+# when the task started keeps when that was.
+STORE = f"""
+    INSERT INTO {{schema}}.django_celery_results_taskresult AS stored
+        ({", ".join(COLUMNS)}, date_created, date_started, date_done)
+    VALUES
+        ({", ".join(f"%({column})s" for column in COLUMNS)}, clock_timestamp(),
+         CASE WHEN %(status)s = '{states.STARTED}' THEN clock_timestamp() END, clock_timestamp())
+    ON CONFLICT (task_id) DO UPDATE SET
+        {", ".join(f"{column} = excluded.{column}" for column in COLUMNS)},
+        date_started = coalesce(excluded.date_started, stored.date_started), date_done = excluded.date_done
+    WHERE stored.status NOT IN ({", ".join(f"'{state}'" for state in sorted(states.READY_STATES | {states.IGNORED}))})
+"""
+
+
+def store(schema: str, row: dict[str, Any]) -> None:
+    """Write a result row (a value for each of COLUMNS; those left out are NULL) unless a terminal one is there."""
+    with connection.cursor() as cursor:
+        cursor.execute(STORE.format(schema=quote_schema_name(schema)), {**dict.fromkeys(COLUMNS), **row})
+
+
+def store_unless_gone(schema: str, row: dict[str, Any]) -> None:
+    """As `store`, outside of a transaction; a schema that is no more has nowhere to keep a result, so the log has it."""
+    try:
+        store(schema, row)
+    except Exception as error:
+        if not isinstance(error.__cause__, UndefinedTable | InvalidSchemaName):
+            raise
+        logger.warning("No schema %r, so %s of task %s is kept nowhere", schema, row["status"], row["task_id"])
+
+
+def delete_expired(schema: str, table: str, *, before: datetime, batch: int) -> None:
+    """Delete what was done before a time, `batch` rows in a transaction."""
+    name = f"{quote_schema_name(schema)}.django_celery_results_{table}"
+    expired = f"SELECT id FROM {name} WHERE date_done < %s LIMIT %s"
+    deleted = batch
+    with connection.cursor() as cursor:
+        while deleted == batch:
+            cursor.execute(f"DELETE FROM {name} WHERE id IN ({expired})", [before, batch])
+            deleted = cursor.rowcount
+
+
+def encoded(value: Any) -> dict[str, Any]:
+    """`value` in the columns of a result row, as Celery's JSON serializer has it. Raises EncodeError."""
+    content_type, content_encoding, content = dumps(value, serializer="json")
+    return {"content_type": content_type, "content_encoding": content_encoding, "result": content}

@@ -1,0 +1,58 @@
+"""Binding this thread's connection to the schema that a task belongs to."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import InterfaceError, OperationalError, connection
+
+T = TypeVar("T")
+
+
+class TenantUnavailable(Exception):
+    """The schema that a task belongs to is neither `public` nor an active tenant's: its body must not run."""
+
+
+def enter(schema: str) -> None:
+    """Bind the connection to `schema`. Raises TenantUnavailable, or the database's own error; then nothing is bound."""
+    clean()
+    if schema != "public":
+        status = healed(lambda: _status(schema))
+        if status != "active":
+            raise TenantUnavailable(f"The tenant of schema {schema!r} is {status or 'unknown'}: the task was not run.")
+    connection.set_schema(schema)
+
+
+def clean() -> None:
+    """Undo what an earlier task may have left on this thread's connection."""
+    if connection.connection is not None and (connection.in_atomic_block or not connection.get_autocommit()):
+        connection.close()
+    connection.set_schema_to_public()
+
+
+def healed(statement: Callable[[], T]) -> T:
+    """Run a statement that may be repeated; if its connection proves broken, repeat it once on a new one.
+
+    A worker keeps its connection over many tasks, so a backend that PostgreSQL ended meanwhile is found out here.
+    """
+    try:
+        return statement()
+    except (InterfaceError, OperationalError):
+        if connection.in_atomic_block or connection.is_usable():
+            raise
+        connection.close()
+        return statement()
+
+
+def _status(schema: str) -> str | None:
+    # By the catalog too: a schema that was dropped while its row stayed must not count as there.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT status FROM public.tenants_tenant
+            JOIN pg_catalog.pg_namespace ON nspname = schema_name
+            WHERE schema_name = %s
+            """,
+            [schema],
+        )
+        row = cursor.fetchone()
+    return row[0] if row else None

@@ -1,0 +1,196 @@
+"""TenantTask: the default task class. It runs a body in the schema that the task was called in, and in no other."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, NoReturn
+
+import structlog
+from celery.app.task import Context
+from celery.canvas import Signature
+from celery.contrib.django.task import DjangoTask
+from celery.exceptions import Retry
+from celery.result import EagerResult
+from django.db import connection, transaction
+from django_tenants.utils import schema_context
+
+from jobs import execution, outbox
+from jobs.app import HEADER, OPTION, stamp
+from jobs.schema import TenantUnavailable, clean, enter
+
+
+class TenantTask(DjangoTask):
+    """A Celery task that belongs to a tenant.
+
+    `delay` and `apply_async` go straight to the broker. The `…_on_commit` calls make a *durable job*: a row that is written
+    in the caller's transaction, so it exists if and only if that commits.
+    """
+
+    Request = "jobs.worker:TenantRequest"
+
+    #: Of a durable job: body and completion are one transaction. False for a task that calls the outside world: it runs
+    #: outside a transaction, and records its outcome in `self.completion()`.
+    atomic = True
+
+    # Dispatch of durable jobs
+
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]  # Celery's returns None
+        """Make a durable job in the current transaction; the job's id."""
+        return self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(  # type: ignore[override]  # Celery's takes whatever comes, and returns None
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> str:
+        """As `delay_on_commit`, with these options: countdown, eta, expires, link, link_error, time_limit,
+        soft_time_limit. Raises TypeError for what can't be durable: other options, and arguments that are no JSON.
+        """
+        [job_id] = self._insert([(tuple(args or ()), dict(kwargs or {}))], **options)
+        return job_id
+
+    def map_on_commit(self, argument_lists: Iterable[Sequence[Any]], **options: Any) -> list[str]:
+        """One durable job for each list of arguments, inserted in batches; their ids in order."""
+        calls = ((tuple(args), {}) for args in argument_lists)
+        return self._insert(calls, **options)
+
+    def for_each_tenant_on_commit(self, *args: Any, **kwargs: Any) -> int:
+        """One durable job in each active tenant, by a single statement; how many."""
+        self._check_arguments(args, kwargs)
+        return outbox.insert_for_each_tenant(self._terms({}), args, kwargs)
+
+    def _insert(self, calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]], **options: Any) -> list[str]:
+        checked = (self._checked(*call) for call in calls)
+        return outbox.insert(self._terms(options), checked, schema=connection.schema_name)
+
+    def _terms(self, options: Mapping[str, Any]) -> outbox.Terms:
+        self.app.refuse_foreign(self)
+        return outbox.Terms.of(self, options)
+
+    def _checked(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        self._check_arguments(args, kwargs)
+        return args, kwargs
+
+    def _check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        if self.typing:
+            self.__header__(*args, **kwargs)
+
+    # The tenant of signatures, retries and eager calls
+
+    def signature(self, *args: Any, **kwargs: Any) -> Signature[Any]:
+        return stamp(super().signature(*args, **kwargs))
+
+    subtask = signature
+
+    def signature_from_request(
+        self, request: Context | None = None, *args: Any, **kwargs: Any
+    ) -> Signature[Any]:
+        """What a retry publishes: it belongs where the first try did, whatever the body did to the connection."""
+        signature = super().signature_from_request(request, *args, **kwargs)
+        signature["options"][OPTION] = schema_of(self.request if request is None else request)
+        return signature
+
+    def apply(self, *args: Any, tenant_schema: str | None = None, **options: Any) -> EagerResult[Any]:
+        with schema_context(tenant_schema or connection.schema_name):
+            return super().apply(*args, **options)
+
+    # In the worker
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        home = header_of(self.request)
+        structlog.contextvars.bind_contextvars(job_id=task_id, tenant=home.get("schema"))
+        if home.get("request_id"):
+            structlog.contextvars.bind_contextvars(request_id=home["request_id"])
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        request = self.request
+        if request.called_directly or getattr(request, "entered", False):
+            return super().__call__(*args, **kwargs)
+        request.entered = True
+        if is_durable(request):
+            return execution.run(self, request)
+        schema = schema_of(request)
+        if not request.is_eager:
+            enter(schema)
+        try:
+            return self.run(*args, **kwargs)
+        finally:
+            # Callbacks, hooks and the result are the tenant's too, whatever the body did to the connection.
+            connection.set_schema(schema)
+
+    @contextmanager
+    def completion(self) -> Iterator["execution.Done"]:
+        """For `atomic = False`: the one transaction that holds the job's effects and its completion.
+
+        Set `done.result` to what the job shall return. Raises, and rolls back, if another worker holds the job by now.
+        """
+        lease = getattr(self.request, "lease", None)
+        if lease is None:
+            with transaction.atomic():
+                yield execution.Done()
+        else:
+            if self.request.get("done") is not None:
+                raise RuntimeError("The job is complete already: enter self.completion() once.")
+            with execution.completing(lease) as done:
+                yield done
+            self.request.done = done
+
+    def retry(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: Exception | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Retry:
+        """Celery's; but a durable job's next try is stored on its row, after the rollback, and published by the relay."""
+        if not is_durable(self.request):
+            return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
+        if args is not None or kwargs is not None or options:
+            raise TypeError("A durable job is tried again as it was dispatched: retry() takes exc, eta, countdown, max_retries.")
+        limit = self.max_retries if max_retries is None else max_retries
+        if limit is not None and self.request.retries >= limit:
+            raise exc or self.MaxRetriesExceededError(f"{self.name} {self.request.id} is out of retries ({limit})")
+        if eta is None and countdown is None:
+            countdown = self.default_retry_delay
+        retry = Retry(exc=exc, when=eta or countdown)
+        if throw:
+            raise retry
+        return retry
+
+    def replace(self, sig: Signature[Any]) -> NoReturn:
+        if is_durable(self.request):
+            raise TypeError("A durable job can't be replaced: dispatch the other task with delay_on_commit and return.")
+        return super().replace(sig)
+
+
+def is_durable(request: Context) -> bool:
+    return bool(header_of(request).get("durable"))
+
+
+def header_of(request: Context) -> dict[str, Any]:
+    """What the message says of where it belongs; empty if it says nothing that makes sense."""
+    header = getattr(request, HEADER, None)
+    return header if isinstance(header, dict) else {}
+
+
+def schema_of(request: Context) -> str:
+    """The schema that a request belongs to. Raises TenantUnavailable for a message that names none."""
+    if request.is_eager:
+        schema = connection.schema_name
+    else:
+        schema = header_of(request).get("schema")
+    if not isinstance(schema, str) or not schema:
+        raise TenantUnavailable("The message names no tenant: it was not sent by this app. The task was not run.")
+    return schema
+
+
+def leave_schema(sender: Any, **kwargs: Any) -> None:
+    """After each task, whatever its end: nothing of its tenant stays on this thread."""
+    if not sender.request.is_eager:
+        structlog.contextvars.clear_contextvars()
+        clean()

@@ -1,0 +1,118 @@
+"""What a worker's parent process does for its tasks: it knows of each lease, and brings home what its children can't."""
+
+import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.worker import state
+from celery.worker.consumer import Consumer
+from celery.worker.request import Request
+from django.db import Error, connection, transaction
+from django_tenants.utils import schema_context
+
+from jobs import lease as leases
+from jobs.app import HEADER
+
+logger = logging.getLogger(__name__)
+
+# A parent must not stall on a lock that its child's transaction still holds: it serves all other children.
+PATIENCE = "2s"
+
+
+class TenantRequest(Request):
+    """A received message. That of a durable job gets a lease token here, so that this process knows what its child claims.
+
+    The token is new at each reception: the very same message can arrive twice.
+    """
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        if self.durable:
+            self._request_dict["lease_token"] = str(uuid.uuid4())
+
+    @property
+    def durable(self) -> bool:
+        header = self._request_dict.get(HEADER)
+        return isinstance(header, dict) and bool(header.get("durable"))
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if self.durable and not soft:
+            self._bury(TimeLimitExceeded(timeout))
+        super().on_timeout(soft, timeout)
+
+    def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        if self.durable and isinstance(exc_info.exception, WorkerLostError | SystemExit):
+            self._hand_back()
+        super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """For `inspect`: with the schema, which tells operators whose task it is."""
+        header = self._request_dict.get(HEADER)
+        return {**super().info(safe), HEADER: header}
+
+    def _retry_worker_lost(self, exc: Exception, exc_info: ExceptionInfo) -> bool:
+        # Celery would publish the task anew; a durable job was handed back, and the relay sends it.
+        return True if self.durable else super()._retry_worker_lost(exc, exc_info)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        if self.durable:
+            self._revoke(reason)
+        super()._announce_revoked(reason, terminated, signum, expired)
+
+    def _hand_back(self) -> None:
+        shutting_down = bool(state.should_stop or state.should_terminate)
+        key = {"id": self.id, "token": self._request_dict["lease_token"]}
+        with _patient("hand back", self.id):
+            leases.hand_back(key, counted=not shutting_down)
+
+    def _bury(self, error: Exception) -> None:
+        with _patient("bury", self.id):
+            if lease := self._lease():
+                leases.bury(lease, error=error)
+
+    def _revoke(self, reason: str) -> None:
+        with _patient("revoke", self.id):
+            if lease := self._lease():
+                _ = leases.end(lease, state="REVOKED", reason=reason) or leases.cancel(lease, reason=reason)
+
+    def _lease(self) -> leases.Lease | None:
+        return leases.find(self.id, task=self._type, token=self._request_dict["lease_token"])
+
+
+class TenantConsumer(Consumer):
+    """A consumer that files the failure of an unregistered task with the tenant that its message names."""
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        header = message.headers.get(HEADER) or {}
+        if header.get("durable"):
+            # Its row stays as it was: the relay sends it again, later each time, perhaps to a worker that knows the task.
+            logger.error("No task %r here: durable job %s waits", message.headers["task"], message.headers["id"])
+            message.reject_log_error(logger, self.connection_errors)
+            return
+        with schema_context(header.get("schema", "public")):
+            super().on_unknown_task(body, message, exc)
+
+
+@contextmanager
+def _patient(deed: str, job_id: str) -> Iterator[None]:
+    """A short transaction of the parent process. What fails in it is logged and left: the job's lease will run out."""
+    try:
+        if connection.connection is not None and not connection.is_usable():
+            connection.close()
+        with transaction.atomic():
+            _set_time_outs()
+            yield
+    except Error:
+        logger.exception("Could not %s job %s: its lease will run out", deed, job_id)
+
+
+def _set_time_outs() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('lock_timeout', %(time)s, true), set_config('statement_timeout', %(time)s, true)",
+            {"time": PATIENCE},
+        )

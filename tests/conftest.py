@@ -1,0 +1,128 @@
+"""The cast of every test: two tenants, `acme` and `globex`, on the database that `make test` made for this run."""
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection, transaction
+from django_tenants.utils import quote_schema_name
+from pytest_django.plugin import DjangoDbBlocker
+from rest_framework.test import APIClient
+
+from jobs import testing
+from tenants.models import Tenant
+from tenants.services import create_schema, register_tenant
+
+KEPT_TABLES = ("django_migrations", "django_content_type", "auth_permission")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The name that `make test` gives its database: tests empty tables, so they must never meet another one.
+    if "/tenantry_test_" not in os.environ.get("DATABASE_URL", ""):
+        pytest.exit("Run the tests with `make test`: they need a database of their own.", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    with django_db_blocker.unblock():
+        call_command("migrate_schemas", interactive=False, verbosity=0)
+        for name in ("Acme", "Globex"):
+            _make_tenant(name)
+        connection.close()
+    yield
+    with django_db_blocker.unblock():
+        connection.close()
+
+
+def _make_tenant(name: str) -> None:
+    with transaction.atomic():
+        tenant = register_tenant(name=name, slug=name.lower())
+    create_schema(tenant)
+    Tenant.objects.filter(pk=tenant.pk).update(status=Tenant.Status.ACTIVE)
+
+
+@pytest.fixture(autouse=True)
+def _in_public() -> Iterator[None]:
+    connection.set_schema_to_public()
+    yield
+    connection.set_schema_to_public()
+
+
+@pytest.fixture
+def acme(request: pytest.FixtureRequest) -> Tenant:
+    return _cast(request, "acme")
+
+
+@pytest.fixture
+def globex(request: pytest.FixtureRequest) -> Tenant:
+    return _cast(request, "globex")
+
+
+def _cast(request: pytest.FixtureRequest, slug: str) -> Tenant:
+    if "committed_db" not in request.fixturenames:
+        request.getfixturevalue("db")
+    return Tenant.objects.get(slug=slug)
+
+
+@pytest.fixture
+def committed_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The database without a transaction around the test, for threads and processes; emptied afterwards."""
+    with django_db_blocker.unblock():
+        yield
+        empty_database()
+        connection.close()
+
+
+def empty_database() -> None:
+    connection.set_schema_to_public()
+    Tenant.objects.exclude(slug__in=("acme", "globex")).delete()
+    Tenant.objects.update(status=Tenant.Status.ACTIVE)
+    kept = ["public", *Tenant.objects.values_list("schema_name", flat=True)]
+    with connection.cursor() as cursor:
+        for schema in _schemas():
+            if schema not in kept:
+                cursor.execute(f"DROP SCHEMA {quote_schema_name(schema)} CASCADE")
+        cursor.execute(f"TRUNCATE {', '.join(_tables(kept))} CASCADE")
+
+
+def _schemas() -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'")
+        return [name for (name,) in cursor.fetchall()]
+
+
+def _tables(schemas: list[str]) -> list[str]:
+    kept = [*KEPT_TABLES, "tenants_tenant", "tenants_domain"]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT format('%%I.%%I', schemaname, tablename) FROM pg_tables
+            WHERE schemaname = ANY(%s) AND tablename <> ALL(%s) AND tablename !~ '^django_celery_beat'
+            """,
+            [schemas, kept],
+        )
+        return [name for (name,) in cursor.fetchall()]
+
+
+@pytest.fixture
+def run_jobs() -> Callable[..., int]:
+    """Drains the outbox in this process, as a relay and a worker would; see `jobs.testing.run_jobs`."""
+    return testing.run_jobs
+
+
+@pytest.fixture
+def client_for() -> Callable[[Tenant], APIClient]:
+    """An API client on a tenant's host."""
+
+    def client_for(tenant: Tenant) -> APIClient:
+        return APIClient(headers={"host": f"{tenant.slug}.{settings.BASE_DOMAIN}"})
+
+    return client_for
+
+
+@pytest.fixture
+def public_client() -> APIClient:
+    """An API client on the public host."""
+    return APIClient(headers={"host": settings.BASE_DOMAIN})
