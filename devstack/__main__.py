@@ -76,8 +76,9 @@ def _environ() -> dict[str, str]:
 
 
 def _call(argv: list[str], env: Mapping[str, str]) -> int:
-    """Runs it in this process's group, so that a terminal's Ctrl-C reaches it; any other end of ours ends it too."""
+    """In this process's group: a terminal's Ctrl-C reaches the program too, and is its business alone."""
     with subprocess.Popen(argv, cwd=CHECKOUT, env=env) as process:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             return process.wait()
         finally:

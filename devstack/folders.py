@@ -8,14 +8,15 @@ import fcntl
 import hashlib
 import os
 import pwd
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from devstack import CHECKOUT, DevstackError
+from devstack.watchdog import watchdog
 
 KEPT = CHECKOUT / ".devstack"
 
@@ -54,11 +55,9 @@ def remove_kept() -> None:
 
 @contextmanager
 def temporary() -> Iterator[Path]:
-    """A folder that PostgreSQL's account can enter, removed at the end."""
-    root = os.geteuid() == 0
-    folder = Path(tempfile.mkdtemp(prefix="tenantry-", dir="/var/tmp" if root else None))
-    if root:
-        folder.chmod(0o711)
+    """A folder that PostgreSQL's account can enter, removed at the end, or by the watchdog if there is none."""
+    folder = watchdog().folder / secrets.token_hex(4)
+    folder.mkdir(mode=0o711)
     try:
         yield folder
     finally:

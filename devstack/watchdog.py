@@ -23,10 +23,11 @@ LATECOMER_SECONDS = 0.5
 
 
 class Watchdog:
-    """Guards process groups, each named by its leader's pid."""
+    """Guards process groups, each named by its leader's pid, and a folder for temporary data."""
 
     def __init__(self) -> None:
-        self.pipe = Path(tempfile.mkdtemp(prefix="tenantry-watchdog-")) / "pipe"
+        self.folder = _make_folder()
+        self.pipe = self.folder / "pipe"
         os.mkfifo(self.pipe, 0o600)
         reader = os.open(self.pipe, os.O_RDONLY | os.O_NONBLOCK)
         self._writer = os.open(self.pipe, os.O_WRONLY)
@@ -57,6 +58,15 @@ def watchdog() -> Watchdog:
     return Watchdog()
 
 
+def _make_folder() -> Path:
+    """For root where other accounts may pass through it, since PostgreSQL runs as one."""
+    root = os.geteuid() == 0
+    folder = Path(tempfile.mkdtemp(prefix="tenantry-", dir="/var/tmp" if root else None))
+    if root:
+        folder.chmod(0o711)
+    return folder
+
+
 def enrolling(command: str, pipe: Path) -> str:
     """The shell command, enrolled before it starts by the shell that runs it as a session leader."""
     return f'echo "+$$ {signal.SIGTERM.value}" > {shlex.quote(str(pipe))} || exit 1; {command}'
@@ -67,20 +77,26 @@ def main(pipe: Path) -> None:
         signal.signal(ignored, signal.SIG_IGN)
     enrolled: dict[int, int] = {}
     pending = _read(enrolled, b"")
-    # Who comes from now on finds no pipe; who has it open already is heard below.
+    # Who comes from now on finds no pipe; who has it open already is heard by _kill_all.
+    pipe.unlink()
+    _kill_all(enrolled, pending)
     shutil.rmtree(pipe.parent, ignore_errors=True)
-    deadline = time.monotonic() + GRACE_SECONDS
-    latecomers = time.monotonic() + LATECOMER_SECONDS
-    told: set[int] = set()
-    while time.monotonic() < latecomers or any(map(_alive, enrolled)):
+
+
+def _kill_all(enrolled: dict[int, int], pending: bytes) -> None:
+    """Asks first, and kills those that are still there after the grace."""
+    started = time.monotonic()
+    asked: set[int] = set()
+    while (elapsed := time.monotonic() - started) < LATECOMER_SECONDS or any(map(_alive, enrolled)):
         pending = _read(enrolled, pending)
-        overdue = time.monotonic() > deadline
-        for pid in enrolled.keys() - (set() if overdue else told):
-            _kill(pid, signal.SIGKILL if overdue else enrolled[pid])
-            told.add(pid)
+        for group in enrolled.keys() - asked:
+            _send(group, enrolled[group])
+            asked.add(group)
+        if elapsed > GRACE_SECONDS:
+            for group in enrolled:
+                _send(group, signal.SIGKILL)
+            return
         time.sleep(0.02)
-        if time.monotonic() > deadline + 1:
-            break
 
 
 def _read(enrolled: dict[int, int], pending: bytes) -> bytes:
@@ -106,7 +122,7 @@ def _alive(group: int) -> bool:
     return True
 
 
-def _kill(group: int, number: int) -> None:
+def _send(group: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 

