@@ -14,7 +14,7 @@ TOKEN = re.compile(rb"[0-9a-f]{64}")
 
 
 class BearerAuthentication(TokenAuthentication):  # type: ignore[misc]  # knox has no types
-    """knox's tokens, looked up by their digest in the tenant's schema: one query, and no 500 for odd bytes in the header."""
+    """knox's tokens, found by their digest in the tenant's schema: by one query, and without a 500 for odd bytes."""
 
     def authenticate_credentials(self, token: bytes) -> tuple[User, AuthToken]:
         refusal = AuthenticationFailed("The token is unknown here, or has expired: log in again.", "invalid_token")

@@ -55,7 +55,7 @@ def _dispatch_provisioning(tenant: Tenant) -> None:
 
 
 def prepare_tenant(*, tenant_id: str) -> None:
-    """Make the schema of a tenant that is being provisioned; nothing for any other. Needs to be outside a transaction."""
+    """Make the schema of a tenant that is being provisioned, outside of a transaction; nothing for any other tenant."""
     if signing_up := SignUp.objects.select_related("tenant").filter(tenant=tenant_id).first():
         create_schema(signing_up.tenant)
 
@@ -84,7 +84,7 @@ def _create_owner(signing_up: SignUp) -> str:
 
 
 def give_up_tenant(*, tenant_id: str, reason: str) -> None:
-    """Let a tenant that is being provisioned be failed, with the reason. Needs the caller's transaction, in `public`."""
+    """Let a tenant that is being provisioned be failed, and keep the reason. Needs the public schema."""
     for tenant in Tenant.objects.filter(pk=tenant_id):
         fail_tenant(tenant, reason=reason)
 
@@ -162,7 +162,7 @@ def update_user(
 
 
 def _locked_people(*ids: uuid.UUID) -> dict[uuid.UUID, User]:
-    """These users and all active owners, locked (in one order) so that two requests can't both remove the second last owner."""
+    """These users and all active owners, locked in one order, so that two requests can't remove the last two owners."""
     people = User.objects.filter(Q(pk__in=ids) | Q(role=Role.OWNER, is_active=True))
     return {person.pk: person for person in people.select_for_update(no_key=True).order_by("pk")}
 
@@ -192,7 +192,7 @@ def log_in(*, email: str, password: str) -> tuple[AuthToken, str]:
     if user is None:
         raise refusal
     with transaction.atomic():
-        # By the hash that was checked: a password that changes meanwhile ends all tokens, and this one would come after.
+        # By the hash that was checked: a password that changes meanwhile ends all tokens, and this one came too late.
         unchanged = User.objects.filter(pk=user.pk, password=user.password, is_active=True)
         if not unchanged.update(last_login=Now()):
             raise refusal

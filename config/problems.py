@@ -1,7 +1,7 @@
 """Every error of the API as application/problem+json (RFC 9457).
 
-`errors` is a flat list: what is wrong, where. In a body, `pointer` is a JSON pointer as a fragment (`#/lines/0/quantity`);
-of a query parameter, `parameter` is the name.
+`errors` is a flat list of what is wrong, and where: `pointer` is a JSON pointer into the body, as a fragment
+(`#/lines/0/quantity`); `parameter` is the name of a query parameter.
 """
 
 from collections.abc import Iterator, Mapping

@@ -15,7 +15,7 @@ PAUSE_SECONDS = 5.0
 
 
 class Throttle(SimpleRateThrottle):
-    """Counts requests in fixed windows. While the cache is away nobody is throttled: it must not fail requests, nor slow them."""
+    """Counts requests in fixed windows. While the cache is away, nobody is throttled: it mustn't fail requests."""
 
     paused_until = 0.0
 

@@ -36,14 +36,14 @@ def domain_of(slug: str) -> str:
 def _slug_taken(slug: str) -> Conflict:
     if Tenant.objects.filter(slug=slug, status=Tenant.Status.FAILED).exists():
         return Conflict(
-            f"{slug!r} was signed up, but could not be set up. Ask the platform's staff to try again, or choose another.",
+            f"{slug!r} was signed up, but could not be set up. Ask the platform's staff, or choose another.",
             code="sign_up_failed",
         )
     return Conflict(f"{slug!r} is taken; choose another.", code="slug_taken")
 
 
 def create_schema(tenant: Tenant) -> None:
-    """Create the tenant's schema if it is missing, and bring its tables up to date. Safe to repeat, and to run twice at once.
+    """Create the tenant's schema if it is missing, and bring its tables up to date. Safe to repeat and to overlap.
 
     Not inside a transaction: migrations commit as they go.
     """

@@ -8,15 +8,17 @@ MAX_SLUG_LENGTH = 40
 # `pg-` would make a schema `pg_…`, which PostgreSQL keeps for itself; `xn--` hosts are spelt with look-alike letters.
 validate_slug = RegexValidator(
     rf"^(?!pg-|xn--)[a-z](?:[a-z0-9-]{{0,{MAX_SLUG_LENGTH - 2}}}[a-z0-9])?\Z",
-    f"Use lower-case letters, digits and hyphens, {MAX_SLUG_LENGTH} at the most; start with a letter, end with a letter or "
-    "digit; don't start with pg- or xn--.",
+    f"Use lower-case letters, digits and hyphens, {MAX_SLUG_LENGTH} at the most; start with a letter, end with a "
+    "letter or digit; don't start with pg- or xn--.",
 )
 
 # Hosts that the platform, mail or browsers use, or that would look as if they were the platform's.
 RESERVED_SLUGS = frozenset(
-    "account admin api app assets auth autoconfig autodiscover billing blog cdn dashboard dev docs ftp health help imap "
-    "internal jobs localhost login mail mx ns ns1 ns2 pop postmaster public root security signup smtp sso staging static "
-    "status support system tenant tenants test webmail wpad www".split()
+    """
+    account admin api app assets auth autoconfig autodiscover billing blog cdn dashboard dev docs ftp health help imap
+    internal jobs localhost login mail mx ns ns1 ns2 pop postmaster public root security signup smtp sso staging static
+    status support system tenant tenants test webmail wpad www
+    """.split()  # noqa: SIM905  # a list of fifty quoted words is no easier to read
 )
 
 

@@ -8,8 +8,10 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, transaction
 from django_tenants.utils import quote_schema_name
+from pytest_django import Settings
 from pytest_django.plugin import DjangoDbBlocker
 from rest_framework.test import APIClient
+from rest_framework.throttling import SimpleRateThrottle
 
 from jobs import testing
 from tenants.models import Tenant
@@ -48,6 +50,14 @@ def _in_public() -> Iterator[None]:
     connection.set_schema_to_public()
     yield
     connection.set_schema_to_public()
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords hash quickly, and nobody is throttled."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    rates = dict.fromkeys(SimpleRateThrottle.THROTTLE_RATES)
+    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", rates)
 
 
 @pytest.fixture

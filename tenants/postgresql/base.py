@@ -8,8 +8,9 @@ from psycopg.pq import TransactionStatus
 class DatabaseWrapper(TenantDatabaseWrapper):
     """django-tenants' backend, without its two ways of falling through to another schema.
 
-    Its search path is the tenant's schema alone: `SET search_path TO gone, public` is no error in PostgreSQL, and a table
-    that exists in both schemas would answer from `public`. What a tenant needs of `public` is named with its schema.
+    Its search path is the tenant's schema alone: `SET search_path TO gone, public` is no error in PostgreSQL, and a
+    table that exists in both schemas would answer from `public`. What a tenant needs of `public` is named with its
+    schema.
     """
 
     def _get_cursor_search_paths(self) -> list[str]:
@@ -20,7 +21,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         super()._handle_search_path(cursor)
         if nested or self.search_path_set_schemas is not None:
             return
-        # The parent swallows a failed SET, for a statement that comes before a ROLLBACK. Anywhere else (a cancelled SET,
-        # say) the statement that follows would run in the schema that was set before.
+        # The parent swallows a failed SET, for a statement that comes before a ROLLBACK. Anywhere else (a cancelled
+        # SET, say) the statement that follows would run in the schema that was set before.
         if self.connection.info.transaction_status is not TransactionStatus.INERROR:
             raise OperationalError(f"The search path could not be set to {self.schema_name!r}")

@@ -1,0 +1,57 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError
+
+from accounts.services import retry_sign_up
+from tenants.errors import Conflict
+from tenants.models import Tenant
+from tenants.services import delete_tenant, resume_tenant, suspend_tenant
+
+CHANGES = {
+    "suspend": (suspend_tenant, "stop serving it; its jobs wait"),
+    "resume": (resume_tenant, "serve it again"),
+    "delete": (delete_tenant, "delete it for good, with all data; the relay does it"),
+    "provision": (retry_sign_up, "try again after provisioning failed"),
+}
+
+
+class Command(BaseCommand):
+    help = "List the tenants, or change the status of one."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        verbs.add_parser("list", help="slug, status, host, and why provisioning failed")
+        for verb, (_, explanation) in CHANGES.items():
+            of_verb = verbs.add_parser(verb, help=explanation)
+            of_verb.add_argument("slug")
+            if verb == "delete":
+                of_verb.add_argument("--noinput", action="store_false", dest="interactive", help="don't ask")
+
+    def handle(self, *args: Any, verb: str, **options: Any) -> None:
+        if verb == "list":
+            self._list()
+        else:
+            self._change(verb, **options)
+
+    def _change(self, verb: str, **options: Any) -> None:
+        tenant = self._tenant(options["slug"])
+        if options.get("interactive") and input(f"Type {tenant.slug} to delete it for good: ") != tenant.slug:
+            raise CommandError("Nothing was deleted.")
+        change, _ = CHANGES[verb]
+        try:
+            change(tenant)
+        except Conflict as refusal:
+            raise CommandError(str(refusal.detail)) from None
+        self.stdout.write(f"{tenant.slug}: {tenant.status}")
+
+    def _list(self) -> None:
+        for tenant in Tenant.objects.order_by("slug"):
+            row = f"{tenant.slug:40} {tenant.status:12} {tenant.get_primary_domain()} {tenant.failure}"
+            self.stdout.write(row.rstrip())
+
+    def _tenant(self, slug: str) -> Tenant:
+        try:
+            return Tenant.objects.get(slug=slug)
+        except Tenant.DoesNotExist:
+            raise CommandError(f"There is no tenant {slug!r}; `manage.py tenant list` names all.") from None

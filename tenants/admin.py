@@ -1,0 +1,76 @@
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from tenants import services
+from tenants.errors import Conflict
+from tenants.models import Domain, Tenant
+
+
+def each_tenant(
+    request: HttpRequest, change: Callable[[Tenant], None], tenants: QuerySet[Tenant], *, done: str
+) -> None:
+    """Change the chosen tenants one by one, and tell the outcome of each."""
+    for tenant in tenants:
+        try:
+            change(tenant)
+        except Conflict as refusal:
+            messages.error(request, str(refusal.detail))
+        else:
+            messages.success(request, f"{tenant}: {done}.")
+
+
+class DomainInline(admin.TabularInline):  # type: ignore[type-arg]  # not generic at run time
+    model = Domain
+    fields = ("domain", "is_primary")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Tenant)
+class TenantAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("slug", "name", "status", "created_at")
+    list_filter = ("status",)
+    search_fields = ("slug", "name")
+    ordering = ("slug",)
+    fields = ("name", "timezone", "slug", "status", "failure", "schema_name", "created_at")
+    readonly_fields = ("slug", "status", "failure", "schema_name", "created_at")
+    inlines = (DomainInline,)
+    actions = ("suspend", "resume", "delete_for_good")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # tenants sign up
+
+    def has_delete_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:
+        return False  # a row that goes would leave its schema and its jobs behind
+
+    def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
+        # Only what was edited: the status may have changed since the form was opened.
+        obj.save(update_fields=form.changed_data)
+
+    @admin.action(description="Suspend", permissions=["change"])
+    def suspend(self, request: HttpRequest, tenants: QuerySet[Tenant]) -> None:
+        each_tenant(request, services.suspend_tenant, tenants, done="suspended")
+
+    @admin.action(description="Resume", permissions=["change"])
+    def resume(self, request: HttpRequest, tenants: QuerySet[Tenant]) -> None:
+        each_tenant(request, services.resume_tenant, tenants, done="active again")
+
+    @admin.action(description="Delete for good, with all data", permissions=["change"])
+    def delete_for_good(self, request: HttpRequest, tenants: QuerySet[Tenant]) -> HttpResponse | None:
+        if "confirmed" in request.POST:
+            each_tenant(request, services.delete_tenant, tenants, done="being deleted")
+            return None
+        context = {**self.admin_site.each_context(request), "title": "Delete for good?", "tenants": tenants}
+        return TemplateResponse(request, "admin/tenants/tenant/confirm_deletion.html", context)

@@ -1,0 +1,49 @@
+"""The people of acme and globex."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.db import connection
+from django_tenants.utils import tenant_context
+from knox.models import AuthToken
+from rest_framework.test import APIClient
+
+from accounts.models import User
+from tenants.models import Tenant
+
+PASSWORD = "correct horse battery"
+T = TypeVar("T")
+
+
+def add_user(tenant: Tenant, name: str, role: str = "member", **fields: Any) -> User:
+    user = User(email=f"{name}@{tenant.slug}.example", full_name=f"{name.title()} of {tenant.name}", role=role, **fields)
+    user.set_password(PASSWORD)
+    with tenant_context(tenant):
+        user.save()
+    return user
+
+
+def client_of(tenant: Tenant, user: User) -> APIClient:
+    """An API client that is logged in."""
+    with tenant_context(tenant):
+        _, secret = AuthToken.objects.create(user=user)
+    host = f"{tenant.slug}.{settings.BASE_DOMAIN}"
+    return APIClient(headers={"host": host, "authorization": f"Bearer {secret}"})
+
+
+def at_once(*calls: Callable[[], T]) -> list[T]:
+    """What the calls return, each made in a thread of its own, with its own connection, all at the same time."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], T]) -> T:
+        barrier.wait()
+        try:
+            return call()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
