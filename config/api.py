@@ -6,6 +6,7 @@ from rest_framework.routers import SimpleRouter
 
 from accounts.views import CurrentTokenView, TenantViewSet, TokensView, UserViewSet
 from billing.views import InvoiceViewSet, OrderViewSet
+from jobs.views import JobView
 from notifications.views import MessageViewSet
 
 public = SimpleRouter()
@@ -21,12 +22,13 @@ tokens = [
     path("tokens/", TokensView.as_view(), name="tokens"),
     path("tokens/current/", CurrentTokenView.as_view(), name="current-token"),
 ]
+jobs = [path("jobs/<uuid:id>/", JobView.as_view(), name="job")]
 documentation = [
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerView.as_view(), name="docs"),
 ]
 public_urls = [*public.urls, *documentation]
-tenant_urls = [*tokens, *tenant.urls, *documentation]
+tenant_urls = [*tokens, *tenant.urls, *jobs, *documentation]
 
 # The OpenAPI schema describes both hosts.
-urlpatterns = [path("api/v1/", include([*public.urls, *tokens, *tenant.urls]))]
+urlpatterns = [path("api/v1/", include([*public.urls, *tokens, *tenant.urls, *jobs]))]

@@ -1,0 +1,19 @@
+from typing import Any
+
+from rest_framework import serializers
+
+
+class JobSerializer(serializers.Serializer[Any]):
+    id = serializers.CharField()
+    task = serializers.CharField()
+    state = serializers.ChoiceField(
+        choices=["pending", "started", "retry", "success", "failure", "dead", "revoked", "ignored"],
+        help_text="`dead`: it failed for good, and staff can have it run again.",
+    )
+    attempts = serializers.IntegerField()
+    result = serializers.JSONField(allow_null=True)
+    error = serializers.CharField(allow_null=True)
+    traceback = serializers.CharField(allow_null=True, help_text="For staff only")
+    created_at = serializers.DateTimeField()
+    due_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)

@@ -1,0 +1,85 @@
+"""What a tenant may know of its jobs: a row of the outbox while they are under way, a result row when they have ended."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from celery import states
+from django.db import connection
+from django_celery_results.models import TaskResult
+
+from jobs.models import Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    id: str
+    task: str
+    state: str
+    attempts: int
+    result: Any
+    error: str | None
+    traceback: str | None
+    created_at: datetime
+    due_at: datetime | None
+    finished_at: datetime | None
+
+
+def find_status(id: str) -> JobStatus | None:
+    """The job (or the plain task that has a result) with this id, if it belongs to the tenant that is active."""
+    if job := Job.objects.filter(id=id, tenant__schema_name=connection.schema_name).first():
+        return _of_job(job)
+    if result := TaskResult.objects.filter(task_id=id).first():
+        return _of_result(result)
+    return None
+
+
+def _of_job(job: Job) -> JobStatus:
+    return JobStatus(
+        id=str(job.id),
+        task=job.task,
+        state=_state(job),
+        attempts=job.attempt,
+        result=None,
+        error=job.error or None,
+        traceback=job.traceback or None,
+        created_at=job.created_at,
+        due_at=job.due_at,
+        finished_at=None,
+    )
+
+
+def _state(job: Job) -> str:
+    if job.state == Job.State.DEAD:
+        return "dead"
+    if job.token is not None:
+        return "started"
+    return "retry" if job.retries else "pending"
+
+
+def _of_result(row: TaskResult) -> JobStatus:
+    value = json.loads(row.result) if row.result else None
+    failed = row.status in states.EXCEPTION_STATES
+    meta = json.loads(row.meta) if row.meta else {}
+    return JobStatus(
+        id=row.task_id,
+        task=row.task_name or "",
+        state=row.status.lower(),
+        attempts=meta.get("attempts", 1),
+        result=None if failed or row.status != states.SUCCESS else value,
+        error=_error(value) if failed else None,
+        traceback=row.traceback,
+        created_at=row.date_created,
+        due_at=None,
+        finished_at=row.date_done if row.status in states.READY_STATES | {states.IGNORED} else None,
+    )
+
+
+def _error(value: Any) -> str:
+    """In words, from the form in which Celery keeps an exception."""
+    if not isinstance(value, dict):
+        return str(value)
+    message = value.get("exc_message")
+    text = ", ".join(map(str, message)) if isinstance(message, list | tuple) else str(message)
+    return f"{value.get('exc_type')}: {text}"
