@@ -68,10 +68,11 @@ def open_tenant(*, tenant_id: str) -> dict[str, Any] | None:
     signing_up = SignUp.objects.select_related("tenant").filter(tenant=tenant_id).first()
     if signing_up is None or not activate_tenant(signing_up.tenant):
         return None
-    with tenant_context(signing_up.tenant):
+    tenant = signing_up.tenant
+    with tenant_context(tenant):
         job_id = _create_owner(signing_up)
     signing_up.delete()
-    return {"tenant": signing_up.tenant.slug, "jobs": [job_id]}
+    return {"tenant": tenant.slug, "jobs": [job_id]}
 
 
 def _create_owner(signing_up: SignUp) -> str:

@@ -15,7 +15,7 @@ logger = logging.getLogger("tenantry.requests")
 def config(*, json: bool | None, level: str) -> dict[str, Any]:
     """The LOGGING setting; `json` None means: JSON unless stderr is a terminal."""
     as_json = not sys.stderr.isatty() if json is None else json
-    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else _console()
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -40,6 +40,10 @@ def config(*, json: bool | None, level: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {"django.server": {"propagate": True}, "httpx": {"level": "WARNING"}},
     }
+
+
+def _console() -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 class RequestLogMiddleware:

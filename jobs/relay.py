@@ -162,13 +162,14 @@ class Relay:
 
     def _connected(self) -> Producer:
         if self._producer is None:
+            self._broker = self._broker.clone()
             self._producer = self.app.amqp.Producer(self._broker.channel(), auto_declare=False)
             self.app.amqp.queues["jobs"](self._producer.channel).declare()
         return self._producer
 
     def _disconnect(self) -> None:
         self._producer = None
-        self._broker.collapse()
+        self._broker.release()
         connection.close()
 
     def _keep_house(self) -> None:
