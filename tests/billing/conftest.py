@@ -3,7 +3,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.contrib.auth import get_user_model
 from django_tenants.utils import tenant_context
 from pytest_django import Settings
 
@@ -22,11 +21,6 @@ def card_sink(tmp_path: Path, settings: Settings) -> Iterator[cards.Ledger]:
         settings.CARD_GATEWAY_URL = f"http://127.0.0.1:{gateway.server_port}"
         yield gateway.ledger
         gateway.shutdown()
-
-
-def add_user(tenant: Tenant, name: str = "ada") -> User:
-    with tenant_context(tenant):
-        return get_user_model().objects.create(email=f"{name}@example.com", full_name=name.title())
 
 
 def place_order(tenant: Tenant, user: User, *, token: str = "tok_ok", unit_amount: int = 1250) -> Order:

@@ -1,0 +1,90 @@
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+from django_tenants.utils import tenant_context
+
+from billing import services
+from billing.models import Invoice, Order
+from jobs.models import Job
+from notifications.models import Message
+from tenants.models import Tenant
+from tests.billing.conftest import place_order
+from tests.people import add_user, at_once
+
+RunJobs = Callable[..., int]
+
+
+def add_invoice(tenant: Tenant, *, days_old: int, status: str = "open") -> Invoice:
+    with tenant_context(tenant):
+        user = add_user(tenant, f"user{Order.objects.count()}")
+        order = place_order(tenant, user)
+        with transaction.atomic():
+            services.bill_order(order_id=str(order.pk))
+        Invoice.objects.filter(order=order).update(created_at=timezone.now() - timedelta(days=days_old), status=status)
+        return Invoice.objects.get(order=order)
+
+
+def remind(tenant: Tenant) -> int:
+    with tenant_context(tenant), transaction.atomic():
+        return services.remind_unpaid_invoices()
+
+
+@pytest.mark.parametrize("status", ["open", "payment_failed"])
+def test_an_old_unpaid_invoice_is_reminded_of_once_a_week(acme: Tenant, status: str) -> None:
+    invoice = add_invoice(acme, days_old=15, status=status)
+    assert remind(acme) == 1
+    assert remind(acme) == 0
+    with tenant_context(acme):
+        [message] = Message.objects.all()
+        assert (message.to, message.subject) == ("user0@acme.example", f"Invoice {invoice.number} is unpaid")
+        assert "25.00 EUR" in message.text
+        Invoice.objects.update(reminded_at=timezone.now() - timedelta(days=8))
+    assert remind(acme) == 1
+
+
+def test_what_is_young_or_paid_is_left_alone(acme: Tenant) -> None:
+    add_invoice(acme, days_old=13)
+    add_invoice(acme, days_old=15, status="paid")
+    assert remind(acme) == 0
+
+
+def test_the_rest_goes_to_the_next_job(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "REMINDERS_PER_JOB", 2)
+    for _ in range(3):
+        add_invoice(acme, days_old=15)
+    Job.objects.all().delete()
+    assert remind(acme) == 2
+    assert Job.objects.filter(task="billing.tasks.remind_unpaid_invoices").count() == 1
+    assert remind(acme) == 1
+    assert Job.objects.filter(task="billing.tasks.remind_unpaid_invoices").count() == 1
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_every_active_tenant_gets_its_own_job(acme: Tenant, globex: Tenant, run_jobs: RunJobs) -> None:
+    for tenant in (acme, globex):
+        add_invoice(tenant, days_old=15)
+    Job.objects.all().delete()
+    assert services.remind_all_tenants() == 2
+    run_jobs()
+    for tenant in (acme, globex):
+        with tenant_context(tenant):
+            assert Message.objects.count() == 1
+
+
+def test_a_suspended_tenant_gets_none(acme: Tenant, globex: Tenant) -> None:
+    Tenant.objects.filter(pk=globex.pk).update(status=Tenant.Status.SUSPENDED)
+    assert services.remind_all_tenants() == 1
+    assert Job.objects.get().tenant_id == acme.pk
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_an_invoice_that_is_being_paid_right_now_is_left_alone(acme: Tenant) -> None:
+    """The payment's transaction holds the row's lock."""
+    invoice = add_invoice(acme, days_old=15)
+
+    with tenant_context(acme), transaction.atomic():
+        Invoice.objects.filter(pk=invoice.pk).update(status="paid")
+        assert at_once(lambda: remind(acme)) == [0]

@@ -1,0 +1,172 @@
+"""From a message's row to the mail server: Django's locmem backend, and real SMTP that answers as it is told."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from django.core import mail
+from django.db import transaction
+from django_tenants.utils import tenant_context
+from pytest_django import Settings
+
+from devstack.ports import free_port
+from notifications import services
+from notifications.mailer import MailRefused, MailUnavailable, transmit
+from notifications.models import Message
+from tenants.models import Tenant
+
+RunJobs = Callable[[], Any]
+
+
+class Answers:
+    """What the SMTP server says to a recipient and to a mail."""
+
+    rcpt = data = "250 OK"
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, to: str, options: list[str]
+    ) -> str:
+        if self.rcpt.startswith("250"):
+            envelope.rcpt_tos.append(to)
+        return self.rcpt
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        return self.data
+
+
+@pytest.fixture
+def smtp(settings: Settings) -> Iterator[Answers]:
+    answers = Answers()
+    controller = Controller(answers, hostname="127.0.0.1", port=free_port())
+    controller.start()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST = "127.0.0.1"
+    settings.EMAIL_PORT = controller.port
+    yield answers
+    controller.stop()
+
+
+@pytest.fixture
+def down(settings: Settings) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+
+
+@pytest.fixture
+def message(acme: Tenant) -> Iterator[Message]:
+    with tenant_context(acme):
+        yield Message.objects.create(to="ada@example.com", subject="Hello", text="Text", html="<p>Html</p>")
+
+
+def attempt(message: Message, *, last_try: bool = False) -> str:
+    return services.attempt_delivery(message_id=str(message.pk), last_try=last_try)
+
+
+def settle(message: Message, refusal: str = "") -> None:
+    with transaction.atomic():
+        services.settle_delivery(message_id=str(message.pk), refusal=refusal)
+    message.refresh_from_db()
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_message_is_written_with_its_job_and_sent_by_it(acme: Tenant, run_jobs: RunJobs) -> None:
+    with tenant_context(acme), transaction.atomic():
+        context = {"full_name": "Ada", "login_url": "http://acme.localhost/"}
+        message, job_id = services.send_message(to="ada@example.com", template="welcome_user", context=context)
+    assert job_id
+    assert mail.outbox == []
+    run_jobs()
+    [sent] = mail.outbox
+    assert sent.to == ["ada@example.com"]
+    assert sent.subject == f"Welcome to {acme.name}"
+    assert sent.extra_headers["Message-ID"] == message.message_id
+    with tenant_context(acme):
+        message.refresh_from_db()
+        assert (message.status, message.attempts, message.error) == ("sent", 1, "")
+        assert message.sent_at is not None
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_rollback_leaves_neither_message_nor_mail(acme: Tenant, run_jobs: RunJobs) -> None:
+    with tenant_context(acme), transaction.atomic():
+        services.send_message(to="ada@example.com", template="welcome_user", context={})
+        transaction.set_rollback(True)
+    run_jobs()
+    assert mail.outbox == []
+    with tenant_context(acme):
+        assert not Message.objects.exists()
+
+
+def test_a_mail_has_text_and_html_and_the_same_id_at_each_try(message: Message) -> None:
+    transmit(message)
+    transmit(Message.objects.get(pk=message.pk))
+    first, second = (sent.message() for sent in mail.outbox)
+    assert first["Message-ID"] == second["Message-ID"] == f"<{message.pk}@localhost>"
+    assert [part.get_content_type() for part in first.walk()] == ["multipart/alternative", "text/plain", "text/html"]
+
+
+def test_a_sent_message_is_not_sent_again(message: Message) -> None:
+    attempt(message)
+    settle(message)
+    assert attempt(message) == ""
+    settle(message)
+    assert len(mail.outbox) == 1
+    assert message.attempts == 1
+
+
+@pytest.mark.usefixtures("down")
+def test_each_try_is_counted_and_says_what_was_wrong(message: Message) -> None:
+    for tries in (1, 2):
+        with pytest.raises(MailUnavailable, match="EMAIL_URL"):
+            attempt(message)
+        message.refresh_from_db()
+        assert (message.status, message.attempts) == ("queued", tries)
+        assert "ConnectionRefusedError" in message.error
+
+
+@pytest.mark.usefixtures("down")
+def test_the_last_try_makes_it_failed_and_a_replay_may_still_send_it(message: Message, settings: Settings) -> None:
+    with pytest.raises(MailUnavailable):
+        attempt(message, last_try=True)
+    message.refresh_from_db()
+    assert message.status == "failed"
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    attempt(message)
+    settle(message)
+    assert (message.status, message.attempts, message.error) == ("sent", 2, "")
+
+
+def test_a_refused_recipient_is_failed_at_once(message: Message, smtp: Answers) -> None:
+    smtp.rcpt = "550 No such user"
+    refusal = attempt(message)
+    assert refusal == "550 No such user"
+    settle(message, refusal)
+    assert (message.status, message.error) == ("failed", "550 No such user")
+
+
+def test_refused_content_is_failed_at_once(message: Message, smtp: Answers) -> None:
+    smtp.data = "554 Spam"
+    assert attempt(message) == "554 Spam"
+
+
+@pytest.mark.parametrize("where", ["rcpt", "data"])
+def test_a_mailbox_that_is_full_just_now_is_tried_again(message: Message, smtp: Answers, where: str) -> None:
+    setattr(smtp, where, "452 Full")
+    with pytest.raises(MailUnavailable, match="452 Full"):
+        attempt(message)
+
+
+def test_what_is_no_address_is_refused_without_a_try_to_come(message: Message, smtp: Answers) -> None:
+    message.to = "no address@@"
+    with pytest.raises(MailRefused):
+        transmit(message)
+
+
+def test_a_try_that_was_overtaken_undoes_nothing(message: Message) -> None:
+    """A frozen worker thaws, and fails, after another one has sent the message."""
+    settle(message)
+    services._record_failure(str(message.pk), MailUnavailable("late"), last_try=True)
+    settle(message, refusal="late")
+    assert (message.status, message.error) == ("sent", "")
