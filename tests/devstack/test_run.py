@@ -1,0 +1,103 @@
+"""`make run` from its first line to its last, in a copy of the checkout whose path has a space."""
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from devstack import CHECKOUT
+from devstack.ports import answers, free_port
+from devstack.processes import is_running, wait_until
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds its processes in /proc")
+
+NOT_COPIED = shutil.ignore_patterns(".venv", ".git", ".devstack", "__pycache__", ".*_cache", ".env", "tests")
+
+
+class Run:
+    """A `make run` in the midst of it; whatever descends from it carries a mark in its environment."""
+
+    def __init__(self, checkout: Path, port: int) -> None:
+        self._mark = secrets.token_hex(16)
+        self._log = checkout / "run.log"
+        env = {**os.environ, "DATABASE_URL": "", "REDIS_URL": "", "PORT": str(port), "TENANTRY_TEST_MARK": self._mark}
+        argv = [sys.executable, "-m", "devstack", "run"]
+        with self._log.open("wb") as log:
+            self.popen = subprocess.Popen(
+                argv, cwd=checkout, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, text: str) -> None:
+        wait_until(lambda: text in self.output or self.popen.poll() is not None, seconds=120, what=text)
+        assert text in self.output, self.output
+
+    def end(self, number: signal.Signals) -> None:
+        os.killpg(self.popen.pid, number)
+        self.popen.wait(60)
+
+    def pids(self) -> set[int]:
+        """PostgreSQL's backends have overwritten their environment; their parent tells them."""
+        marked = {int(file.parent.name) for file in Path("/proc").glob("[0-9]*/environ") if self._is_marked(file)}
+        listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        pairs = [(int(pid), int(parent)) for pid, parent in map(str.split, listing.splitlines())]
+        return {pid for pid in marked | {pid for pid, parent in pairs if parent in marked} if is_running(pid)}
+
+    def _is_marked(self, environ: Path) -> bool:
+        try:
+            return self._mark.encode() in environ.read_bytes()
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Path]:
+    copy = tmp_path / "a checkout"
+    shutil.copytree(CHECKOUT, copy, ignore=NOT_COPIED)
+    yield copy
+    subprocess.run([sys.executable, "-m", "devstack", "clean"], cwd=copy, check=True)
+
+
+def paid_invoices(run: Run) -> int:
+    """By the curl that it says to try."""
+    curl = re.search(r"curl -H 'Authorization: (.*)' http://acme\.localhost:(\d+)(/\S+)", run.output)
+    assert curl
+    token, port, path = curl.groups()
+    headers = {"Host": f"acme.localhost:{port}", "Authorization": token}
+    invoices = httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False).json()["results"]
+    assert {invoice["status"] for invoice in invoices} == {"paid"}
+    return len(invoices)
+
+
+def test_run_plays_the_main_job_serves_and_leaves_nothing_behind(checkout: Path) -> None:
+    port = free_port()
+    first = Run(checkout, port)
+    first.wait_for("Ctrl-C stops everything")
+    assert "globex lists 1 of its own orders and none of acme" in first.output
+    assert "mail to ada@acme.example: " in first.output
+    assert paid_invoices(first) == 1
+
+    pids = first.pids()
+    assert len(pids) > 10
+    first.end(signal.SIGKILL)
+    wait_until(lambda: not any(map(is_running, pids)) and not first.pids(), seconds=20, what="everything gone")
+
+    second = Run(checkout, port)
+    second.wait_for("Ctrl-C stops everything")
+    assert "globex lists 2 of its own orders and none of acme" in second.output
+    assert paid_invoices(second) == 2
+
+    second.end(signal.SIGTERM)
+    assert not second.pids()
+    assert not answers(port)
