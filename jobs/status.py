@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from celery import states
-from django.db import connection
 from django_celery_results.models import TaskResult
 
 from jobs.models import Job
+from tenants.services import current_tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class JobStatus:
 
 def find_status(id: str) -> JobStatus | None:
     """The job (or the plain task that has a result) with this id, if it belongs to the tenant that is active."""
-    if job := Job.objects.filter(id=id, tenant__schema_name=connection.schema_name).first():
+    if job := Job.objects.filter(id=id, tenant=current_tenant()).first():
         return _of_job(job)
     if result := TaskResult.objects.filter(task_id=id).first():
         return _of_result(result)
