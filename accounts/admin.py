@@ -12,7 +12,7 @@ from tenants.models import SignUp, Tenant
 
 
 @admin.register(User)
-class StaffAdmin(UserAdmin):
+class StaffAdmin(UserAdmin):  # type: ignore[type-arg]  # not generic at run time
     ordering = ("email",)
     list_display = ("email", "full_name", "is_staff", "is_superuser", "is_active")
     list_filter = ("is_staff", "is_superuser", "is_active")
@@ -30,7 +30,7 @@ class StaffAdmin(UserAdmin):
 
 
 @admin.register(SignUp)
-class SignUpAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
+class SignUpAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """What is not provisioned yet. The row goes when the owner exists."""
 
     list_display = ("tenant", "email", "status", "failure")

@@ -56,7 +56,7 @@ def _dispatch_provisioning(tenant: Tenant) -> None:
 
 def prepare_tenant(*, tenant_id: str) -> None:
     """Make the schema of a tenant that is being provisioned, outside of a transaction; nothing for any other tenant."""
-    if signing_up := SignUp.objects.select_related("tenant").filter(tenant=tenant_id).first():
+    if signing_up := SignUp.objects.select_related("tenant").filter(tenant_id=tenant_id).first():
         create_schema(signing_up.tenant)
 
 
@@ -65,7 +65,7 @@ def open_tenant(*, tenant_id: str) -> dict[str, Any] | None:
 
     Needs the caller's transaction, in the public schema.
     """
-    signing_up = SignUp.objects.select_related("tenant").filter(tenant=tenant_id).first()
+    signing_up = SignUp.objects.select_related("tenant").filter(tenant_id=tenant_id).first()
     if signing_up is None or not activate_tenant(signing_up.tenant):
         return None
     tenant = signing_up.tenant
@@ -152,9 +152,10 @@ def update_user(
     with transaction.atomic():
         people = _locked_people(actor.pk, user_id)
         user = _authorised(people, people[actor.pk], user_id, changes)
+        owned = _has_owner(people)
         for name, value in changes.items():
             setattr(user, name, value)
-        if not any(person.role == Role.OWNER and person.is_active for person in people.values()):
+        if owned and not _has_owner(people):
             raise LastOwner
         user.save(update_fields=list(changes))
         if password_hash or not user.is_active:
@@ -166,6 +167,10 @@ def _locked_people(*ids: uuid.UUID) -> dict[uuid.UUID, User]:
     """These users and all active owners, locked in one order, so that two requests can't remove the last two owners."""
     people = User.objects.filter(Q(pk__in=ids) | Q(role=Role.OWNER, is_active=True))
     return {person.pk: person for person in people.select_for_update(no_key=True).order_by("pk")}
+
+
+def _has_owner(people: dict[uuid.UUID, User]) -> bool:
+    return any(person.role == Role.OWNER and person.is_active for person in people.values())
 
 
 def _authorised(people: dict[uuid.UUID, User], actor: User, user_id: uuid.UUID, changes: dict[str, Any]) -> User:
@@ -197,7 +202,8 @@ def log_in(*, email: str, password: str) -> tuple[AuthToken, str]:
         unchanged = User.objects.filter(pk=user.pk, password=user.password, is_active=True)
         if not unchanged.update(last_login=Now()):
             raise refusal
-        return AuthToken.objects.create(user=user)
+        token, secret = AuthToken.objects.create(user=user)
+    return token, secret
 
 
 def log_out(token: AuthToken) -> None:

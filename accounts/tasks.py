@@ -13,6 +13,7 @@ from accounts import services
     autoretry_for=(InterfaceError, OperationalError),
     retry_backoff=2,
     retry_backoff_max=60,
+    retry_jitter=False,
     max_retries=6,
 )
 def provision_tenant(self: Any, tenant_id: str) -> None:

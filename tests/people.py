@@ -19,7 +19,8 @@ T = TypeVar("T")
 
 
 def add_user(tenant: Tenant, name: str, role: str = "member", **fields: Any) -> User:
-    user = User(email=f"{name}@{tenant.slug}.example", full_name=f"{name.title()} of {tenant.name}", role=role, **fields)
+    full_name = f"{name.title()} of {tenant.name}"
+    user = User(email=f"{name}@{tenant.slug}.example", full_name=full_name, role=role, **fields)
     user.set_password(PASSWORD)
     with tenant_context(tenant):
         user.save()
