@@ -62,14 +62,18 @@ def _processes(env: Mapping[str, str], port: int) -> Iterator[Process]:
     command = [sys.executable, "-m", "devstack.procfile", str(watchdog().pipe), *TYPES]
     log = KEPT / "processes.log"
     log.unlink(missing_ok=True)
-    with Process("honcho", command, log=log, env=env, ready=lambda: _is_live(port), ready_seconds=60) as processes:
+    processes = Process("honcho", command, log=log, env=env, ready=lambda: _is_live(processes, port), ready_seconds=60)
+    with processes:
         try:
             yield processes
         except DevstackError as error:
             raise DevstackError(f"{error}\nThe processes' log is {log}") from None
 
 
-def _is_live(port: int) -> bool:
+def _is_live(processes: Process, port: int) -> bool:
+    """Our own web, not somebody's who has taken the port meanwhile."""
+    if f"Listening at: http://127.0.0.1:{port}" not in processes.output:
+        return False
     try:
         return httpx.get(f"http://127.0.0.1:{port}/livez", headers={"Host": "localhost"}, trust_env=False).is_success
     except httpx.HTTPError:
