@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import current_app
+from celery import current_app, states
+from django.db import connection
 
 from devstack.processes import Process, wait_until
 from tests.jobs import probes
 
 DEADLINE = 30
+RESULTS = "django_celery_results_taskresult"
+WORKER = ["celery", "-A", "config", "worker", "-l", "INFO", "--include", "tests.jobs.probes"]
 
 
 @pytest.fixture
@@ -20,8 +23,7 @@ def start_worker(committed_db: None, tmp_path: Path) -> Iterator[Callable[..., P
 
     def start(*arguments: str, **environ: str) -> Process:
         name = f"w{len(workers)}-{tmp_path.name}"
-        command = ["celery", "-A", "config", "worker", "-l", "INFO", "--include", "tests.jobs.probes", "-n", name]
-        command += arguments or ("-c", "2")
+        command = [*WORKER, "-n", name, *(arguments or ("-c", "2"))]
         worker = Process(
             name, command, log=tmp_path / f"{name}.log", env=environ, ready=lambda: " ready." in worker.output
         )
@@ -31,6 +33,24 @@ def start_worker(committed_db: None, tmp_path: Path) -> Iterator[Callable[..., P
     yield start
     for worker in workers:
         worker.stop()
+    current_app.control.purge()
+
+
+@pytest.fixture(scope="module")
+def module_worker(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """One worker with one child for all tests of a module; what they use is `one_child`."""
+    log = tmp_path_factory.mktemp("worker") / "worker.log"
+    command = [*WORKER, "-n", log.parent.name, "-c", "1"]
+    with Process("worker", command, log=log, ready=lambda: " ready." in log.read_text()) as worker:
+        yield worker
+
+
+@pytest.fixture
+def one_child(module_worker: Process, committed_db: None) -> Iterator[Process]:
+    """A worker that runs one task at a time, in one process, in the order in which they were sent."""
+    if not module_worker.running:
+        module_worker.start()
+    yield module_worker
     current_app.control.purge()
 
 
@@ -46,10 +66,29 @@ def relay(committed_db: None, tmp_path: Path) -> Iterator[Process]:
 
 
 @pytest.fixture(autouse=True)
-def _no_notes() -> Iterator[None]:
+def _no_notes() -> None:
     probes.broker().delete(probes.RAN)
-    yield
 
 
 def eventually(condition: Callable[[], Any], what: str, *, seconds: float = DEADLINE) -> None:
     wait_until(lambda: bool(condition()), seconds=seconds, what=what)
+
+
+def where_ran(name: str) -> list[str]:
+    """The schemas in which bodies of this name ran, by the database's word, which Django's must match."""
+    runs = [run for run in probes.ran() if run["name"] == name]
+    assert all(run["believed"] == run["schema"] for run in runs), runs
+    return [run["schema"] for run in runs]
+
+
+def results_of(task_id: str) -> dict[str, str]:
+    """The state of a task in each schema that has a result of it, of all schemas there are."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT schemaname FROM pg_tables WHERE tablename = 'django_celery_results_taskresult'")
+        selects = [f"SELECT '{schema}', status, task_id FROM \"{schema}\".{RESULTS}" for (schema,) in cursor.fetchall()]
+        cursor.execute(f"SELECT * FROM ({' UNION ALL '.join(selects)}) r (s, state, id) WHERE id = %s", [task_id])
+        return {schema: state for schema, state, _ in cursor.fetchall()}
+
+
+def ended(task_id: str) -> bool:
+    return any(state in states.READY_STATES for state in results_of(task_id).values())
