@@ -58,7 +58,7 @@ class TenantSerializer(serializers.ModelSerializer[Tenant]):
 
     class Meta:
         model = Tenant
-        fields = ("slug", "name", "status", "domain")
+        fields: tuple[str, ...] = ("slug", "name", "status", "domain")
         read_only_fields = fields
 
 
@@ -66,14 +66,14 @@ class SignedUpSerializer(TenantSerializer):
     status_url = serializers.HyperlinkedIdentityField(view_name="tenant-detail", lookup_field="slug")
 
     class Meta(TenantSerializer.Meta):
-        fields = (*TenantSerializer.Meta.fields, "status_url")  # type: ignore[assignment]
+        fields = (*TenantSerializer.Meta.fields, "status_url")
         read_only_fields = fields
 
 
 class UserSerializer(serializers.ModelSerializer[User]):
     class Meta:
         model = User
-        fields = ("id", "email", "full_name", "role", "is_active", "created_at")
+        fields: tuple[str, ...] = ("id", "email", "full_name", "role", "is_active", "created_at")
         read_only_fields = fields
 
 
@@ -85,7 +85,7 @@ class CreatedUserSerializer(UserSerializer):
     jobs = serializers.ListField(child=serializers.UUIDField(), help_text="What the creation has dispatched")
 
     class Meta(UserSerializer.Meta):
-        fields = (*UserSerializer.Meta.fields, "jobs")  # type: ignore[assignment]
+        fields = (*UserSerializer.Meta.fields, "jobs")
         read_only_fields = fields
 
 

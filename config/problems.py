@@ -42,7 +42,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
 def _described(response: Response, exc: Exception, method: str) -> dict[str, Any]:
     status, data = response.status_code, response.data
     if isinstance(exc, APIException) and isinstance(exc.detail, str):
-        return problem(status, code=exc.detail.code, detail=exc.detail)
+        return problem(status, code=exc.detail.code or exc.default_code, detail=exc.detail)
     if not isinstance(exc, APIException):  # Django's Http404 and PermissionDenied
         return problem(status, code=data["detail"].code, detail=data["detail"])
     place = "parameter" if method in SAFE_METHODS else "pointer"
@@ -72,7 +72,7 @@ def _render_as_problem(response: Response, request: Any) -> None:
     """Whatever renderer the client negotiated: a page of the documentation can fail, too."""
     for target in (request, response):
         target.accepted_renderer, target.accepted_media_type = ProblemRenderer(), MEDIA_TYPE
-    response.renderer_context = {}
+    response.renderer_context = {}  # type: ignore[attr-defined]
 
 
 def problem(status: int, *, code: str, detail: str, errors: list[dict[str, str]] | None = None) -> dict[str, Any]:

@@ -17,6 +17,8 @@ PAUSE_SECONDS = 5.0
 class Throttle(SimpleRateThrottle):
     """Counts requests in fixed windows. While the cache is away, nobody is throttled: it mustn't fail requests."""
 
+    num_requests: int | None
+    duration: int
     paused_until = 0.0
 
     def allow_request(self, request: Request, view: Any) -> bool:

@@ -1,13 +1,15 @@
 from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import APIException, NotFound, ParseError, PermissionDenied
+from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from structlog.contextvars import bound_contextvars
 
+from tenants.connection import connection
 from tenants.models import Tenant
 
 RETRY_SECONDS = 2
@@ -77,5 +79,7 @@ def _host(request: HttpRequest) -> str:
 
 def _rendered(refusal: APIException, request: HttpRequest) -> HttpResponse:
     """What DRF would answer, had a view raised it: middleware runs outside of DRF."""
-    response = api_settings.EXCEPTION_HANDLER(refusal, {"request": request, "view": None})
-    return response.render()
+    handler: Any = api_settings.EXCEPTION_HANDLER
+    response: Response = handler(refusal, {"request": request, "view": None})
+    response.render()
+    return response

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 from django.db import models
 from django_tenants.models import DomainMixin, TenantMixin
 
@@ -30,6 +32,9 @@ class Tenant(TenantMixin):
     failure = models.TextField(blank=True, editable=False, help_text="Why provisioning failed")
     timezone = models.CharField(max_length=64, default="UTC", validators=[validate_timezone])
     created_at = models.DateTimeField(auto_now_add=True)
+
+    # Spelt out for mypy, to which django-tenants' mixin could be anything.
+    objects: ClassVar[models.Manager["Tenant"]] = models.Manager()
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["slug"], name="tenant_slug_unique"),)

@@ -1,8 +1,9 @@
 from django.conf import settings
 from django.core.management import call_command
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django_tenants.utils import quote_schema_name
 
+from tenants.connection import connection
 from tenants.errors import Conflict, violated_constraint
 from tenants.models import Domain, Tenant
 
