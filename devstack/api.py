@@ -32,14 +32,17 @@ class Api:
     def use(self, token: str) -> None:
         self._http.headers["Authorization"] = f"Bearer {token}"
 
-    def post(self, path: str, body: Json, *, accept: tuple[int, ...] = ()) -> Json:
-        return self._expect(self._send("POST", path, json=body), {201, 202, *accept})
+    def post(self, path: str, body: Json) -> Json:
+        return self._expect(self._send("POST", path, json=body), {201, 202})
 
     def get(self, path: str, **params: str) -> Json:
         return self._expect(self._send("GET", path, params=params, quiet=True), {200})
 
-    def status_of(self, path: str) -> int:
-        return self._send("GET", path).status_code
+    def close(self) -> None:
+        self._http.close()
+
+    def status_of(self, path: str, *, quiet: bool = False) -> int:
+        return self._send("GET", path, quiet=quiet).status_code
 
     def _send(self, method: str, path: str, *, quiet: bool = False, **arguments: Any) -> httpx.Response:
         try:
