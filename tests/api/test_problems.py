@@ -1,0 +1,190 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client, override_settings
+from rest_framework.test import APIClient
+from rest_framework.throttling import SimpleRateThrottle
+
+from accounts.models import User
+from config import problems
+from config.parsers import MAX_BYTES
+from tenants.models import Tenant
+from tests.people import add_user, client_of
+
+USERS = "/api/v1/users/"
+
+
+@pytest.fixture
+def ada(acme: Tenant) -> User:
+    return add_user(acme, "ada", "owner")
+
+
+@pytest.fixture
+def client(acme: Tenant, ada: User) -> APIClient:
+    return client_of(acme, ada)
+
+
+def checked(answer: Any, status: int, code: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.content
+    assert answer["Content-Type"] == "application/problem+json"
+    body: dict[str, Any] = json.loads(answer.content)
+    assert {"type", "title", "status", "detail", "code"} <= body.keys()
+    assert (body["type"], body["status"], body["code"]) == ("about:blank", status, code)
+    assert isinstance(body["detail"], str)
+    return body
+
+
+@pytest.mark.parametrize("debug", [True, False])
+@pytest.mark.parametrize("method", ["get", "post", "patch", "delete", "options"])
+@pytest.mark.parametrize(
+    "path", ["/", "/nowhere", "/api/v1/nowhere/", "/api/v1/users", "/%00", "/%ff/", "//", "/admin/"]
+)
+def test_nothing_is_there(client: APIClient, path: str, method: str, debug: bool) -> None:
+    with override_settings(DEBUG=debug):
+        checked(getattr(client, method)(path), 404, "not_found")
+
+
+@pytest.mark.django_db
+def test_nothing_is_there_on_the_public_host_either() -> None:
+    strict = Client(enforce_csrf_checks=True, headers={"host": "localhost"})
+    checked(strict.post("/api/v1/nowhere/"), 404, "not_found")
+
+
+def test_a_forgotten_slash_is_named(client: APIClient) -> None:
+    assert "end in a slash" in checked(client.get("/api/v1/users"), 404, "not_found")["detail"]
+
+
+def test_a_method_that_is_not_there(client: APIClient) -> None:
+    answer = client.delete(USERS)
+    checked(answer, 405, "method_not_allowed")
+    assert "POST" in answer["Allow"]
+
+
+def test_a_type_that_is_not_offered(client: APIClient) -> None:
+    checked(client.get(USERS, headers={"accept": "text/csv"}), 406, "not_acceptable")
+    checked(client.get(f"{USERS}?format=xml"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "nonsense"],
+)
+def test_a_type_that_is_not_understood(client: APIClient, content_type: str) -> None:
+    checked(client.post(USERS, b"a=b", content_type=content_type), 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{", b"", b"{'a': 1}", b"\xff\xfe", b"NaN", b'{"a": Infinity}', b'{"a": "\x00"}', b"[" * 200_000, b"1" * 5000,
+        b'{"a":' * 100_000,
+    ],
+)  # fmt: skip
+def test_malformed_json(client: APIClient, body: bytes) -> None:
+    answer = client.post(USERS, body, content_type="application/json")
+    if body:
+        checked(answer, 400, "parse_error")
+    else:
+        checked(answer, 400, "invalid")
+
+
+@pytest.mark.parametrize("body", ["[]", "null", "7", '"a"', "[{}]", "true"])
+def test_json_that_is_no_object(client: APIClient, body: str) -> None:
+    checked(client.post(USERS, body, content_type="application/json"), 400, "invalid")
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "rot13", "hex", "nonsense", "undefined", "idna"])
+def test_odd_charsets(client: APIClient, charset: str) -> None:
+    answer = client.post(USERS, b"{}", content_type=f"application/json; charset={charset}")
+    assert answer.status_code == 400
+
+
+def test_a_body_that_is_too_large(client: APIClient) -> None:
+    body = json.dumps({"full_name": "a" * MAX_BYTES})
+    checked(client.post(USERS, body, content_type="application/json"), 413, "too_large")
+
+
+def test_what_is_wrong_and_where(client: APIClient, public_client: APIClient) -> None:
+    body = checked(client.post(USERS, {"email": "x"}), 400, "invalid")
+    assert body["detail"] == "The request is not valid; see `errors`."
+    assert {"detail": "Enter a valid email address.", "code": "invalid", "pointer": "#/email"} in body["errors"]
+    assert {"detail": "This field is required.", "code": "required", "pointer": "#/role"} in body["errors"]
+    nested = checked(public_client.post("/api/v1/tenants/", {"owner": {"email": 1}}), 400, "invalid")
+    assert "#/owner/full_name" in {error["pointer"] for error in nested["errors"]}
+    assert "#/name" in {error["pointer"] for error in nested["errors"]}
+
+
+def test_pointers_into_lists(client: APIClient) -> None:
+    lines = [{"description": "Tea", "quantity": 1, "unit_amount": 1}, {"description": "Tea", "quantity": 0}]
+    body = checked(client.post("/api/v1/orders/", {"currency": "EUR", "lines": lines}), 400, "invalid")
+    assert {"#/lines/1/quantity", "#/lines/1/unit_amount"} <= {error["pointer"] for error in body["errors"]}
+    assert not [error for error in body["errors"] if error["pointer"].startswith("#/lines/0")]
+
+
+def test_a_pointer_escapes_its_keys() -> None:
+    paths = [path for path, _ in problems._flat({"a/b~c": {0: ["no"]}, "non_field_errors": ["no"]})]
+    assert paths == [("a/b~c", "0"), ()]
+    assert problems._entry(paths[0], "no", "pointer")["pointer"] == "#/a~1b~0c/0"
+    assert problems._entry(paths[1], "no", "pointer")["pointer"] == "#"
+
+
+def test_an_error_in_the_query_names_its_parameter(client: APIClient) -> None:
+    body = checked(client.get(f"{USERS}?role=king"), 400, "invalid")
+    assert [error["parameter"] for error in body["errors"]] == ["role"]
+
+
+@pytest.mark.parametrize("path", ["users/", "orders/", "invoices/", "messages/", "users/me/", "schema/", "docs/"])
+@pytest.mark.parametrize(
+    "query", ["?a=%00", "?%00=a", "?cursor=%00", "?page_size=%00", "?a=%ff", "?page_size=-1", "?a&&=&b"]
+)
+def test_odd_queries_break_nothing(client: APIClient, path: str, query: str) -> None:
+    assert client.get(f"/api/v1/{path}{query}").status_code in (200, 400)
+
+
+@pytest.mark.parametrize("path", ["users", "orders", "invoices", "messages", "jobs"])
+@pytest.mark.parametrize("id", ["%00", "0", "x", "01a2040f-3363-722a-9cc9-398661955af6", "%2e%2e", "%ff", "'"])
+def test_ids_of_nothing(client: APIClient, path: str, id: str) -> None:
+    checked(client.get(f"/api/v1/{path}/{id}/"), 404, "not_found")
+
+
+@pytest.mark.parametrize("slug", ["nobody", "%00", "A", "..", "a%20b", "x" * 300])
+def test_no_such_tenant(public_client: APIClient, acme: Tenant, slug: str) -> None:
+    checked(public_client.get(f"/api/v1/tenants/{slug}/"), 404, "not_found")
+
+
+def test_who_asks_too_often_is_told_when_to_come_back(
+    client_for: Callable[[Tenant], APIClient], acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {"anon": "2/day", "user": None, "login": None})
+    client = client_for(acme)
+    client.defaults["REMOTE_ADDR"] = "192.0.2.1"
+    answers = [client.post("/api/v1/tokens/", {}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [400, 400, 429]
+    checked(answers[2], 429, "throttled")
+    assert 1 <= int(answers[2]["Retry-After"]) <= 86400
+
+
+def test_a_page_of_the_documentation_fails_as_a_problem(
+    client_for: Callable[[Tenant], APIClient], acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {"anon": "0/day", "user": None})
+    for path in ("schema", "docs"):
+        checked(client_for(acme).get(f"/api/v1/{path}/"), 429, "throttled")
+
+
+def test_a_mistake_of_ours_says_nothing_of_it(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(**kwargs: Any) -> None:
+        raise RuntimeError("the secret reason")
+
+    monkeypatch.setattr("accounts.views.services.log_in", broken)
+    client = APIClient(raise_request_exception=False, headers={"host": "acme.localhost"})
+    answer = client.post("/api/v1/tokens/", {"email": "a", "password": "b"})
+    checked(answer, 500, "server_error")
+    assert b"secret" not in answer.content
+
+
+def test_django_s_own_errors_are_problems() -> None:
+    checked(problems.bad_request(None, Exception()), 400, "bad_request")  # type: ignore[arg-type]
+    checked(problems.permission_denied(None, Exception()), 403, "permission_denied")  # type: ignore[arg-type]
