@@ -21,6 +21,10 @@ from devstack.watchdog import watchdog
 KEPT = CHECKOUT / ".devstack"
 
 
+class InUseError(DevstackError):
+    """Another process holds the folder."""
+
+
 class Account(NamedTuple):
     uid: int
     gid: int
@@ -72,7 +76,7 @@ def held(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DevstackError(
-                "this checkout's servers are in use by a `make run` or `make shell`: stop it first"
+            raise InUseError(
+                "a `make run` or `make shell` of this checkout is up already: stop that one first"
             ) from None
         yield

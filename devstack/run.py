@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
@@ -22,27 +23,35 @@ FOLLOW_SECONDS = 0.2
 
 def run(environ: Mapping[str, str]) -> None:
     """Returns only by an exception."""
-    port = _port(environ)
-    remembered = kept.load()
-    with running_stack(environ) as stack:
-        env = application.environment(environ, stack, remembered, port)
-        _say("release: migrating the database")
-        application.release(env)
-        application.create_staff(env, remembered["staff"])
-        with _processes(env, port) as processes:
-            tokens = demo.play(port, remembered["organisations"], mail_log=stack.mail.calls)
-            _print_welcome(port, remembered, tokens)
-            print(f"Ctrl-C stops everything; the data stays. The log of {', '.join(TYPES)} goes on here:\n", flush=True)
-            _follow(processes, stack)
+    with folders.held(KEPT):
+        port = _port(environ)
+        with running_stack(environ) as stack:
+            _serve(environ, stack, port)
 
 
 @contextmanager
 def running_stack(environ: Mapping[str, str]) -> Iterator[Stack]:
-    """This checkout's stack, for one user at a time."""
-    with folders.held(KEPT):
-        _say("starting the servers")
-        with kept_stack(given=environ) as stack:
-            yield stack
+    """This checkout's stack, for who holds its folder."""
+    application.forget()
+    _say("starting the servers")
+    with kept_stack(given=environ) as stack:
+        yield stack
+
+
+def _serve(environ: Mapping[str, str], stack: Stack, port: int) -> None:
+    people = kept.load()
+    env = application.environment(environ, stack, people, port)
+    application.remember(env, environ)
+    _say("release: migrating the database")
+    application.release(env)
+    with ThreadPoolExecutor(1) as thread:
+        staff = thread.submit(application.create_staff, env, people["staff"])
+        with _processes(env, port) as processes:
+            staff.result()
+            tokens = demo.play(port, people["organisations"], mail_log=stack.mail.calls)
+            _print_welcome(port, people, tokens)
+            print(f"Ctrl-C stops everything; the data stays. The log of {', '.join(TYPES)} goes on here:\n", flush=True)
+            _follow(processes, stack)
 
 
 def _port(environ: Mapping[str, str]) -> int:
@@ -80,11 +89,11 @@ def _is_live(processes: Process, port: int) -> bool:
         return False
 
 
-def _print_welcome(port: int, remembered: kept.Kept, tokens: Mapping[str, str]) -> None:
+def _print_welcome(port: int, people: kept.Kept, tokens: Mapping[str, str]) -> None:
     rows = [("API", f"http://localhost:{port}/api/v1/docs/", "", "")]
-    staff = remembered["staff"]
+    staff = people["staff"]
     rows += [("Admin", f"http://localhost:{port}/admin/", staff["email"], staff["password"])]
-    for organisation in remembered["organisations"]:
+    for organisation in people["organisations"]:
         for person in (organisation["owner"], organisation["member"]):
             url = f"http://{organisation['slug']}.localhost:{port}/"
             rows += [(organisation["name"], url, person["email"], person["password"])]

@@ -27,7 +27,7 @@ class Run:
 
     def __init__(self, checkout: Path, port: int) -> None:
         self._mark = secrets.token_hex(16)
-        self._log = checkout / "run.log"
+        self._log = checkout / f"run-{self._mark}.log"
         env = {**os.environ, "DATABASE_URL": "", "REDIS_URL": "", "PORT": str(port), "TENANTRY_TEST_MARK": self._mark}
         argv = [sys.executable, "-m", "devstack", "run"]
         with self._log.open("wb") as log:
@@ -42,6 +42,11 @@ class Run:
     def wait_for(self, text: str) -> None:
         wait_until(lambda: text in self.output or self.popen.poll() is not None, seconds=120, what=text)
         assert text in self.output, self.output
+
+    @property
+    def last_words(self) -> str:
+        assert self.popen.wait(60) == 1
+        return self.output
 
     def end(self, number: signal.Signals) -> None:
         os.killpg(self.popen.pid, number)
@@ -80,6 +85,13 @@ def paid_invoices(run: Run) -> int:
     return len(invoices)
 
 
+def assert_joined_by_shell(checkout: Path) -> None:
+    """`make shell` in a second terminal works on what the first one shows."""
+    count = "from tenants.models import Tenant; print(Tenant.objects.filter(slug__in=['acme', 'globex']).count())"
+    argv = [sys.executable, "-m", "devstack", "exec", "--", "python", "manage.py", "shell", "-v0", "-c", count]
+    assert subprocess.run(argv, cwd=checkout, capture_output=True, text=True).stdout == "2\n"
+
+
 def test_run_plays_the_main_job_serves_and_leaves_nothing_behind(checkout: Path) -> None:
     port = free_port()
     first = Run(checkout, port)
@@ -87,6 +99,8 @@ def test_run_plays_the_main_job_serves_and_leaves_nothing_behind(checkout: Path)
     assert "globex lists 1 of its own orders and none of acme" in first.output
     assert "mail to ada@acme.example: " in first.output
     assert paid_invoices(first) == 1
+    assert_joined_by_shell(checkout)
+    assert "is up already" in Run(checkout, free_port()).last_words
 
     pids = first.pids()
     assert len(pids) > 10
