@@ -118,7 +118,18 @@ DATABASES: dict[str, dict[str, Any]] = {
         "CONN_HEALTH_CHECKS": True,
     },
 }
-DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+JOB_HARD_TIME_LIMIT = env.float("JOB_HARD_TIME_LIMIT", default=30)
+DATABASES["default"]["OPTIONS"] = {
+    "connect_timeout": 5,
+    # A host that vanished must not keep its locks: TCP finds out after half a minute, and PostgreSQL ends a transaction
+    # that idles for longer than any job may run.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "options": f"-c idle_in_transaction_session_timeout={int(JOB_HARD_TIME_LIMIT + 30)}s",
+    **DATABASES["default"].get("OPTIONS", {}),
+}
 DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
 TENANT_MODEL = "tenants.Tenant"
 TENANT_DOMAIN_MODEL = "tenants.Domain"
@@ -164,10 +175,13 @@ CELERY_TASK_DEFAULT_QUEUE = "celery"
 CELERY_TASK_QUEUES = [Queue(name, Exchange(name), name) for name in ("celery", "jobs")]
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CONSUMER = "jobs.worker:TenantConsumer"
+# At SIGTERM (which the Procfile remaps, for plain SIGTERM knows no such limit) running tasks get this long; then durable
+# jobs are handed back. Heroku kills after 30 s.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.float("WORKER_SHUTDOWN_SECONDS", default=20)
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_TRACK_STARTED = True
 CELERY_TASK_SOFT_TIME_LIMIT = env.float("JOB_SOFT_TIME_LIMIT", default=25)
-CELERY_TASK_TIME_LIMIT = env.float("JOB_HARD_TIME_LIMIT", default=30)
+CELERY_TASK_TIME_LIMIT = JOB_HARD_TIME_LIMIT
 # Celery's names for the backends are entry points, which override aliases; so the settings name the classes.
 CELERY_RESULT_BACKEND = {
     "django-db": "jobs.backends:TenantDatabaseBackend",
