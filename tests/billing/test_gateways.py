@@ -81,7 +81,7 @@ def test_a_key_that_comes_with_other_details_is_an_error(card_sink: cards.Ledger
 
 
 def test_silence_after_the_charge_is_worth_another_try(card_sink: cards.Ledger, settings: Settings) -> None:
-    settings.CARD_GATEWAY_TIMEOUT = 0.2
+    settings.CARD_GATEWAY_TIMEOUT = 1
     silent = replace(REQUEST, token="tok_timeout")
     with pytest.raises(GatewayUnavailable):
         charge(silent)

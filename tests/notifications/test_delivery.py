@@ -1,7 +1,6 @@
 """From a message's row to the mail server: Django's locmem backend, and real SMTP that answers as it is told."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -12,12 +11,13 @@ from django_tenants.utils import tenant_context
 from pytest_django import Settings
 
 from devstack.ports import free_port
+from jobs.models import Job
 from notifications import services
 from notifications.mailer import MailRefused, MailUnavailable, transmit
 from notifications.models import Message
 from tenants.models import Tenant
 
-RunJobs = Callable[[], Any]
+RunJobs = Callable[..., int]
 
 
 class Answers:
@@ -136,6 +136,19 @@ def test_the_last_try_makes_it_failed_and_a_replay_may_still_send_it(message: Me
     attempt(message)
     settle(message)
     assert (message.status, message.attempts, message.error) == ("sent", 2, "")
+
+
+@pytest.mark.usefixtures("committed_db", "down")
+def test_a_mail_server_that_stays_away_leaves_a_failed_message_and_a_dead_job(acme: Tenant, run_jobs: RunJobs) -> None:
+    with tenant_context(acme), transaction.atomic():
+        message, _ = services.send_message(to="ada@example.com", template="welcome_user", context={})
+    while run_jobs(ahead=True):
+        pass
+    [job] = Job.objects.all()
+    assert (job.state, job.retries) == ("dead", 30)
+    with tenant_context(acme):
+        message.refresh_from_db()
+        assert (message.status, message.attempts) == ("failed", 31)
 
 
 def test_a_refused_recipient_is_failed_at_once(message: Message, smtp: Answers) -> None:
