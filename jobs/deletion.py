@@ -2,7 +2,7 @@
 
 import logging
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django_tenants.utils import quote_schema_name
 
 from jobs.lease import TENANT_LOCK
@@ -17,13 +17,20 @@ CANCEL_WAITING = """
     )
 """
 RUNNING = "SELECT FROM public.jobs_job WHERE tenant_id = %(tenant)s AND lease_until > clock_timestamp() LIMIT 1"
+# A request that is still under way there holds up the deletion; it must not hold up the relay.
+PATIENCE = "1s"
 LOCK = "SELECT pg_try_advisory_xact_lock(%(class)s, hashtext(%(tenant)s))"
 
 
 def continue_deletions() -> None:
     for tenant in Tenant.objects.filter(status=Tenant.Status.DELETING):
-        if delete_when_idle(tenant):
-            logger.info("Tenant %s is deleted", tenant.slug)
+        try:
+            if delete_when_idle(tenant):
+                logger.info("Tenant %s is deleted", tenant.slug)
+        except OperationalError as error:
+            if not connection.is_usable():
+                raise
+            logger.warning("Tenant %s can't be dropped yet: %s", tenant.slug, error)
 
 
 def delete_when_idle(tenant: Tenant) -> bool:
@@ -40,6 +47,7 @@ def delete_when_idle(tenant: Tenant) -> bool:
             cursor.execute(RUNNING, parameters)
             if not locked or cursor.fetchone() is not None:
                 return False
+            cursor.execute(f"SET LOCAL lock_timeout = '{PATIENCE}'")
             cursor.execute(f"DROP SCHEMA IF EXISTS {quote_schema_name(tenant.schema_name)} CASCADE")
             cursor.execute("DELETE FROM public.jobs_job WHERE tenant_id = %(tenant)s", parameters)
             tenant.delete()

@@ -11,11 +11,11 @@ from celery import states
 from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
 from jobs import lease as leases
 from jobs.lease import Lease
-from jobs.schema import clean, healed
+from jobs.schema import clean, healed, in_transaction
 
 if TYPE_CHECKING:
     from jobs.task import TenantTask
@@ -65,16 +65,18 @@ def hard_limit(task: "TenantTask", request: Context) -> float:
 
 
 def _run_atomic(task: "TenantTask", lease: Lease) -> Any:
-    with transaction.atomic():
+    with transaction.atomic(durable=True):
         if not leases.pass_gate(lease):
             raise HandedBack("its lease ran out, or its tenant is not active any more")
         result = task.run(*lease.args, **lease.kwargs)
         leases.complete(lease, result)
+    if in_transaction():
+        raise RuntimeError("The body left a transaction open, so nothing of it was committed.")
     return result
 
 
 def _run_open(task: "TenantTask", lease: Lease) -> Any:
-    with transaction.atomic():
+    with transaction.atomic(durable=True):
         if not leases.pass_gate(lease):
             raise HandedBack("its lease ran out, or its tenant is not active any more")
     result = task.run(*lease.args, **lease.kwargs)
@@ -90,7 +92,7 @@ def completing(lease: Lease) -> Iterator[Done]:
     """One transaction of effects and completion, for a body that ran outside of one."""
     done = Done()
     connection.set_schema(lease.schema)
-    with transaction.atomic():
+    with transaction.atomic(durable=True):
         leases.lock_tenant(lease)
         yield done
         leases.complete(lease, done.result)
@@ -100,7 +102,7 @@ def _record(lease: Lease, ending: BaseException) -> None:
     """Record an ending other than completion. Fenced: after a COMMIT whose reply was lost it changes nothing."""
     try:
         held = healed(lambda: _settle(lease, ending))
-    except (InterfaceError, OperationalError):
+    except Error:
         logger.exception("Could not record the end of job %s: its lease will run out", lease.id)
         return
     if not held:

@@ -5,10 +5,12 @@ row; where effects hang on it (`complete`), the statement then raises on the ser
 COMMIT which is already on its way fails too.
 """
 
+import logging
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from traceback import TracebackException
 from typing import Any
 
 from celery import current_app, states
@@ -21,7 +23,9 @@ from psycopg.errors import DivisionByZero
 
 from jobs import outbox, results
 from jobs.app import OPTION
-from jobs.schema import healed
+from jobs.schema import TenantUnavailable, healed
+
+logger = logging.getLogger(__name__)
 
 # The first half of the advisory lock's key; the second is the tenant's.
 TENANT_LOCK = 0x7E4A
@@ -31,7 +35,12 @@ NO_TOKEN = str(uuid.UUID(int=0))
 FREE = "(token IS NULL OR lease_until <= clock_timestamp())"
 POISON = "(kills >= %(max_kills)s OR lost + (token IS NOT NULL)::int >= %(max_lost)s)"
 HELD = "id = %(id)s AND token = %(token)s AND state = 'waiting'"
-UNBEGUN = "id = %(id)s AND state = 'waiting' AND token IS NULL AND attempt = 0"
+NOT_ELSEWHERE = "id = %(id)s AND state = 'waiting' AND (token IS NULL OR token = %(token)s)"
+# Whether bodies may run in the tenant. By the catalog too: a schema that was dropped while its row stayed is not there.
+OPEN = """(tenant_id IS NULL OR EXISTS (
+    SELECT FROM public.tenants_tenant home JOIN pg_catalog.pg_namespace ON nspname = home.schema_name
+    WHERE home.id = job.tenant_id AND home.status = 'active'
+))"""
 
 CLAIM = f"""
     UPDATE public.jobs_job job SET
@@ -42,8 +51,7 @@ CLAIM = f"""
         next_send_at = clock_timestamp() + %(lease)s,
         tag = NULL
     WHERE id = %(id)s AND task = %(task)s AND state = 'waiting'
-        AND (tenant_id IS NULL
-             OR EXISTS (SELECT FROM public.tenants_tenant home WHERE home.id = job.tenant_id AND status = 'active'))
+        AND {OPEN}
         AND (token = %(token)s
              OR due_at <= clock_timestamp()
                 AND (expires_at IS NULL OR expires_at > clock_timestamp())
@@ -53,11 +61,7 @@ CLAIM = f"""
         coalesce((SELECT schema_name FROM public.tenants_tenant home WHERE home.id = job.tenant_id), 'public'),
         args, kwargs, link, link_error, attempt, retries
 """
-GATE = f"""
-    SELECT FROM public.jobs_job job
-    WHERE {HELD} AND lease_until > clock_timestamp()
-        AND (tenant_id IS NULL OR EXISTS (SELECT FROM public.tenants_tenant WHERE id = job.tenant_id AND status = 'active'))
-"""
+GATE = f"SELECT FROM public.jobs_job job WHERE {HELD} AND lease_until > clock_timestamp() AND {OPEN}"
 # Dividing by the number of deleted rows: the way to raise on the server without a function of our own.
 COMPLETE = f"WITH ended AS (DELETE FROM public.jobs_job WHERE {HELD} RETURNING id) SELECT 1 / count(*) FROM ended"
 RETRY = f"""
@@ -155,11 +159,12 @@ def complete(lease: Lease, result: Any) -> None:
     results.store(lease.schema, {**_result_row(lease, states.SUCCESS), **results.encoded(result)})
 
 
-def retry(lease: Lease, when: datetime | float, *, error: str, counted: bool = True) -> bool:
+def retry(lease: Lease, when: datetime | float | None, *, error: str, counted: bool = True) -> bool:
     """Store the next try, at a time or in so many seconds; whether the lease was still held."""
     eta = when if isinstance(when, datetime) else None
-    countdown = timedelta(seconds=0 if isinstance(when, datetime) else when)
-    return _hits(RETRY, {**lease.key, "eta": eta, "countdown": countdown, "error": error, "counted": int(counted)})
+    seconds = when if isinstance(when, int | float) else settings.JOB_FIRST_RESEND
+    terms = {"eta": eta, "countdown": timedelta(seconds=seconds), "error": error, "counted": int(counted)}
+    return _hits(RETRY, {**lease.key, **terms})
 
 
 def hand_back(key: Mapping[str, str], *, counted: bool) -> bool:
@@ -174,13 +179,14 @@ def bury(lease: Lease, *, error: BaseException, traceback: str = "", where: str 
 
     False, and nothing changed, if the row is not (any more) as `where` says: held by this lease.
     """
+    traceback = _storable(traceback)
     parameters = {**lease.key, **limits(), "error": describe(error), "traceback": traceback}
     with transaction.atomic():
         lock_tenant(lease)
         if not _hits(f"{DEAD} WHERE {where}", parameters):
             return False
         dispatch_links(lease, lease.link_error, lease.id)
-        row = {**_result_row(lease, states.FAILURE), **results.encoded(_exception(error)), "traceback": traceback}
+        row = {**_result_row(lease, states.FAILURE), **results.encoded(current_app.backend.prepare_exception(error, "json")), "traceback": traceback}
         results.store(lease.schema, row)
     return True
 
@@ -203,22 +209,23 @@ def dispatch_links(lease: Lease, links: Iterable[dict[str, Any]], *head: Any) ->
     """Write each linked task as a job of its own; it belongs to its signature's tenant, else to this job's."""
     for link in links:
         signature = Signature.from_dict(link, app=current_app)
-        args, kwargs, options = signature._merge(head)
-        terms = outbox.Terms.of(signature.type, {name: options[name] for name in outbox.OPTIONS & set(options)})
-        outbox.insert(terms, [(args, kwargs)], schema=options.get(OPTION, lease.schema))
+        args, kwargs, _ = signature._merge(head)
+        schema = signature.options.get(OPTION, lease.schema)
+        try:
+            outbox.insert(outbox.Terms.of_link(signature), [(args, kwargs)], schema=schema)
+        except TenantUnavailable:
+            # It goes with its tenant, as that one's waiting jobs did; no reason for this job not to end.
+            logger.warning("Job %s links to %s of a tenant that is gone (%s)", lease.id, signature.task, schema)
 
 
 def describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    # An exception whose own `__str__` raises has a text here, too.
+    return _storable(f"{type(error).__name__}: {TracebackException.from_exception(error)}")
 
 
-def _exception(error: BaseException) -> dict[str, Any]:
-    # The form in which Celery's backends keep an exception.
-    return {
-        "exc_type": type(error).__name__,
-        "exc_message": [str(error)],
-        "exc_module": type(error).__module__,
-    }
+def _storable(text: str) -> str:
+    # What PostgreSQL can't keep must not keep a job from ending.
+    return text.replace("\0", "\ufffd").encode(errors="backslashreplace").decode()
 
 
 def _result_row(lease: Lease, state: str) -> dict[str, Any]:

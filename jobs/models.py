@@ -53,9 +53,10 @@ class Job(models.Model):
         db_table = '"public"."jobs_job"'
         indexes = (
             models.Index(F("tag"), F("seq"), name="jobs_job_line", condition=Q(tag__isnull=False)),
-            models.Index(F("tenant"), F("tag"), name="jobs_job_tenant_line", condition=Q(tag__isnull=False)),
+            models.Index(F("tenant"), F("tag"), name="jobs_job_tenant_line"),
+            # By tenant too, for the parked rows of each.
             models.Index(
-                F("next_send_at"), name="jobs_job_wake", condition=Q(tag__isnull=True, state="waiting")
+                F("next_send_at"), F("tenant"), name="jobs_job_wake", condition=Q(tag__isnull=True, state="waiting")
             ),
             models.Index(
                 F("expires_at"), name="jobs_job_expiry", condition=Q(expires_at__isnull=False, state="waiting")

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from celery import Task, current_app
+from celery import current_app
 from celery.canvas import Signature, maybe_signature
 from celery.utils.functional import maybe_list
 from django.db import connection
 from kombu.utils.json import dumps
 from structlog.contextvars import get_contextvars
 
+from jobs.app import OPTION
 from jobs.schema import TenantUnavailable
 from tenants.ids import new_id
 
@@ -72,7 +73,8 @@ class Terms:
     hard_limit: float | None
 
     @classmethod
-    def of(cls, task: Task[Any, Any], options: Mapping[str, Any]) -> "Terms":
+    def of(cls, task: str, options: Mapping[str, Any]) -> "Terms":
+        """Raises TypeError for what can't be durable, ImproperlyConfigured for a task that knows no tenants."""
         if refused := set(options) - OPTIONS:
             raise TypeError(
                 f"A durable job takes no {', '.join(sorted(refused))}: it has a queue and a line of its own. "
@@ -81,17 +83,25 @@ class Terms:
         eta, countdown = options.get("eta"), options.get("countdown")
         if eta is not None and countdown is not None:
             raise TypeError("Give a durable job an eta or a countdown, not both.")
-        expires = options.get("expires", task.expires)
+        # A task that only the workers know may be linked to.
+        registered = current_app.tasks.get(task)
+        current_app.refuse_foreign(registered)
+        expires = options.get("expires", registered and registered.expires)
         return cls(
-            task=task.name,
+            task=task,
             eta=_aware(eta, "eta"),
-            countdown=timedelta(seconds=countdown or 0),
+            countdown=_seconds(countdown) or timedelta(),
             expires=_aware(expires, "expires") if isinstance(expires, datetime) else _seconds(expires),
             link=_links(options.get("link")),
             link_error=_links(options.get("link_error")),
-            soft_limit=options.get("soft_time_limit"),
-            hard_limit=options.get("time_limit"),
+            soft_limit=_limit(options.get("soft_time_limit")),
+            hard_limit=_limit(options.get("time_limit")),
         )
+
+    @classmethod
+    def of_link(cls, signature: Signature[Any]) -> "Terms":
+        options = {name: value for name, value in signature.options.items() if name != OPTION}
+        return cls.of(signature.task, options)
 
     def parameters(self) -> dict[str, Any]:
         absolute = isinstance(self.expires, datetime)
@@ -148,7 +158,7 @@ def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
 def _json(value: Any) -> str:
     try:
         return dumps(value)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TypeError(f"A durable job's arguments are ids and plain values: {error}.") from error
 
 
@@ -157,6 +167,7 @@ def _links(links: Any) -> str:
     for signature in signatures:
         if not isinstance(signature, Signature) or signature.subtask_type is not None:
             raise TypeError(f"A durable job links to signatures of single tasks, not to {signature!r}.")
+        Terms.of_link(signature)
     return _json(signatures)
 
 
@@ -164,7 +175,11 @@ def _seconds(value: float | None) -> timedelta | None:
     return None if value is None else timedelta(seconds=value)
 
 
-def _aware(value: datetime | None, name: str) -> datetime | None:
-    if value is not None and value.tzinfo is None:
-        raise TypeError(f"`{name}` needs a time zone: use django.utils.timezone.")
+def _limit(value: float | None) -> float | None:
+    return None if value is None else timedelta(seconds=value).total_seconds()
+
+
+def _aware(value: Any, name: str) -> datetime | None:
+    if value is not None and (not isinstance(value, datetime) or value.tzinfo is None):
+        raise TypeError(f"`{name}` is a datetime with a time zone, such as django.utils.timezone.now().")
     return value

@@ -3,11 +3,12 @@
 import logging
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from celery import states
@@ -70,16 +71,28 @@ MARK = f"""
     FROM line WHERE line.id = job.id
     RETURNING line.tag, line.seq, line.open, job.id, job.task, line.schema_name, soft_limit, hard_limit, request_id
 """
-UNPARK = """
-    UPDATE public.jobs_job job SET next_send_at = clock_timestamp()
-    FROM public.tenants_tenant home
-    WHERE state = 'waiting' AND tag IS NULL AND next_send_at = 'infinity' AND home.id = tenant_id AND status = 'active'
+PARKED = "state = 'waiting' AND tag IS NULL AND next_send_at = 'infinity'"
+# The tenants of parked rows that are active again, or gone. From one tenant to the next it hops over the rows in the
+# index, so that the many that one may have cost nothing each time.
+MOVED_ON = f"""
+    WITH RECURSIVE parked (tenant_id) AS (
+        (SELECT tenant_id FROM public.jobs_job WHERE {PARKED} ORDER BY tenant_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT tenant_id FROM public.jobs_job
+                WHERE {PARKED} AND tenant_id > parked.tenant_id ORDER BY tenant_id LIMIT 1)
+        FROM parked WHERE parked.tenant_id IS NOT NULL
+    )
+    SELECT parked.tenant_id, home.id IS NULL
+    FROM parked LEFT JOIN public.tenants_tenant home ON home.id = parked.tenant_id
+    WHERE parked.tenant_id IS NOT NULL AND (home.id IS NULL OR home.status = 'active')
 """
-FORGET_GONE = """
-    DELETE FROM public.jobs_job job
-    WHERE state = 'waiting' AND tag IS NULL AND next_send_at = 'infinity' AND tenant_id IS NOT NULL
-        AND NOT EXISTS (SELECT FROM public.tenants_tenant home WHERE home.id = job.tenant_id)
+PARKED_BATCH = f"""
+    id = ANY(ARRAY(
+        SELECT id FROM public.jobs_job WHERE {PARKED} AND tenant_id = %(tenant)s LIMIT {BATCH} FOR UPDATE SKIP LOCKED
+    ))
 """
+UNPARK = f"UPDATE public.jobs_job SET next_send_at = clock_timestamp() WHERE {PARKED_BATCH}"
+FORGET = f"DELETE FROM public.jobs_job WHERE {PARKED_BATCH}"
 POISONED = f"{DUE} AND {POISON}"
 EXPIRED = f"state = 'waiting' AND expires_at <= clock_timestamp() AND {FREE}"
 
@@ -106,7 +119,8 @@ class Relay:
     def __init__(self, app: TenantCelery) -> None:
         self.app = app
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self.stopping = threading.Event()
+        # A queue, since its put() is reentrant: an Event deadlocks if the signal comes while its lock is held.
+        self._stops: SimpleQueue[None] = SimpleQueue()
         self._broker = app.connection_for_write()
         self._outages = (Error, KombuError, OSError, *self._broker.connection_errors, *self._broker.channel_errors)
         self._producer: Producer | None = None
@@ -115,17 +129,29 @@ class Relay:
         self._next_housekeeping = self._next_pulse = 0.0
 
     def run(self) -> None:
-        """Relay until `stopping` is set. Backs off while the database or the broker is away; nothing is lost meanwhile."""
+        """Relay until `stop()` is called. Backs off while the database or the broker is away; nothing is lost meanwhile."""
         pause = 0.0
-        while not self.stopping.wait(pause):
+        while not self._stopped(pause):
             try:
                 sent = self.tick()
                 pause = settings.RELAY_BUSY_POLL if sent else settings.RELAY_IDLE_POLL
-            except self._outages as error:
+            except Exception as error:  # nobody else publishes: whatever it is, the relay goes on
                 pause = min(max(2 * pause, settings.RELAY_IDLE_POLL), MAX_PAUSE)
-                logger.warning("The relay pauses for %.1f s: %r", pause, error)
+                known = isinstance(error, self._outages)
+                logger.warning("The relay pauses for %.1f s: %r", pause, error, exc_info=not known)
                 self._disconnect()
         self._disconnect()
+
+    def stop(self) -> None:
+        """Let `run` end after the tick that it is in; for signal handlers and other threads."""
+        self._stops.put(None)
+
+    def _stopped(self, pause: float) -> bool:
+        try:
+            self._stops.get(timeout=pause)
+        except Empty:
+            return False
+        return True
 
     def tick(self) -> int:
         """One look at outbox and broker; how many jobs were sent."""
@@ -137,10 +163,15 @@ class Relay:
         return len(due) + woken
 
     def drain(self) -> int:
-        """Send whatever is due now; how many jobs."""
+        """Send whatever is due now, however much that is for the broker; how many jobs."""
+        self._connected()  # before anything is marked as sent
+        keep_house()
+        while wake():
+            pass
         sent = 0
-        while tick := self.tick():
-            sent += tick
+        while due := mark(BATCH):
+            self._publish(due)
+            sent += len(due)
         return sent
 
     def _room(self) -> int:
@@ -191,15 +222,21 @@ def mark(room: int) -> list[Due]:
     """Take up to `room` jobs out of the line, in fair order, and mark them as sent, committed before they are published:
     a crash in between costs a delay, the reverse could forget that a message is out.
     """
+    due: list[Due] = []
+    parked = 1
+    while parked and len(due) < room:
+        rows = _mark(room - len(due))
+        opened = [Due(*columns) for _, _, open, *columns in rows if open]
+        parked = len(rows) - len(opened)  # those of inactive tenants, which leave room for others
+        due += opened
+    return due
+
+
+def _mark(room: int) -> list[tuple[Any, ...]]:
     parameters = {"room": room, "first": settings.JOB_FIRST_RESEND, "longest": settings.JOB_MAX_RESEND}
     with connection.cursor() as cursor:
         cursor.execute(MARK, parameters)
-        rows = sorted(cursor.fetchall())
-    return [
-        Due(id=id, task=task, schema=schema, soft_limit=soft, hard_limit=hard, request_id=request_id)
-        for _, _, open, id, task, schema, soft, hard, request_id in rows
-        if open
-    ]
+        return sorted(cursor.fetchall())
 
 
 def keep_house() -> None:
@@ -207,20 +244,31 @@ def keep_house() -> None:
     clean()
     bury_poisoned()
     expire()
-    _execute(UNPARK)
-    _execute(FORGET_GONE)
+    unpark()
     deletion.continue_deletions()
 
 
 def bury_poisoned() -> None:
     error = Poisoned("Its worker was killed or vanished too often while it ran.")
     for lease in _found(POISONED):
-        leases.bury(lease, error=error, where=f"id = %(id)s AND {POISONED}")
+        with _one_by_one(lease):
+            leases.bury(lease, error=error, where=f"id = %(id)s AND {POISONED}")
 
 
 def expire() -> None:
     for lease in _found(EXPIRED):
-        leases.end(lease, state=states.REVOKED, reason="expired", where=f"id = %(id)s AND {EXPIRED}")
+        with _one_by_one(lease):
+            leases.end(lease, state=states.REVOKED, reason="expired", where=f"id = %(id)s AND {EXPIRED}")
+
+
+def unpark() -> None:
+    """Let the rows of tenants that are active again be woken, and delete those of tenants that are gone."""
+    with connection.cursor() as cursor:
+        cursor.execute(MOVED_ON)
+        moved_on = cursor.fetchall()
+    for tenant_id, gone in moved_on:
+        while _execute(FORGET if gone else UNPARK, {"tenant": tenant_id}) == BATCH:
+            pass
 
 
 def _found(where: str) -> Iterator[leases.Lease]:
@@ -230,6 +278,17 @@ def _found(where: str) -> Iterator[leases.Lease]:
     for id, task in rows:
         if lease := leases.find(str(id), task=task):
             yield lease
+
+
+@contextmanager
+def _one_by_one(lease: leases.Lease) -> Iterator[None]:
+    """What is wrong with one row (its tenant's schema is missing, say) must not keep the relay from the others."""
+    try:
+        yield
+    except Exception:
+        if not connection.is_usable():
+            raise
+        logger.exception("Could not end job %s: it stays as it is", lease.id)
 
 
 def beat(name: str) -> None:

@@ -51,30 +51,27 @@ class TenantTask(DjangoTask):
         return job_id
 
     def map_on_commit(self, argument_lists: Iterable[Sequence[Any]], **options: Any) -> list[str]:
-        """One durable job for each list of arguments, inserted in batches; their ids in order."""
+        """One durable job for each list of arguments, inserted in batches, all or none; their ids in order."""
         calls = ((tuple(args), {}) for args in argument_lists)
-        return self._insert(calls, **options)
+        with transaction.atomic():
+            return self._insert(calls, **options)
 
     def for_each_tenant_on_commit(self, *args: Any, **kwargs: Any) -> int:
         """One durable job in each active tenant, by a single statement; how many."""
         self._check_arguments(args, kwargs)
-        return outbox.insert_for_each_tenant(self._terms({}), args, kwargs)
+        return outbox.insert_for_each_tenant(outbox.Terms.of(self.name, {}), args, kwargs)
 
     def _insert(self, calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]], **options: Any) -> list[str]:
         checked = (self._checked(*call) for call in calls)
-        return outbox.insert(self._terms(options), checked, schema=connection.schema_name)
-
-    def _terms(self, options: Mapping[str, Any]) -> outbox.Terms:
-        self.app.refuse_foreign(self)
-        return outbox.Terms.of(self, options)
+        return outbox.insert(outbox.Terms.of(self.name, options), checked, schema=connection.schema_name)
 
     def _checked(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
         self._check_arguments(args, kwargs)
         return args, kwargs
 
     def _check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        if self.typing:
-            self.__header__(*args, **kwargs)
+        if self.typing and (check := getattr(self, "__header__", None)):  # a task that is a class has none
+            check(*args, **kwargs)
 
     # The tenant of signatures, retries and eager calls
 
@@ -130,6 +127,8 @@ class TenantTask(DjangoTask):
             with transaction.atomic():
                 yield execution.Done()
         else:
+            if self.atomic:
+                raise RuntimeError("Body and completion are one transaction: set atomic=False to enter self.completion().")
             if self.request.get("done") is not None:
                 raise RuntimeError("The job is complete already: enter self.completion() once.")
             with execution.completing(lease) as done:

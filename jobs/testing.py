@@ -10,6 +10,7 @@ from django_tenants.utils import schema_context
 from jobs.app import HEADER
 from jobs.models import Job
 from jobs.relay import Due, keep_house, mark, wake
+from jobs.schema import in_transaction
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -17,8 +18,11 @@ LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 def run_jobs(*, limit: int = 1000, ahead: bool = False) -> int:
     """Run every job that is due, and those that they dispatch; how many runs. `ahead`: as if each ETA had come.
 
-    What a body raises is recorded, as a worker would, and not raised here.
+    What a body raises is recorded, as a worker would, and not raised here. The transaction around a Django TestCase is
+    no hindrance; one of the test's own is, for in it nothing is committed yet.
     """
+    if in_transaction():
+        raise RuntimeError("Jobs exist when their transaction has committed: call run_jobs() outside of atomic().")
     runs = 0
     with schema_context("public"):
         while runs < limit and (due := _next_due(ahead)):

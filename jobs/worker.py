@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
-from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from celery import states
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
-from django.db import Error, connection, transaction
+from django.db import connection, transaction
 from django_tenants.utils import schema_context
 
 from jobs import lease as leases
@@ -45,9 +46,15 @@ class TenantRequest(Request):
         super().on_timeout(soft, timeout)
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
-        if self.durable and isinstance(exc_info.exception, WorkerLostError | SystemExit):
+        if self.durable and isinstance(exc_info.exception, WorkerLostError | SystemExit | Terminated):
             self._hand_back()
         super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        # A worker that shuts down has waited long enough: the job goes on elsewhere, at once.
+        if self.durable:
+            self._hand_back()
+        super().cancel(pool, signal, emit_retry)
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """For `inspect`: with the schema, which tells operators whose task it is."""
@@ -64,10 +71,10 @@ class TenantRequest(Request):
         super()._announce_revoked(reason, terminated, signum, expired)
 
     def _hand_back(self) -> None:
-        shutting_down = bool(state.should_stop or state.should_terminate)
+        counted = not (self._already_cancelled or _shutting_down())
         key = {"id": self.id, "token": self._request_dict["lease_token"]}
         with _patient("hand back", self.id):
-            leases.hand_back(key, counted=not shutting_down)
+            leases.hand_back(key, counted=counted)
 
     def _bury(self, error: Exception) -> None:
         with _patient("bury", self.id):
@@ -77,7 +84,7 @@ class TenantRequest(Request):
     def _revoke(self, reason: str) -> None:
         with _patient("revoke", self.id):
             if lease := self._lease():
-                _ = leases.end(lease, state="REVOKED", reason=reason) or leases.cancel(lease, reason=reason)
+                leases.end(lease, state=states.REVOKED, reason=reason, where=leases.NOT_ELSEWHERE)
 
     def _lease(self) -> leases.Lease | None:
         return leases.find(self.id, task=self._type, token=self._request_dict["lease_token"])
@@ -97,6 +104,11 @@ class TenantConsumer(Consumer):
             super().on_unknown_task(body, message, exc)
 
 
+def _shutting_down() -> bool:
+    # Celery's flags hold the exit code, which is 0 for a plain shutdown, and None or False as long as there is none.
+    return any(flag is not None and flag is not False for flag in (state.should_stop, state.should_terminate))
+
+
 @contextmanager
 def _patient(deed: str, job_id: str) -> Iterator[None]:
     """A short transaction of the parent process. What fails in it is logged and left: the job's lease will run out."""
@@ -106,7 +118,7 @@ def _patient(deed: str, job_id: str) -> Iterator[None]:
         with transaction.atomic():
             _set_time_outs()
             yield
-    except Error:
+    except Exception:
         logger.exception("Could not %s job %s: its lease will run out", deed, job_id)
 
 

@@ -20,5 +20,5 @@ class Command(BaseCommand):
             self.stdout.write(f"{relay.drain()} jobs")
             return
         for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, lambda *_: relay.stopping.set())
+            signal.signal(signum, lambda *_: relay.stop())
         relay.run()
