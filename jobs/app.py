@@ -10,6 +10,7 @@ from celery.utils import uuid
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from kombu import Producer
+from structlog.contextvars import get_contextvars
 
 if TYPE_CHECKING:
     from jobs.relay import Due
@@ -52,7 +53,7 @@ class TenantCelery(Celery):
             countdown,
             eta,
             task_id or uuid(),
-            headers={**(headers or {}), HEADER: {"schema": schema}},
+            headers={**(headers or {}), HEADER: {"schema": schema, "request_id": get_contextvars().get("request_id")}},
             **options,
         )
 
