@@ -17,9 +17,8 @@ class MailRefused(Exception):
 
 def transmit(message: Message) -> None:
     """Hand the message to the mail server. Raises MailUnavailable or MailRefused."""
-    mail = EmailMultiAlternatives(
-        subject=message.subject, body=message.text, to=[message.to], headers={"Message-ID": message.message_id}
-    )
+    headers = {"Message-ID": message.message_id, "Auto-Submitted": "auto-generated"}
+    mail = EmailMultiAlternatives(subject=message.subject, body=message.text, to=[message.to], headers=headers)
     mail.attach_alternative(message.html, "text/html")
     try:
         mail.send()
