@@ -141,7 +141,8 @@ def _mail(invoice: Invoice, template: str, **context: Any) -> str:
 @transaction.atomic
 def remind_all_tenants() -> int:
     """Dispatch the reminders of every active tenant; how many."""
-    return tasks.remind_unpaid_invoices.for_each_tenant_on_commit()
+    dispatched: int = tasks.remind_unpaid_invoices.for_each_tenant_on_commit()
+    return dispatched
 
 
 def remind_unpaid_invoices() -> int:

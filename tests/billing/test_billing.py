@@ -42,7 +42,6 @@ def waiting_tasks() -> list[str]:
     return list(Job.objects.order_by("seq").values_list("task", flat=True))
 
 
-@pytest.mark.usefixtures("committed_db")
 def test_an_order_ends_as_one_paid_invoice_one_charge_and_one_receipt(
     acme: Tenant, globex: Tenant, card_sink: cards.Ledger, run_jobs: RunJobs
 ) -> None:
@@ -64,7 +63,6 @@ def test_an_order_ends_as_one_paid_invoice_one_charge_and_one_receipt(
     assert sorted(sent.body.split()[-1] for sent in mail.outbox) == ["Acme", "Globex"]
 
 
-@pytest.mark.usefixtures("committed_db")
 def test_the_receipt_says_what_was_bought(acme: Tenant, card_sink: cards.Ledger, run_jobs: RunJobs) -> None:
     place_order(acme, add_user(acme, "ada"))
     run_jobs()
@@ -74,7 +72,6 @@ def test_the_receipt_says_what_was_bought(acme: Tenant, card_sink: cards.Ledger,
     assert "Total: 25.00 EUR" in receipt.body
 
 
-@pytest.mark.usefixtures("committed_db")
 def test_a_declined_card_fails_the_order_and_tells_the_customer(
     acme: Tenant, card_sink: cards.Ledger, run_jobs: RunJobs
 ) -> None:
@@ -90,13 +87,12 @@ def test_a_declined_card_fails_the_order_and_tells_the_customer(
     assert "card_declined" in told.body
 
 
-@pytest.mark.usefixtures("committed_db")
 def test_a_gateway_that_is_silent_after_the_charge_charges_once(
     acme: Tenant, card_sink: cards.Ledger, run_jobs: RunJobs, settings: Settings
 ) -> None:
     settings.CARD_GATEWAY_TIMEOUT = 1
     order = place_order(acme, add_user(acme, "ada"), token="tok_timeout")
-    run_jobs()
+    run_jobs(limit=2)
     with tenant_context(acme):
         order.refresh_from_db()
         assert order.status == "pending"
@@ -108,7 +104,6 @@ def test_a_gateway_that_is_silent_after_the_charge_charges_once(
     assert [(call["key"], call["outcome"]) for call in card_sink.calls(None)] == [(key, "charged"), (key, "replayed")]
 
 
-@pytest.mark.usefixtures("committed_db")
 def test_a_worker_that_dies_between_charge_and_completion_charges_once(
     acme: Tenant, card_sink: cards.Ledger, run_jobs: RunJobs
 ) -> None:
@@ -123,7 +118,6 @@ def test_a_worker_that_dies_between_charge_and_completion_charges_once(
     assert [call["outcome"] for call in card_sink.calls(None)] == ["charged", "replayed"]
 
 
-@pytest.mark.usefixtures("committed_db")
 def test_a_gateway_that_stays_away_leaves_a_dead_job_and_a_pending_order(
     acme: Tenant, run_jobs: RunJobs, settings: Settings
 ) -> None:
@@ -139,7 +133,6 @@ def test_a_gateway_that_stays_away_leaves_a_dead_job_and_a_pending_order(
         assert (order.status, order.payment_token) == ("pending", "tok_ok")
 
 
-@pytest.mark.usefixtures("committed_db")
 def test_a_rollback_of_the_order_bills_nothing(acme: Tenant, card_sink: cards.Ledger, run_jobs: RunJobs) -> None:
     user = add_user(acme, "ada")
     with tenant_context(acme), transaction.atomic():

@@ -62,7 +62,6 @@ def test_the_rest_goes_to_the_next_job(acme: Tenant, monkeypatch: pytest.MonkeyP
     assert Job.objects.filter(task="billing.tasks.remind_unpaid_invoices").count() == 1
 
 
-@pytest.mark.usefixtures("committed_db")
 def test_every_active_tenant_gets_its_own_job(acme: Tenant, globex: Tenant, run_jobs: RunJobs) -> None:
     for tenant in (acme, globex):
         add_invoice(tenant, days_old=15)

@@ -70,7 +70,6 @@ def settle(message: Message, refusal: str = "") -> None:
     message.refresh_from_db()
 
 
-@pytest.mark.usefixtures("committed_db")
 def test_a_message_is_written_with_its_job_and_sent_by_it(acme: Tenant, run_jobs: RunJobs) -> None:
     with tenant_context(acme), transaction.atomic():
         context = {"full_name": "Ada", "login_url": "http://acme.localhost/"}
@@ -88,7 +87,6 @@ def test_a_message_is_written_with_its_job_and_sent_by_it(acme: Tenant, run_jobs
         assert message.sent_at is not None
 
 
-@pytest.mark.usefixtures("committed_db")
 def test_a_rollback_leaves_neither_message_nor_mail(acme: Tenant, run_jobs: RunJobs) -> None:
     with tenant_context(acme), transaction.atomic():
         services.send_message(to="ada@example.com", template="welcome_user", context={})
@@ -138,7 +136,7 @@ def test_the_last_try_makes_it_failed_and_a_replay_may_still_send_it(message: Me
     assert (message.status, message.attempts, message.error) == ("sent", 2, "")
 
 
-@pytest.mark.usefixtures("committed_db", "down")
+@pytest.mark.usefixtures("down")
 def test_a_mail_server_that_stays_away_leaves_a_failed_message_and_a_dead_job(acme: Tenant, run_jobs: RunJobs) -> None:
     with tenant_context(acme), transaction.atomic():
         message, _ = services.send_message(to="ada@example.com", template="welcome_user", context={})
