@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, TypedDict
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F, Func, Q, UUIDField, Value
 from django.utils import timezone
 
@@ -14,6 +14,7 @@ from billing.currencies import format_amount
 from billing.gateways import Charge, ChargeRequest, payment_gateway
 from billing.models import Invoice, Order, OrderLine, Payment
 from notifications.services import send_message
+from tenants.connection import connection
 from tenants.services import current_tenant
 
 REMINDER_INTERVAL = timedelta(days=7)

@@ -7,7 +7,7 @@ from jobs.models import Job
 
 
 @admin.register(Job)
-class JobAdmin(admin.ModelAdmin):
+class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
     """The outbox, to look at."""
 
     list_display = ("id", "task", "tenant", "state", "attempt", "due_at", "lease_until", "error")

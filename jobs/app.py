@@ -1,6 +1,7 @@
 """The Celery app. It imports no models: `config/__init__` loads it before Django's apps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task
@@ -8,9 +9,10 @@ from celery.canvas import Signature
 from celery.result import AsyncResult
 from celery.utils import uuid
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
-from kombu import Producer
+from kombu.messaging import Producer
 from structlog.contextvars import get_contextvars
+
+from tenants.connection import connection
 
 if TYPE_CHECKING:
     from jobs.relay import Due
@@ -29,7 +31,7 @@ class TenantCelery(Celery):
 
     task_cls = "jobs.task:TenantTask"
 
-    def send_task(  # type: ignore[override]  # the rest of Celery's 25 parameters travels in **options
+    def send_task(
         self,
         name: str,
         args: Sequence[Any] | None = None,
@@ -74,11 +76,6 @@ class TenantCelery(Celery):
             add_to_parent=False,
         )
 
-    def signature(self, *args: Any, **kwargs: Any) -> Signature[Any]:
-        signature = super().signature(*args, **kwargs)
-        named = bool(args) and isinstance(args[0], str)
-        return stamp(signature) if named else signature
-
     def refuse_foreign(self, task: Task[Any, Any] | None) -> None:
         """Raise ImproperlyConfigured for a task that would run without regard to tenants."""
         from jobs.task import TenantTask
@@ -90,11 +87,24 @@ class TenantCelery(Celery):
             )
 
 
-def stamp(signature: Signature[Any]) -> Signature[Any]:
-    """Let a signature that is built inside a tenant keep that tenant; one built in `public` takes its sender's."""
-    if connection.schema_name != "public":
-        signature["options"].setdefault(OPTION, connection.schema_name)
-    return signature
+def _keeping_tenant(init: Callable[..., None]) -> Callable[..., None]:
+    """Let a signature that is built inside a tenant keep that tenant; one built in `public` takes its sender's.
+
+    Celery has no hook where `signature("a.name")` and `Signature(task)` are built, so their class gets one.
+    """
+
+    @wraps(init)
+    def keeping(self: Signature[Any], task: Any = None, *args: Any, **kwargs: Any) -> None:
+        init(self, task, *args, **kwargs)
+        # Not one that is built from a dict, as clones and received ones are; nor chains, groups and the like: options
+        # of theirs would override those of their members.
+        if type(self) is Signature and not isinstance(task, dict) and connection.schema_name != "public":
+            self["options"].setdefault(OPTION, connection.schema_name)
+
+    return keeping
+
+
+Signature.__init__ = _keeping_tenant(Signature.__init__)
 
 
 def _mapped_schema(name: str, kwargs: Mapping[str, Any] | None) -> str | None:

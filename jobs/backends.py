@@ -4,14 +4,13 @@ What the parent process stores for its children (hard limits, killed workers, re
 here as well, so that it lands at home too.
 """
 
+import logging
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from celery import states
 from celery.app.task import Context
 from celery.worker import state as worker_state
-from django.db import connection
 from django.utils import timezone
 from django_celery_results.backends.cache import CacheBackend
 from django_celery_results.backends.database import DatabaseBackend
@@ -19,8 +18,11 @@ from django_tenants.utils import schema_context
 
 from jobs import results
 from jobs.app import HEADER, OPTION
-from jobs.schema import healed
+from jobs.schema import TenantUnavailable, check_available, healed
+from tenants.connection import connection
 from tenants.models import Tenant
+
+logger = logging.getLogger(__name__)
 
 CLEANUP_BATCH = 1000
 
@@ -37,6 +39,10 @@ class FollowsTenant:
 
     A durable job's outcome is stored by its own fenced statements alone: its requests pass here without a trace.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Celery's cache of results knows ids only: it would answer one tenant with another one's.
+        super().__init__(*args, **{**kwargs, "max_cached_results": -1})
 
     def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any) -> None:
         with schema_context(home_of(request)):
@@ -70,9 +76,22 @@ class FollowsTenant:
     def _call_task_errbacks(self, request: Any, exc: Exception, traceback: Any) -> None:
         # One by one: Celery calls some of them in this process, where each has to find its own tenant.
         for errback in request.errbacks:
-            single = Context({**vars(request), "errbacks": [errback]})
-            with schema_context(errback["options"].get(OPTION) or connection.schema_name):
+            schema = errback["options"].get(OPTION) or connection.schema_name
+            try:
+                check_available(schema)
+            except TenantUnavailable as reason:
+                logger.error("Errback %s of task %s: %s", errback["task"], request.id, reason)
+                continue
+            with schema_context(schema):
+                single = Context({**vars(request), "errbacks": [errback]})
                 super()._call_task_errbacks(single, exc, traceback)  # type: ignore[misc]  # as above
+
+    def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
+        # Chord parts are counted, and their results collected, at the body's home. Naming it in the body makes that
+        # home hold in the messages of the header too.
+        body["options"].setdefault(OPTION, connection.schema_name)
+        with schema_context(body["options"][OPTION]):
+            super().apply_chord(header_result_args, body, **kwargs)  # type: ignore[misc]  # as above
 
 
 class TenantDatabaseBackend(FollowsTenant, DatabaseBackend):
@@ -95,13 +114,6 @@ class TenantDatabaseBackend(FollowsTenant, DatabaseBackend):
         }
         healed(lambda: results.store_unless_gone(connection.schema_name, row))
         return content
-
-    def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
-        # Chord parts are counted, and their results collected, at the body's home. Naming it in the body makes that
-        # home hold in the messages of the header too.
-        body["options"].setdefault(OPTION, connection.schema_name)
-        with schema_context(body["options"][OPTION]):
-            super().apply_chord(header_result_args, body, **kwargs)
 
     def cleanup(self) -> None:
         """Delete expired results of every tenant, in batches."""
@@ -126,7 +138,7 @@ class TenantCacheBackend(FollowsTenant, CacheBackend):
         return self._at_home(super().get_key_for_chord(group_id, key))
 
     def _at_home(self, key: bytes) -> bytes:
-        return connection.schema_name.encode() + b":" + key
+        return f"{connection.schema_name}:".encode() + key
 
 
 def _received(task_id: str) -> Context | None:

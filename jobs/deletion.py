@@ -2,10 +2,11 @@
 
 import logging
 
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, transaction
 from django_tenants.utils import quote_schema_name
 
 from jobs.lease import TENANT_LOCK
+from tenants.connection import connection
 from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)

@@ -11,11 +11,12 @@ from celery import states
 from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from django.conf import settings
-from django.db import Error, InterfaceError, OperationalError, connection, transaction
+from django.db import Error, InterfaceError, OperationalError, transaction
 
 from jobs import lease as leases
 from jobs.lease import Lease
 from jobs.schema import clean, healed, in_transaction
+from tenants.connection import connection
 
 if TYPE_CHECKING:
     from jobs.task import TenantTask
@@ -37,9 +38,7 @@ class HandedBack(Exception):
 def run(task: "TenantTask", request: Context) -> Any:
     """Run the job that `request` names. Raises what its body raised, once that is recorded; Ignore if nothing may run."""
     clean()
-    lease = leases.claim(
-        request.id, task=task.name, token=request.lease_token, hard_limit=hard_limit(task, request)
-    )
+    lease = leases.claim(request.id, task=task.name, token=request.lease_token, hard_limit=hard_limit(task, request))
     if lease is None:
         raise Ignore("It has ended, is not due, is running elsewhere, or its tenant is not active")
     request.update(args=lease.args, kwargs=lease.kwargs, retries=lease.retries, lease=lease)

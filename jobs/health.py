@@ -2,12 +2,13 @@ from datetime import timedelta
 from typing import Any
 
 from celery import current_app
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 from django.db.models import Max
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from jobs.models import RelayPulse
+from tenants.connection import connection
 
 RELAY_LATE = timedelta(seconds=30)
 

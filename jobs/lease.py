@@ -17,13 +17,14 @@ from celery import current_app, states
 from celery.canvas import Signature
 from celery.utils.saferepr import saferepr
 from django.conf import settings
-from django.db import DataError, connection, transaction
+from django.db import DataError, transaction
 from kombu.utils.json import loads
 from psycopg.errors import DivisionByZero
 
 from jobs import outbox, results
 from jobs.app import OPTION
 from jobs.schema import TenantUnavailable, healed
+from tenants.connection import connection
 
 logger = logging.getLogger(__name__)
 
@@ -134,9 +135,12 @@ def find(id: str, *, task: str, token: str = NO_TOKEN) -> Lease | None:
 
 def pass_gate(lease: Lease) -> bool:
     """Whether the body may start, held to the end of this transaction: no deletion of its tenant can come in between."""
-    if lease.tenant_id is not None and not _fetch(
-        "SELECT pg_try_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))", _tenant_lock(lease)
-    )[0]:
+    if (
+        lease.tenant_id is not None
+        and not _fetch("SELECT pg_try_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))", _tenant_lock(lease))[
+            0
+        ]
+    ):
         return False
     return _fetch(GATE, lease.key) is not None
 
@@ -186,7 +190,11 @@ def bury(lease: Lease, *, error: BaseException, traceback: str = "", where: str 
         if not _hits(f"{DEAD} WHERE {where}", parameters):
             return False
         dispatch_links(lease, lease.link_error, lease.id)
-        row = {**_result_row(lease, states.FAILURE), **results.encoded(current_app.backend.prepare_exception(error, "json")), "traceback": traceback}
+        row = {
+            **_result_row(lease, states.FAILURE),
+            **results.encoded(current_app.backend.prepare_exception(error, "json")),
+            "traceback": traceback,
+        }
         results.store(lease.schema, row)
     return True
 
@@ -269,4 +277,4 @@ def _fetch(statement: str, parameters: Mapping[str, Any]) -> Any:
 def _hits(statement: str, parameters: Mapping[str, Any]) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
-        return cursor.rowcount == 1
+        return bool(cursor.rowcount == 1)

@@ -42,9 +42,13 @@ class Job(models.Model):
     token = models.UUIDField(null=True, help_text="The fence: who holds the lease")
     lease_until = models.DateTimeField(null=True)
     due_at = models.DateTimeField()
-    next_send_at = models.DateTimeField(help_text="When it is to be sent (again); infinity while its tenant is suspended")
+    next_send_at = models.DateTimeField(
+        help_text="When it is to be sent (again); infinity while its tenant is suspended"
+    )
     expires_at = models.DateTimeField(null=True)
-    tag = models.BigIntegerField(null=True, help_text="Start tag: its place in the line to the broker; None: not in line")
+    tag = models.BigIntegerField(
+        null=True, help_text="Start tag: its place in the line to the broker; None: not in line"
+    )
     error = models.TextField(default="")
     traceback = models.TextField(default="")
     created_at = models.DateTimeField(default=timezone.now)

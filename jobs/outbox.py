@@ -9,12 +9,12 @@ from typing import Any
 from celery import current_app
 from celery.canvas import Signature, maybe_signature
 from celery.utils.functional import maybe_list
-from django.db import connection
 from kombu.utils.json import dumps
 from structlog.contextvars import get_contextvars
 
 from jobs.app import OPTION
 from jobs.schema import TenantUnavailable
+from tenants.connection import connection
 from tenants.ids import new_id
 
 BATCH = 1000
@@ -146,7 +146,7 @@ def _execute(statement: str, terms: Terms, calls: Sequence[Call], **parameters: 
     parameters["kwargs"] = [_json(kwargs) for _, kwargs in calls]
     with connection.cursor() as cursor:
         cursor.execute(statement, {**terms.parameters(), **parameters})
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
@@ -157,18 +157,21 @@ def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
 
 def _json(value: Any) -> str:
     try:
-        return dumps(value)
+        return str(dumps(value))
     except (TypeError, ValueError) as error:
         raise TypeError(f"A durable job's arguments are ids and plain values: {error}.") from error
 
 
 def _links(links: Any) -> str:
-    signatures = [maybe_signature(link, app=current_app) for link in maybe_list(links) or []]
-    for signature in signatures:
-        if not isinstance(signature, Signature) or signature.subtask_type is not None:
-            raise TypeError(f"A durable job links to signatures of single tasks, not to {signature!r}.")
-        Terms.of_link(signature)
-    return _json(signatures)
+    return _json([_single(link) for link in maybe_list(links) or []])
+
+
+def _single(link: Any) -> Signature[Any]:
+    signature = maybe_signature(link, app=current_app) if isinstance(link, Mapping) else None
+    if signature is None or signature.subtask_type is not None:
+        raise TypeError(f"A durable job links to signatures of single tasks, not to {link!r}.")
+    Terms.of_link(signature)  # raises what the link's own dispatch would
+    return signature
 
 
 def _seconds(value: float | None) -> timedelta | None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from celery import states
 from django.conf import settings
-from django.db import Error, connection
-from kombu import Producer
+from django.db import Error
+from kombu.messaging import Producer
 from kombu.exceptions import KombuError
 
 from jobs import deletion
@@ -24,6 +24,7 @@ from jobs.lease import FREE, POISON
 from jobs.models import RelayPulse
 from jobs.outbox import NEXT_TAG
 from jobs.schema import clean
+from tenants.connection import connection
 
 logger = logging.getLogger(__name__)
 
@@ -306,4 +307,4 @@ def beat(name: str) -> None:
 def _execute(statement: str, parameters: Mapping[str, Any] | None = None) -> int:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
-        return cursor.rowcount
+        return int(cursor.rowcount)

@@ -5,10 +5,13 @@ from datetime import datetime
 from typing import Any
 
 from celery import states
-from django.db import connection
+from django.core.exceptions import ValidationError
+from django.db import ProgrammingError
 from django_tenants.utils import quote_schema_name
 from kombu.serialization import dumps
 from psycopg.errors import InvalidSchemaName, UndefinedTable
+
+from tenants.connection import connection
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +54,8 @@ def store_unless_gone(schema: str, row: dict[str, Any]) -> None:
     """As `store`, outside of a transaction; a schema that is no more has nowhere to keep a result, so the log has it."""
     try:
         store(schema, row)
-    except Exception as error:
-        if not isinstance(error.__cause__, UndefinedTable | InvalidSchemaName):
+    except (ValidationError, ProgrammingError) as error:  # ValidationError: its name can be no tenant's schema
+        if isinstance(error, ProgrammingError) and not isinstance(error.__cause__, UndefinedTable | InvalidSchemaName):
             raise
         logger.warning("No schema %r, so %s of task %s is kept nowhere", schema, row["status"], row["task_id"])
 

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError
 from psycopg.pq import TransactionStatus
+
+from tenants.connection import connection
 
 T = TypeVar("T")
 
@@ -16,11 +18,14 @@ class TenantUnavailable(Exception):
 def enter(schema: str) -> None:
     """Bind the connection to `schema`. Raises TenantUnavailable, or the database's own error; then nothing is bound."""
     clean()
-    if schema != "public":
-        status = healed(lambda: _status(schema))
-        if status != "active":
-            raise TenantUnavailable(f"The tenant of schema {schema!r} is {status or 'unknown'}: the task was not run.")
+    check_available(schema)
     connection.set_schema(schema)
+
+
+def check_available(schema: str) -> None:
+    """Raises TenantUnavailable unless tasks may run in this schema now."""
+    if schema != "public" and (status := healed(lambda: _status(schema))) != "active":
+        raise TenantUnavailable(f"The tenant of schema {schema!r} is {status or 'unknown'}: the task was not run.")
 
 
 def clean() -> None:

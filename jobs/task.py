@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 from celery.app.task import Context
@@ -11,12 +11,17 @@ from celery.canvas import Signature
 from celery.contrib.django.task import DjangoTask
 from celery.exceptions import Retry
 from celery.result import EagerResult
-from django.db import connection, transaction
+from django.db import transaction
 from django_tenants.utils import schema_context
+from kombu.utils.compat import detect_environment
 
 from jobs import execution, outbox
-from jobs.app import HEADER, OPTION, stamp
+from jobs.app import HEADER, OPTION
 from jobs.schema import TenantUnavailable, clean, enter
+from tenants.connection import connection
+
+# Marks a request whose body has begun. An object, which no header of a message can be.
+ENTERED = object()
 
 
 class TenantTask(DjangoTask):
@@ -34,11 +39,11 @@ class TenantTask(DjangoTask):
 
     # Dispatch of durable jobs
 
-    def delay_on_commit(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]  # Celery's returns None
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> str:
         """Make a durable job in the current transaction; the job's id."""
         return self.apply_async_on_commit(args, kwargs)
 
-    def apply_async_on_commit(  # type: ignore[override]  # Celery's takes whatever comes, and returns None
+    def apply_async_on_commit(
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -52,7 +57,7 @@ class TenantTask(DjangoTask):
 
     def map_on_commit(self, argument_lists: Iterable[Sequence[Any]], **options: Any) -> list[str]:
         """One durable job for each list of arguments, inserted in batches, all or none; their ids in order."""
-        calls = ((tuple(args), {}) for args in argument_lists)
+        calls: Iterator[outbox.Call] = ((tuple(args), {}) for args in argument_lists)
         with transaction.atomic():
             return self._insert(calls, **options)
 
@@ -73,16 +78,9 @@ class TenantTask(DjangoTask):
         if self.typing and (check := getattr(self, "__header__", None)):  # a task that is a class has none
             check(*args, **kwargs)
 
-    # The tenant of signatures, retries and eager calls
+    # The tenant of retries and eager calls
 
-    def signature(self, *args: Any, **kwargs: Any) -> Signature[Any]:
-        return stamp(super().signature(*args, **kwargs))
-
-    subtask = signature
-
-    def signature_from_request(
-        self, request: Context | None = None, *args: Any, **kwargs: Any
-    ) -> Signature[Any]:
+    def signature_from_request(self, request: Context | None = None, *args: Any, **kwargs: Any) -> Signature[Any]:
         """What a retry publishes: it belongs where the first try did, whatever the body did to the connection."""
         signature = super().signature_from_request(request, *args, **kwargs)
         signature["options"][OPTION] = schema_of(self.request if request is None else request)
@@ -102,15 +100,15 @@ class TenantTask(DjangoTask):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request
-        if request.called_directly or getattr(request, "entered", False):
+        if request.called_directly or getattr(request, "entered", None) is ENTERED:
             return super().__call__(*args, **kwargs)
-        request.entered = True
+        request.entered = ENTERED
         if is_durable(request):
             return execution.run(self, request)
         schema = schema_of(request)
-        if not request.is_eager:
-            enter(schema)
         try:
+            if not request.is_eager:
+                enter(schema)
             return self.run(*args, **kwargs)
         finally:
             # Callbacks, hooks and the result are the tenant's too, whatever the body did to the connection.
@@ -128,7 +126,9 @@ class TenantTask(DjangoTask):
                 yield execution.Done()
         else:
             if self.atomic:
-                raise RuntimeError("Body and completion are one transaction: set atomic=False to enter self.completion().")
+                raise RuntimeError(
+                    "Body and completion are one transaction: set atomic=False to enter self.completion()."
+                )
             if self.request.get("done") is not None:
                 raise RuntimeError("The job is complete already: enter self.completion() once.")
             with execution.completing(lease) as done:
@@ -150,7 +150,9 @@ class TenantTask(DjangoTask):
         if not is_durable(self.request):
             return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
         if args is not None or kwargs is not None or options:
-            raise TypeError("A durable job is tried again as it was dispatched: retry() takes exc, eta, countdown, max_retries.")
+            raise TypeError(
+                "A durable job is tried again as it was dispatched: retry() takes exc, eta, countdown, max_retries."
+            )
         limit = self.max_retries if max_retries is None else max_retries
         if limit is not None and self.request.retries >= limit:
             raise exc or self.MaxRetriesExceededError(f"{self.name} {self.request.id} is out of retries ({limit})")
@@ -161,7 +163,7 @@ class TenantTask(DjangoTask):
             raise retry
         return retry
 
-    def replace(self, sig: Signature[Any]) -> NoReturn:
+    def replace(self, sig: Signature[Any]) -> Any:
         if is_durable(self.request):
             raise TypeError("A durable job can't be replaced: dispatch the other task with delay_on_commit and return.")
         return super().replace(sig)
@@ -193,3 +195,5 @@ def leave_schema(sender: Any, **kwargs: Any) -> None:
     if not sender.request.is_eager:
         structlog.contextvars.clear_contextvars()
         clean()
+        if detect_environment() != "default":
+            connection.close()  # a greenlet ends with its task, and nobody else can use its connection

@@ -27,22 +27,21 @@ def run_jobs(*, limit: int = 1000, ahead: bool = False) -> int:
     with schema_context("public"):
         while runs < limit and (due := _next_due(ahead)):
             for job in due:
-                _run(job)
+                receive(job)
                 runs += 1
     return runs
 
 
 def _next_due(ahead: bool) -> list[Due]:
     if ahead:
-        Job.objects.filter(state=Job.State.WAITING, token=None).update(
-            due_at=LONG_AGO, next_send_at=LONG_AGO
-        )
+        Job.objects.filter(state=Job.State.WAITING, token=None).update(due_at=LONG_AGO, next_send_at=LONG_AGO)
     keep_house()
     wake()
     return mark(room=100)
 
 
-def _run(job: Due) -> None:
+def receive(job: Due) -> None:
+    """Do what a worker does with the message of a job."""
     task = current_app.tasks[job.task]
     request = {
         "id": str(job.id),

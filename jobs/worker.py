@@ -6,17 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from billiard.einfo import ExceptionInfo
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery import states
+from celery.app.task import Context
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
-from django.db import connection, transaction
+from django.db import Error, transaction
 from django_tenants.utils import schema_context
 
 from jobs import lease as leases
 from jobs.app import HEADER
+from jobs.backends import home_of
+from jobs.task import is_durable
+from tenants.connection import connection
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +36,16 @@ class TenantRequest(Request):
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
+        self._shorten_soft_limit()
         if self.durable:
             self._request_dict["lease_token"] = str(uuid.uuid4())
+
+    def _shorten_soft_limit(self) -> None:
+        # Celery starts the clock of the hard limit when the soft one is over: a shorter hard limit would not count.
+        hard, soft = self.time_limits
+        conf = self._app.conf
+        if hard and not soft and hard <= (conf.task_soft_time_limit or 0):
+            self.time_limits = (hard, hard * conf.task_soft_time_limit / conf.task_time_limit)
 
     @property
     def durable(self) -> bool:
@@ -46,7 +58,12 @@ class TenantRequest(Request):
         super().on_timeout(soft, timeout)
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
-        if self.durable and isinstance(exc_info.exception, WorkerLostError | SystemExit | Terminated):
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):  # as one that this process raised is, and not its child
+            error = error.exc
+        if isinstance(error, TimeLimitExceeded):
+            return  # `on_timeout` follows: both would count a chord's part, and call the errbacks
+        if self.durable and isinstance(error, WorkerLostError | SystemExit | Terminated):
             self._hand_back()
         super().on_failure(exc_info, send_failed_event, return_ok)
 
@@ -68,7 +85,17 @@ class TenantRequest(Request):
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         if self.durable:
             self._revoke(reason)
-        super()._announce_revoked(reason, terminated, signum, expired)
+        try:
+            super()._announce_revoked(reason, terminated, signum, expired)
+        except Error:
+            # Raised to the consumer's loop, this would end the worker.
+            logger.exception("Could not store that task %s was %s", self.id, reason)
+            self.acknowledge()
+            self._already_revoked = True
+
+    def _success_was_stored(self) -> Any:
+        with schema_context(home_of(self._context)):
+            return super()._success_was_stored()
 
     def _hand_back(self) -> None:
         counted = not (self._already_cancelled or _shutting_down())
@@ -91,17 +118,26 @@ class TenantRequest(Request):
 
 
 class TenantConsumer(Consumer):
-    """A consumer that files the failure of an unregistered task with the tenant that its message names."""
+    """A consumer that refuses tasks without a tenant, and files an unregistered one with the tenant of its message."""
+
+    def update_strategies(self) -> None:
+        for task in self.app.tasks.values():
+            self.app.refuse_foreign(task)
+        super().update_strategies()
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        header = message.headers.get(HEADER) or {}
-        if header.get("durable"):
+        request = Context(message.headers)
+        if is_durable(request):
             # Its row stays as it was: the relay sends it again, later each time, perhaps to a worker that knows the task.
             logger.error("No task %r here: durable job %s waits", message.headers["task"], message.headers["id"])
             message.reject_log_error(logger, self.connection_errors)
             return
-        with schema_context(header.get("schema", "public")):
-            super().on_unknown_task(body, message, exc)
+        try:
+            with schema_context(home_of(request)):
+                super().on_unknown_task(body, message, exc)
+        except Error:
+            # Raised to the consumer's loop, this would end the worker.
+            logger.exception("Could not store that no task %r is here", message.headers.get("task"))
 
 
 def _shutting_down() -> bool:

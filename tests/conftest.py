@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import transaction
 from django_tenants.utils import quote_schema_name
 from pytest_django import Settings
 from pytest_django.plugin import DjangoDbBlocker
@@ -14,6 +14,7 @@ from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 
 from jobs import testing
+from tenants.connection import connection
 from tenants.models import Tenant
 from tenants.services import create_schema, register_tenant
 
