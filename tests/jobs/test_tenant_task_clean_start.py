@@ -9,7 +9,7 @@ from devstack.processes import Process
 from tenants.models import Tenant
 from tests.jobs import probes
 from tests.jobs.conftest import eventually, results_of, where_ran
-from tests.jobs.probes import ENDINGS, MESSES, applies, ends, probe
+from tests.jobs.probes import ENDINGS, MESSES, ends, probe
 
 # What needs a process that may be killed or interrupted by a signal.
 PREFORK_ONLY = {"soft limit", "kill -9"}
