@@ -1,12 +1,11 @@
 import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.hashers import MD5PasswordHasher
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django_tenants.utils import tenant_context
@@ -17,7 +16,7 @@ from rest_framework.test import APIClient
 from accounts import services
 from accounts.models import User
 from tenants.models import Tenant
-from tests.people import PASSWORD, add_user, at_once, client_of
+from tests.people import PASSWORD, add_user, at_once, await_blocked, client_of
 
 URL = "/api/v1/tokens/"
 ME = "/api/v1/users/me/"
@@ -138,19 +137,17 @@ def test_logging_out_ends_this_token_only(acme: Tenant, ada: User) -> None:
 
 def test_no_token_outlives_a_password_that_changes_meanwhile(committed_db: None, acme: Tenant) -> None:
     ada = add_user(acme, "ada", "owner")
-    changed, logging_in = threading.Event(), threading.Event()
+    changed = threading.Event()
 
     def change_password() -> bool:
         with tenant_context(acme), transaction.atomic():
             services.update_user(actor=ada, user_id=ada.pk, password="another horse battery")
             changed.set()
-            logging_in.wait(5)
-            _await_a_blocked_backend()
+            await_blocked()
         return True
 
     def log_in() -> bool:
         changed.wait(5)
-        logging_in.set()
         with tenant_context(acme), pytest.raises(AuthenticationFailed):
             services.log_in(email=ada.email, password=PASSWORD)
         return True
@@ -158,13 +155,3 @@ def test_no_token_outlives_a_password_that_changes_meanwhile(committed_db: None,
     assert all(at_once(change_password, log_in))
     with tenant_context(acme):
         assert not AuthToken.objects.exists()
-
-
-def _await_a_blocked_backend() -> None:
-    with connection.cursor() as cursor:
-        for _ in range(500):
-            cursor.execute("SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))")
-            if cursor.fetchone() is not None:
-                return
-            time.sleep(0.01)
-    raise AssertionError("The login never met the change of password")
