@@ -60,7 +60,14 @@ def test(argv: list[str]) -> int:
         fresh_database(stack.env["DATABASE_URL"]) as database_url,
         fresh_prefix(stack.env["REDIS_URL"]) as prefix,
     ):
-        fresh = {"DATABASE_URL": database_url, "REDIS_KEY_PREFIX": prefix, "SECRET_KEY": "tests", "PATH": tool_path()}
+        fresh = {
+            "DATABASE_URL": database_url,
+            "REDIS_KEY_PREFIX": prefix,
+            "SECRET_KEY": "tests",
+            "PATH": tool_path(),
+            # Not in the checkout, where a second `make test` at the same time would write its own.
+            "COVERAGE_FILE": str(stack.folder / "coverage"),
+        }
         return _call(argv, {**os.environ, **stack.env, **fresh})
 
 

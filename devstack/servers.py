@@ -34,6 +34,7 @@ class Stack:
     def __init__(
         self, folder: Path, *, postgres_folder: Path | None = None, given: Mapping[str, str] | None = None
     ) -> None:
+        self.folder = folder
         given = given or {}
         password = _password(folder)
         self.postgres: Postgres | None = None

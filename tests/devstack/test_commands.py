@@ -21,7 +21,7 @@ ENVIRON = {**os.environ, "DATABASE_URL": "", "REDIS_URL": ""}
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A `devstack test` in the midst of its program, which has written its environment to `env`."""
-    script = f"env > '{tmp_path}/new'; mv '{tmp_path}/new' '{tmp_path}/env'; sleep 1000"
+    script = f"env > '{tmp_path}/new'; mv '{tmp_path}/new' '{tmp_path}/env'; exec sleep 1000"
     argv = [sys.executable, "-m", "devstack", "test", "--", "sh", "-c", script]
     with subprocess.Popen(argv, cwd=CHECKOUT, env=ENVIRON, start_new_session=True) as process:
         wait_until((tmp_path / "env").exists, seconds=30, what="program started")
@@ -37,7 +37,7 @@ def test_a_signal_to_its_group_ends_its_servers_and_removes_their_data(
     folder = Path(env["TENANTRY_CARD_LOG"]).parent
     assert folder.exists()
     os.killpg(command.pid, number)
-    wait_until(lambda: not folder.exists(), seconds=20, what="data removed")
+    wait_until(lambda: not folder.exists(), seconds=60, what="data removed")
     with pytest.raises(psycopg.OperationalError, match="refused"):
         psycopg.connect(env["DATABASE_URL"])
 
