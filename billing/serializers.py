@@ -23,7 +23,7 @@ class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
 
 
 class OrderSerializer(serializers.ModelSerializer[Order]):
-    currency = serializers.ChoiceField(choices=sorted(CURRENCIES), help_text="ISO 4217")
+    currency = serializers.CharField(min_length=3, max_length=3, help_text="ISO 4217, in capitals")
     payment_token = serializers.CharField(max_length=200, write_only=True, help_text="The provider's, for a card")
     lines: serializers.ListSerializer[Any] = serializers.ListSerializer(
         child=OrderLineSerializer(), min_length=1, max_length=MAX_LINES
@@ -33,6 +33,11 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
         model = Order
         read_only_fields = ("id", "status", "total_amount", "jobs", "placed_by", "created_at")
         fields = ("currency", "payment_token", "lines", *read_only_fields)
+
+    def validate_currency(self, code: str) -> str:
+        if code not in CURRENCIES:
+            raise serializers.ValidationError(f"{code} is no currency of ISO 4217; give a code such as EUR.")
+        return code
 
     def validate_lines(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not any(line["unit_amount"] for line in lines):

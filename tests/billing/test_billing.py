@@ -16,7 +16,7 @@ from jobs.models import Job
 from notifications.models import Message
 from tenants.models import Tenant
 from tests.billing.conftest import place_order
-from tests.people import add_user
+from tests.people import add_user, at_once
 
 RunJobs = Callable[..., int]
 
@@ -162,6 +162,22 @@ def test_settling_twice_writes_one_receipt(acme: Tenant, order: Order) -> None:
         settled(payment)
         settled(payment)
         assert Message.objects.count() == 1
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_settling_at_once_writes_one_receipt(acme: Tenant) -> None:
+    order = place_order(acme, add_user(acme, "ada"))
+    with tenant_context(acme):
+        payment = billed(order)
+
+    def settle_here() -> None:
+        with tenant_context(acme):
+            settled(payment)
+
+    at_once(*[settle_here] * 4)
+    with tenant_context(acme):
+        order.refresh_from_db()
+        assert (order.status, len(order.jobs), Message.objects.count()) == ("paid", 3, 1)
 
 
 def test_what_is_settled_stays_settled(acme: Tenant, order: Order) -> None:
