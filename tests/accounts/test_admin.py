@@ -1,4 +1,3 @@
-import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,12 +51,11 @@ def test_a_tenants_owner_is_no_staff(acme: Tenant, ada: User) -> None:
 
 
 def test_every_page_opens(client: Client, acme: Tenant) -> None:
-    index = client.get("/admin/").content.decode()
-    lists = set(re.findall(r'href="(/admin/[a-z_]+/[a-z]+/)"', index))
+    lists = {f"/admin/{model._meta.app_label}/{model._meta.model_name}/" for model in admin.site._registry}
     assert {TENANTS, SIGN_UPS, STAFF, "/admin/django_celery_beat/periodictask/"} <= lists
     assert "/admin/django_celery_results/taskresult/" in lists
-    assert "/admin/knox/authtoken/" not in lists
-    for path in lists:
+    # Among others, none of a model that has its table in the tenants' schemas only.
+    for path in ["/admin/", *lists]:
         assert client.get(path).status_code == 200, path
         assert client.get(f"{path}?q=%00").status_code in (200, 302), path
 
