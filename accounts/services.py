@@ -202,6 +202,7 @@ def log_in(*, email: str, password: str) -> tuple[AuthToken, str]:
         unchanged = User.objects.filter(pk=user.pk, password=user.password, is_active=True)
         if not unchanged.update(last_login=Now()):
             raise refusal
+        AuthToken.objects.filter(user=user, expiry__lte=Now()).delete()
         token, secret = AuthToken.objects.create(user=user)
     return token, secret
 

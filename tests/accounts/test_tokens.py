@@ -123,6 +123,17 @@ def test_an_expired_token_is_refused(as_ada: APIClient, acme: Tenant) -> None:
     assert as_ada.get(ME).status_code == 401
 
 
+def test_a_login_sweeps_the_users_expired_tokens(client: APIClient, acme: Tenant, ada: User, alan: User) -> None:
+    for user in (ada, alan):
+        client.post(URL, credentials(user))
+    with tenant_context(acme):
+        AuthToken.objects.update(expiry=timezone.now())
+    client.post(URL, credentials(ada))
+    with tenant_context(acme):
+        assert AuthToken.objects.filter(user=ada).count() == 1
+        assert AuthToken.objects.filter(user=alan).count() == 1
+
+
 def test_a_login_needs_no_valid_token(as_ada: APIClient, ada: User) -> None:
     answer = as_ada.post(URL, credentials(ada), headers={"authorization": "Bearer stale"})
     assert answer.status_code == 201
