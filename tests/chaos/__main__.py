@@ -1,0 +1,70 @@
+"""`make chaos`: every scenario in full, a table, and chaos.json. SEED= reproduces a run, ONLY=a,b picks scenarios."""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from typing import NoReturn
+
+from devstack import CHECKOUT
+from devstack.watchdog import watchdog
+from tests.chaos.pace import LONG, SHORT
+from tests.chaos.run import COUNTERS, Result, play
+from tests.chaos.scenarios import SCENARIOS, Scenario
+from tests.chaos.world import new_world
+
+REPORT = CHECKOUT / "chaos.json"
+COLUMNS = ("jobs", *COUNTERS, "recovered_s")
+SHOWN = 12
+
+
+def main() -> int:
+    REPORT.unlink(missing_ok=True)
+    signal.signal(signal.SIGTERM, _stop)
+    seed = int(os.environ.get("SEED") or random.randrange(2**31))
+    scenarios = chosen(os.environ.get("ONLY", ""))
+    pace = SHORT if os.environ.get("PACE") == "short" else LONG
+    _say(f"SEED={seed}\n{'scenario':34}{''.join(f'{column:>12}' for column in COLUMNS)}")
+    started = time.monotonic()
+    try:
+        with new_world(pace) as world:
+            _say(f"ready after {time.monotonic() - started:.0f} s")
+            results = [_played(play(world, scenario, name, seed)) for name, scenario in scenarios.items()]
+    finally:
+        watchdog().close()
+    report = {"seed": seed, "scenarios": [result.row() for result in results]}
+    REPORT.write_text(json.dumps(report, indent=2) + "\n")
+    failed = [result.name for result in results if result.failed]
+    _say(f"{len(results)} scenarios in {time.monotonic() - started:.0f} s; failed: {', '.join(failed) or 'none'}")
+    return 1 if failed or not results else 0
+
+
+def chosen(only: str) -> dict[str, Scenario]:
+    names = [name.strip() for name in only.split(",") if name.strip()] or list(SCENARIOS)
+    if unknown := set(names) - set(SCENARIOS):
+        sys.exit(f"ONLY names no scenario: {', '.join(sorted(unknown))}. There are: {', '.join(SCENARIOS)}")
+    return {name: SCENARIOS[name] for name in names}
+
+
+def _played(result: Result) -> Result:
+    row = result.row()
+    _say(f"{result.name:34}{''.join(f'{row[column]!s:>12}' for column in COLUMNS)}")
+    for detail in result.details[:SHOWN]:
+        _say(f"    {detail}")
+    if len(result.details) > SHOWN:
+        _say(f"    and {len(result.details) - SHOWN} more")
+    return result
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

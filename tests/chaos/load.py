@@ -1,0 +1,111 @@
+"""The load: orders and probes of all tenants over HTTP, at random moments, from a few threads."""
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import httpx
+
+from tests.chaos.tenants import Tenant
+from tests.chaos.world import World
+
+SENDERS = 3
+TIMEOUT = 10
+ORDER = {"currency": "EUR", "payment_token": "tok_ok"}
+# Of each tenant, for each number of probes that the pace names.
+PROBES: tuple[dict[str, Any], ...] = (
+    {"probe": "effect", "kwargs": {"seconds": 0.1}},
+    {"probe": "call", "kwargs": {"seconds": 0.1}},
+    {"probe": "effect", "countdown": 1.5},
+    {"probe": "flaky"},
+    {"probe": "effect", "roll_back": True},
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    at: float
+    tenant: Tenant
+    path: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`status` is None where none came: the order may exist or not."""
+
+    request: Request
+    status: int | None
+    seconds: float
+    body: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def created(self) -> bool:
+        return self.status == 201
+
+
+class Load:
+    """Starts with the `with` block, and has been placed in full at its end."""
+
+    def __init__(self, world: World, requests: Sequence[Request]) -> None:
+        self.answers: list[Answer] = []
+        self._port = world.port
+        self._pending: queue.Queue[Request] = queue.Queue()
+        for request in sorted(requests, key=lambda request: request.at):
+            self._pending.put(request)
+        self._threads = [threading.Thread(target=self._send_all, daemon=True) for _ in range(SENDERS)]
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def created(self) -> int:
+        return sum(answer.created for answer in self.answers)
+
+    def _send_all(self) -> None:
+        with httpx.Client(base_url=f"http://127.0.0.1:{self._port}/", timeout=TIMEOUT, trust_env=False) as http:
+            while True:
+                try:
+                    request = self._pending.get_nowait()
+                except queue.Empty:
+                    return
+                time.sleep(max(0.0, self._started + request.at - time.monotonic()))
+                self.answers.append(_send(http, request))
+
+
+def _send(http: httpx.Client, request: Request) -> Answer:
+    headers = {"Host": f"{request.tenant.slug}.localhost", "Authorization": f"Bearer {request.tenant.token}"}
+    began = time.monotonic()
+    try:
+        response = http.post(request.path, json=request.body, headers=headers)
+    except httpx.HTTPError:
+        return Answer(request, None, time.monotonic() - began)
+    body = response.json() if response.status_code == 201 else {}
+    return Answer(request, response.status_code, time.monotonic() - began, body)
+
+
+def plan(tenants: Sequence[Tenant], chance: random.Random, *, orders: int, probes: int, spread: float) -> list[Request]:
+    """So many orders, and probes of each kind, for each tenant, at random moments within `spread` seconds."""
+    requests = []
+    for tenant in tenants:
+        for body in orders * [order_of(tenant)]:
+            requests.append(Request(chance.uniform(0, spread), tenant, "api/v1/orders/", body))
+        for body in probes * PROBES:
+            requests.append(Request(chance.uniform(0, spread), tenant, "chaos/", body))
+    return requests
+
+
+def order_of(tenant: Tenant) -> dict[str, Any]:
+    """Its line says whose it is."""
+    return {**ORDER, "lines": [{"description": tenant.slug, "quantity": 1, "unit_amount": 1234}]}

@@ -1,0 +1,66 @@
+"""How much and how long: in full for `make chaos`, in short for `make test`. Times are in seconds."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pace:
+    soft_limit: float
+    hard_limit: float
+    margin: float
+    first_resend: float
+    orders: int  # of each tenant
+    probes: int  # of each kind, of each tenant
+    spread: float  # over which the load is placed
+    strikes: int
+    broker_down: float
+    broker_hole: float
+    postgres_down: float
+    waiting: int  # jobs, when the broker comes back empty
+    patience: float  # from the fault's end until all has to be quiet
+
+    @property
+    def lease(self) -> float:
+        return self.hard_limit + self.margin
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "JOB_SOFT_TIME_LIMIT": str(self.soft_limit),
+            "JOB_HARD_TIME_LIMIT": str(self.hard_limit),
+            "JOB_LEASE_MARGIN": str(self.margin),
+            "JOB_FIRST_RESEND": str(self.first_resend),
+            "JOB_MAX_RESEND": str(2 * self.first_resend),
+            "CARD_GATEWAY_TIMEOUT": "1",
+        }
+
+
+LONG = Pace(
+    soft_limit=4,
+    hard_limit=5,
+    margin=5,
+    first_resend=5,
+    orders=8,
+    probes=4,
+    spread=10,
+    strikes=5,
+    broker_down=60,
+    broker_hole=30,
+    postgres_down=5,
+    waiting=200,
+    patience=90,
+)
+SHORT = Pace(
+    soft_limit=1.5,
+    hard_limit=2,
+    margin=2,
+    first_resend=2,
+    orders=1,
+    probes=1,
+    spread=1,
+    strikes=2,
+    broker_down=3,
+    broker_hole=3,
+    postgres_down=1,
+    waiting=40,
+    patience=30,
+)

@@ -1,0 +1,165 @@
+"""A TCP proxy that misbehaves on command: in front of PostgreSQL and Valkey, in a thread of the driver."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Self
+
+from devstack.ports import free_port
+
+CHUNK = 65536
+SLOW_SECONDS = 0.05
+# How long a statement that outlives its client's connection is on its way.
+LATE_SECONDS = 0.3
+
+
+class Mode(Enum):
+    PASS = "pass"
+    CUT = "connections refused"
+    HOLE = "everything accepted and swallowed"
+    SLOW = "each piece delayed"
+
+
+@dataclass
+class Trap:
+    """Strikes at the next statements that hold `pattern`: they reach the server, and their reply nobody.
+
+    `late`: the client's connection breaks first, and the server gets the statement after that.
+    """
+
+    pattern: bytes
+    times: int
+    late: bool = False
+    struck: int = 0
+
+
+class Link:
+    """One client's connection, and that to the server on its behalf."""
+
+    def __init__(self, proxy: "Proxy", client: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        self.proxy = proxy
+        self.client_reader, self.client = client
+        self.server: asyncio.StreamWriter | None = None
+        self.mute = False
+
+    async def run(self) -> None:
+        try:
+            reader, self.server = await asyncio.open_connection("127.0.0.1", self.proxy.target)
+            down = asyncio.create_task(self._pump(reader, self.client))
+            try:
+                await self._pump_up(self.server)
+            finally:
+                down.cancel()
+        except OSError:
+            pass
+        finally:
+            self.break_off()
+
+    def break_off(self) -> None:
+        """A reset, not a farewell."""
+        for writer in (self.client, self.server):
+            if writer is not None:
+                writer.transport.abort()
+
+    async def _pump_up(self, server: asyncio.StreamWriter) -> None:
+        while chunk := await self.client_reader.read(CHUNK):
+            trap = self.proxy.trap
+            if trap and trap.times and trap.pattern in chunk:
+                trap.times, trap.struck = trap.times - 1, trap.struck + 1
+                await self._strike(trap, chunk, server)
+                return
+            await self._pass_on(chunk, server)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(CHUNK):
+                await self._pass_on(chunk, writer)
+            writer.close()
+
+    async def _pass_on(self, chunk: bytes, writer: asyncio.StreamWriter) -> None:
+        # A connection that has lost something stays silent for good, as behind a firewall that forgot it.
+        self.mute = self.mute or self.proxy.mode is Mode.HOLE
+        if self.mute:
+            return
+        if self.proxy.mode is Mode.SLOW:
+            await asyncio.sleep(SLOW_SECONDS)
+        writer.write(chunk)
+        await writer.drain()
+
+    async def _strike(self, trap: Trap, chunk: bytes, server: asyncio.StreamWriter) -> None:
+        self.mute = True
+        if trap.late:
+            self.client.transport.abort()
+            await asyncio.sleep(LATE_SECONDS)
+        server.write(chunk)
+        await server.drain()
+        await asyncio.sleep(LATE_SECONDS)
+
+
+class Proxy:
+    """Passes everything on between `port` and the target's port, until told otherwise. For a `with` block."""
+
+    def __init__(self, target: int) -> None:
+        self.port = free_port()
+        self.target = target
+        self.mode = Mode.PASS
+        self.trap: Trap | None = None
+        self._links: set[Link] = set()
+        self._listener: asyncio.Server | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._do(self._listen())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._do(self._deafen())
+        self.reset()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def turn(self, mode: Mode) -> None:
+        """What is connected goes on in the new mode, but a cut breaks it."""
+        self.mode = mode
+        if mode is Mode.CUT:
+            self._do(self._deafen())
+            self.reset()
+        else:
+            self._do(self._listen())
+
+    def reset(self) -> None:
+        """Break every connection; new ones may come."""
+        self._do(self._break_all())
+
+    def set_trap(self, pattern: bytes, *, times: int = 1, late: bool = False) -> Trap:
+        self.trap = Trap(pattern, times, late)
+        return self.trap
+
+    async def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    async def _deafen(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    async def _break_all(self) -> None:
+        for link in list(self._links):
+            link.break_off()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = Link(self, (reader, writer))
+        self._links.add(link)
+        try:
+            await link.run()
+        finally:
+            self._links.discard(link)
+
+    def _do(self, deed: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(deed, self._loop).result(10)

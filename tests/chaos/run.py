@@ -1,0 +1,154 @@
+"""One scenario, from a clean start to the count."""
+
+import os
+import random
+import signal
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from devstack import DevstackError
+from devstack.processes import wait_until
+from tests.chaos.books import Books, Faults
+from tests.chaos.commands import Event
+from tests.chaos.load import Answer, Load, Request, order_of, plan
+from tests.chaos.tenants import Tenant
+from tests.chaos.world import SLUGS, World
+
+COUNTERS = ("lost", "twice", "wrong", "early", "stuck")
+
+
+@dataclass
+class Result:
+    name: str
+    jobs: int = 0
+    lost: int = 0
+    twice: int = 0
+    wrong: int = 0
+    early: int = 0
+    stuck: int = 0
+    recovered_s: float | None = None
+    details: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        return self.jobs == 0 or bool(self.details)
+
+    def row(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("name", "jobs", *COUNTERS, "recovered_s")}
+
+
+class Run:
+    """What a scenario works with. Chance comes from the seed and the scenario's name alone."""
+
+    def __init__(self, world: World, name: str, seed: int) -> None:
+        self.world, self.pace, self.commands = world, world.pace, world.commands
+        self.chance = random.Random(zlib.crc32(name.encode()) ^ seed)
+        self.tenants = [world.tenants[slug] for slug in SLUGS]
+        self.loads: list[Load] = []
+        self.complaints: list[str] = []
+        self.over_at = 0.0
+        self.inactive: list[tuple[str, float, float]] = []
+        sinks = (world.stack.cards.calls, world.stack.mail.calls)
+        self.sinks_from = {log: len(log.read_text().splitlines()) for log in sinks}
+
+    def load(self, *, spread: float | None = None, tenants: list[Tenant] | None = None) -> Load:
+        """The usual load, for a `with` block in which faults strike."""
+        spread = self.pace.spread if spread is None else spread
+        amounts = {"orders": self.pace.orders, "probes": self.pace.probes}
+        return self._load(plan(tenants or self.tenants, self.chance, **amounts, spread=spread))
+
+    def probes(self, probe: str, count: int, *, tenants: list[Tenant] | None = None, **body: Any) -> list[str]:
+        """Dispatch so many now; their ids."""
+        among = tenants or self.tenants
+        body = {"probe": probe, **body}
+        with self._load([Request(0, among[number % len(among)], "chaos/", body) for number in range(count)]) as load:
+            pass
+        return [answer.body["id"] for answer in load.answers if answer.created]
+
+    def orders(self, count: int, *, tenants: list[Tenant] | None = None) -> None:
+        among = tenants or self.tenants
+        of = [among[number % len(among)] for number in range(count)]
+        with self._load([Request(0, tenant, "api/v1/orders/", order_of(tenant)) for tenant in of]):
+            pass
+
+    def _load(self, requests: list[Request]) -> Load:
+        self.loads.append(Load(self.world, requests))
+        return self.loads[-1]
+
+    def pause(self, least: float, most: float) -> None:
+        """Until a random moment."""
+        time.sleep(self.chance.uniform(least, most))
+
+    def wait(self, condition: Callable[[], Any], what: str, *, seconds: float = 30) -> None:
+        wait_until(lambda: bool(condition()), seconds=seconds, what=what)
+
+    def wait_for_work(self) -> None:
+        """Until some worker holds a lease."""
+        self.wait(lambda: self.world.sql("SELECT FROM jobs_job WHERE token IS NOT NULL LIMIT 1"), "a lease")
+
+    def strike(self, point: str, *, times: int = 1) -> None:
+        """Kill the next processes that come to the point; returns when they have come."""
+        self.commands.kill_at(point, times=times)
+        self.wait(lambda: not self.commands.pending(), f"{times} processes at the point {point!r}")
+
+    def thaw(self, name: str, held: list[Event]) -> None:
+        """Wake up those who were held, and their parent when they have left their jobs: it would kill some of them."""
+        pids = {event["pid"] for event in held}
+        before = len(self.commands.events("left"))
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        self.wait(lambda: {event["pid"] for event in self.commands.events("left")[before:]} >= pids, "thawed jobs left")
+        self.world.signal_all(signal.SIGCONT, name)
+
+    def over(self) -> None:
+        """The fault has ended: the clock of the recovery starts."""
+        self.over_at = time.monotonic()
+
+    def expect(self, held: bool, otherwise: str) -> None:
+        if not held:
+            self.complaints.append(otherwise)
+
+    def expect_served(self, *, within: float) -> None:
+        """Whatever is broken, no request failed or took long."""
+        for answer in self.answers:
+            told = f"{answer.request.path} answered {answer.status} after {answer.seconds:.1f} s"
+            self.expect(answer.created and answer.seconds < within, told)
+
+    def was_inactive(self, event: dict[str, Any]) -> bool:
+        return any(home == event["home"] and since < event["at"] < until for home, since, until in self.inactive)
+
+    @property
+    def answers(self) -> list[Answer]:
+        return [answer for load in self.loads for answer in load.answers]
+
+
+def play(world: World, scenario: Callable[[Run], None], name: str, seed: int) -> Result:
+    world.tidy()
+    run = Run(world, name, seed)
+    result = Result(name)
+    try:
+        scenario(run)
+        run.over_at = run.over_at or time.monotonic()
+        world.heal()
+        wait_until(world.is_quiet, seconds=world.pace.patience, what="quiet")
+        result.recovered_s = round(time.monotonic() - run.over_at, 1)
+    except (DevstackError, AssertionError) as error:
+        run.complaints.append(str(error))
+        world.heal()
+    books = Books(world, sinks_from=run.sinks_from, answers=run.answers, inactive=run.was_inactive)
+    _enter(result, books.close(), len(books.jobs), run.complaints)
+    if result.failed:
+        world.clear_away(name)
+    return result
+
+
+def _enter(result: Result, faults: Faults, jobs: int, complaints: list[str]) -> None:
+    result.jobs = jobs
+    result.details = list(complaints)
+    for counter in COUNTERS:
+        found = getattr(faults, counter)
+        setattr(result, counter, len(found))
+        result.details += [f"{counter}: {fault}" for fault in found]

@@ -1,0 +1,16 @@
+import os
+
+from django.apps import AppConfig
+
+
+class SaboteurConfig(AppConfig):
+    name = "tests.chaos.saboteur"
+
+    def ready(self) -> None:
+        from tests.chaos.saboteur import faults
+
+        faults.install()
+        if mutant := os.environ.get("CHAOS_MUTANT"):
+            from tests.chaos.saboteur import mutations
+
+            mutations.MUTATIONS[mutant]()

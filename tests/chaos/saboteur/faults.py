@@ -1,0 +1,171 @@
+"""Faults at exact points, commanded by files in CHAOS_FOLDER, so that processes need no restart to be struck.
+
+`kill.<point>.<n>`   one process that comes to the point takes the file away and kills itself, -9
+`hold.<point>`       processes that come to the point wait there until the file is gone
+`twice`, `early`     the relay sends every message twice; and all that is not due yet, at each tick
+`events.jsonl`       what happened: who entered a job, began its body, left it; who was held or struck
+"""
+
+import functools
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from celery import current_task
+
+import billing.gateways
+import billing.views
+import jobs.app
+import notifications.services
+from jobs import execution, lease, outbox, relay
+from tenants.connection import connection
+
+FOLDER = Path(os.environ["CHAOS_FOLDER"])
+
+
+def note(event: str, **facts: Any) -> None:
+    line = {"event": event, "pid": os.getpid(), "at": time.monotonic(), **facts}
+    with (FOLDER / "events.jsonl").open("a") as log:
+        log.write(json.dumps(line) + "\n")
+
+
+def point(name: str, job: str = "") -> None:
+    job = job or (current_task.request.id if current_task else "")
+    for order in FOLDER.glob(f"kill.{name}.*"):
+        # A job whose child is killed again and again is poison, and no fault.
+        if _is_first(job) and _take(order):
+            note("struck", point=name, job=job)
+            os.kill(os.getpid(), signal.SIGKILL)
+    hold = FOLDER / f"hold.{name}"
+    if hold.exists():
+        note("held", point=name, job=job)
+        while hold.exists():
+            time.sleep(0.01)
+
+
+def _is_first(job: str) -> bool:
+    try:
+        (FOLDER / f"victim.{job}").touch(exist_ok=not job)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _take(order: Path) -> bool:
+    try:
+        order.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def commanded(name: str) -> bool:
+    return (FOLDER / name).exists()
+
+
+def wrap(owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
+    """Let `wrapper(original, *args, **kwargs)` stand in its place."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return wrapper(original, *args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def install() -> None:
+    wrap(execution, "run", _run)
+    wrap(lease, "claim", _claim)
+    wrap(lease, "pass_gate", _pass_gate)
+    wrap(lease, "complete", _complete)
+    wrap(billing.gateways.HttpCardGateway, "charge", _call)
+    wrap(notifications.services, "transmit", _call)
+    wrap(outbox, "insert", _insert)
+    wrap(billing.views, "place_order", _place_order)
+    wrap(relay.Relay, "_publish", _publish)
+    wrap(relay.Relay, "tick", _tick)
+    wrap(jobs.app.TenantCelery, "send_job", _send_job)
+
+
+def _run(run: Callable[..., Any], task: Any, request: Any) -> Any:
+    note("entered", job=request.id)
+    try:
+        result = run(task, request)
+        point("after-commit", request.id)
+        return result
+    finally:
+        note("left", job=request.id)
+
+
+def _claim(claim: Callable[..., Any], id: str, **terms: Any) -> Any:
+    held = claim(id, **terms)
+    if held is not None:
+        point("after-claim", id)
+    return held
+
+
+def _pass_gate(pass_gate: Callable[..., bool], held: lease.Lease) -> bool:
+    passed = pass_gate(held)
+    if passed:
+        note("began", job=held.id, task=held.task, home=held.schema)
+    return passed
+
+
+def _complete(complete: Callable[..., None], held: lease.Lease, result: Any) -> None:
+    point("before-complete", held.id)
+    complete(held, result)
+    point("before-commit", held.id)
+
+
+def _call(call: Callable[..., Any], *args: Any) -> Any:
+    point("before-call")
+    answer = call(*args)
+    point("after-call")
+    return answer
+
+
+def _insert(insert: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    inserted = insert(*args, **kwargs)
+    point("dispatched")
+    return inserted
+
+
+def _place_order(place_order: Callable[..., Any], **terms: Any) -> Any:
+    placed = place_order(**terms)
+    point("ordered")
+    return placed
+
+
+def _publish(publish: Callable[..., None], own: relay.Relay, due: list[relay.Due]) -> None:
+    if due:
+        point("marked")
+    publish(own, due)
+
+
+def _send_job(send_job: Callable[..., None], app: Any, job: relay.Due, **options: Any) -> None:
+    send_job(app, job, **options)
+    point("mid-batch", str(job.id))
+    if commanded("twice"):
+        send_job(app, job, **options)
+
+
+def _tick(tick: Callable[[relay.Relay], int], own: relay.Relay) -> int:
+    if commanded("early"):
+        own._publish(list(_undue()))
+    return tick(own)
+
+
+def _undue() -> Iterator[relay.Due]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT job.id, task, coalesce(schema_name, 'public') FROM public.jobs_job job"
+            " LEFT JOIN public.tenants_tenant home ON home.id = tenant_id"
+            " WHERE state = 'waiting' AND due_at > clock_timestamp()"
+        )
+        for id, task, schema in cursor.fetchall():
+            yield relay.Due(id=id, task=task, schema=schema, soft_limit=None, hard_limit=None, request_id="")

@@ -1,0 +1,74 @@
+"""Jobs to count. Each commits one effect: a row in `chaos_effect` of whatever schema it runs in."""
+
+import os
+import signal
+import time
+from typing import Any
+
+from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
+
+from tenants.connection import connection
+from tests.chaos.saboteur import faults
+
+# `early` is judged by the row's own due time, which a retry moves, and by the database's clock.
+LEAVE_EFFECT = """
+    INSERT INTO chaos_effect (job, home, early, at)
+    SELECT %(job)s, %(home)s,
+        coalesce((SELECT due_at > clock_timestamp() FROM public.jobs_job WHERE id = %(job)s), false), clock_timestamp()
+"""
+
+
+def leave_effect(task: Any, home: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(LEAVE_EFFECT, {"job": task.request.id, "home": home})
+
+
+@shared_task(bind=True)
+def effect(self: Any, home: str, seconds: float = 0) -> None:
+    leave_effect(self, home)
+    time.sleep(seconds)
+    faults.point("in-body")
+
+
+@shared_task(bind=True, atomic=False)
+def call(self: Any, home: str, seconds: float = 0) -> None:
+    """As a task that calls the outside world."""
+    faults.point("before-call")
+    time.sleep(seconds)
+    faults.point("after-call")
+    with self.completion():
+        leave_effect(self, home)
+
+
+@shared_task(bind=True, max_retries=3)
+def flaky(self: Any, home: str, fails: int = 2) -> None:
+    leave_effect(self, home)
+    if self.request.retries < fails:
+        self.retry(countdown=0.3)
+
+
+@shared_task(bind=True)
+def kills(self: Any, home: str) -> None:
+    leave_effect(self, home)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task(bind=True)
+def hogs(self: Any, home: str) -> None:
+    """Deaf to the soft limit."""
+    leave_effect(self, home)
+    _hog()
+
+
+@shared_task(bind=True, atomic=False)
+def hogs_outside(self: Any, home: str) -> None:
+    _hog()
+
+
+def _hog() -> None:
+    while True:
+        try:
+            time.sleep(60)
+        except SoftTimeLimitExceeded:
+            continue

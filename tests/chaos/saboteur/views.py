@@ -1,0 +1,32 @@
+"""`POST /chaos/` on a tenant's host: dispatch probes, and note in the same transaction what was dispatched."""
+
+import json
+from typing import Any
+
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from tenants.connection import connection
+from tests.chaos.saboteur import tasks
+
+NOTE = """
+    INSERT INTO public.chaos_job (id, home, task, due, doomed)
+    SELECT id, %s, task, due_at, %s FROM public.jobs_job WHERE id = %s
+"""
+
+
+@csrf_exempt
+def dispatch(request: HttpRequest) -> HttpResponse:
+    """`{"probe", "kwargs", "countdown", "roll_back", "doomed"}`; the id of the job (that never was, if rolled back)."""
+    asked: dict[str, Any] = json.loads(request.body)
+    task = getattr(tasks, asked["probe"])
+    options = {name: asked[name] for name in ("countdown",) if name in asked}
+    with transaction.atomic():
+        arguments = {"home": connection.schema_name, **asked.get("kwargs", {})}
+        job_id = task.apply_async_on_commit(kwargs=arguments, **options)
+        with connection.cursor() as cursor:
+            cursor.execute(NOTE, [connection.schema_name, asked.get("doomed", False), job_id])
+        if asked.get("roll_back"):
+            transaction.set_rollback(True)
+    return JsonResponse({"id": job_id}, status=201)

@@ -1,0 +1,28 @@
+"""A worker's child, killed -9 under a job; each job at most once, for more would make it poison."""
+
+from tests.chaos.run import Run
+
+
+def child_killed_atomic(run: Run) -> None:
+    """In its body, and with its transaction complete but for the COMMIT."""
+    _strike(run, "in-body", "before-complete", "before-commit")
+
+
+def child_killed_leased_before_call(run: Run) -> None:
+    _strike(run, "after-claim", "before-call")
+
+
+def child_killed_leased_after_call(run: Run) -> None:
+    """The card is charged or the mail is out, and nobody knows."""
+    _strike(run, "after-call")
+
+
+def child_killed_after_commit(run: Run) -> None:
+    """The job is complete, and its message not acknowledged."""
+    _strike(run, "after-commit")
+
+
+def _strike(run: Run, *points: str) -> None:
+    with run.load():
+        for point in points:
+            run.strike(point, times=run.pace.strikes)

@@ -1,0 +1,25 @@
+from collections import Counter
+
+from tests.chaos.run import Run
+
+KILLS = 3
+
+
+def poison(run: Run) -> None:
+    """A job that kills whoever runs it is dead after the third time, and nobody else's concern."""
+    poisoned = run.probes("kills", 2, doomed=True)
+    with run.load():
+        pass
+    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    bodies = Counter(event["job"] for event in run.commands.events("began"))
+    for job in poisoned:
+        run.expect(bodies[job] == KILLS, f"{job} ran {bodies[job]} times")
+
+
+def hard_limit(run: Run) -> None:
+    """Deaf to the soft limit: killed by the pool, and dead, without a trace of what the body did in its transaction."""
+    for probe in ("hogs", "hogs_outside"):
+        run.probes(probe, run.pace.strikes, doomed=True)
+    with run.load():
+        pass
+    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)

@@ -1,0 +1,30 @@
+from devstack import CHECKOUT
+from tests.chaos.run import Run
+
+HOUR = 3600
+SKEWED = CHECKOUT / "tests" / "chaos" / "skewed"
+
+
+def delivered_twice(run: Run) -> None:
+    with run.commands.always("twice"):
+        with run.load():
+            pass
+        run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+
+
+def delivered_early(run: Run) -> None:
+    """Every message that is not due yet is sent all the same, again and again."""
+    with run.commands.always("early"):
+        run.probes("effect", len(run.tenants), countdown=run.pace.hard_limit)
+        with run.load():
+            pass
+        run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+
+
+def clock_skew(run: Run) -> None:
+    """The clock of one of two workers is an hour ahead."""
+    run.world.start("worker-2", PYTHONPATH=f"{SKEWED}:{CHECKOUT}", CHAOS_SKEW=str(HOUR))
+    run.probes("effect", 2 * len(run.tenants), countdown=run.pace.hard_limit)
+    with run.load():
+        pass
+    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)

@@ -1,0 +1,77 @@
+import signal
+import time
+
+from tests.chaos.run import Run
+from tests.chaos.world import PROCESSES
+
+DEPLOY_SECONDS = 25
+
+
+def web_killed(run: Run) -> None:
+    """With an order's rows written and not committed, committed and not answered, and at any moment, all of web."""
+    with run.load():
+        for _ in range(run.pace.strikes):
+            run.strike("dispatched")
+            run.strike("ordered")
+        run.world.kill("web")
+        run.world.heal()
+
+
+def worker_killed(run: Run) -> None:
+    with run.load():
+        for _ in range(run.pace.strikes):
+            run.wait_for_work()
+            run.pause(0, 0.2)
+            run.world.kill("worker")
+            run.world.heal()
+
+
+def relay_killed(run: Run) -> None:
+    """With jobs marked and not yet published, and in the midst of publishing them."""
+    with run.load():
+        for point in run.pace.strikes * ["marked", "mid-batch"]:
+            run.strike(point)
+            run.wait(lambda: not run.world.processes["relay"].running, "the relay's death")
+            run.world.heal()
+
+
+def two_relays_two_workers(run: Run) -> None:
+    run.world.start("relay-2", "worker-2")
+    with run.load():
+        pass
+    run.wait(run.world.is_quiet, "quiet")
+
+
+def rolling_restart(run: Run) -> None:
+    """SIGTERM to one after the other, as a deploy does; and at once to every process there is, as Heroku does."""
+    with run.load():
+        run.probes("effect", 4, kwargs={"seconds": 0.8})
+        for name in PROCESSES:
+            _timed(run, name)
+            run.world.heal()
+        run.probes("effect", 4, kwargs={"seconds": 0.8})
+        run.wait_for_work()
+        run.world.signal_all(signal.SIGTERM, *PROCESSES)
+        _timed(run, *PROCESSES)
+        run.world.heal()
+
+
+def _timed(run: Run, *names: str) -> None:
+    began = time.monotonic()
+    run.world.halt(*names)
+    seconds = time.monotonic() - began
+    run.expect(seconds < DEPLOY_SECONDS, f"{', '.join(names)} took {seconds:.0f} s to stop")
+
+
+def worker_frozen(run: Run) -> None:
+    """All but complete, asleep for longer than its lease, while another worker takes over; then it wakes up."""
+    with run.load():
+        with run.commands.hold("before-complete") as hold:
+            held = hold.wait(at_least=2)
+            run.world.signal_all(signal.SIGSTOP, "worker")
+        run.world.start("worker-2")
+        jobs = [event["job"] for event in held]
+        ended = "SELECT FROM jobs_job WHERE state = 'waiting' AND id = ANY(%s::uuid[])"
+        run.wait(lambda: not run.world.sql(ended, [jobs]), "others took over", seconds=run.pace.patience)
+    run.over()
+    run.thaw("worker", held)

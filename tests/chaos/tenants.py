@@ -1,0 +1,64 @@
+"""The tenants of a run, signed up as anybody would, and the driver's own tables."""
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devstack.api import Api
+from devstack.processes import wait_until
+
+if TYPE_CHECKING:
+    from tests.chaos.world import World
+
+NOTES = "CREATE TABLE public.chaos_job (id uuid PRIMARY KEY, home text, task text, due timestamptz, doomed boolean)"
+EFFECTS = 'CREATE TABLE "{schema}".chaos_effect (job uuid, home text, early boolean, at timestamptz)'
+EMPTIED = (
+    "chaos_effect",
+    "django_celery_results_taskresult",
+    "billing_order",
+    "billing_orderline",
+    "billing_invoice",
+    "billing_invoicecounter",
+    "billing_payment",
+    "notifications_message",
+)
+EMPTIED_IN_PUBLIC = ("jobs_job", "chaos_job", "chaos_effect", "django_celery_results_taskresult")
+
+
+@dataclass(frozen=True)
+class Tenant:
+    slug: str
+    schema: str
+    owner: str
+    token: str
+
+
+def sign_up(world: "World", slugs: list[str]) -> dict[str, Tenant]:
+    password = secrets.token_urlsafe(12)
+    public = Api("localhost", world.port, say=lambda _: None)
+    for slug in slugs:
+        owner = {"email": f"ada@{slug}.example", "full_name": f"Ada of {slug}", "password": password}
+        public.post("tenants/", {"name": slug.title(), "slug": slug, "owner": owner})
+    active = "SELECT slug, schema_name FROM tenants_tenant WHERE status = 'active'"
+    wait_until(lambda: len(world.sql(active)) == len(slugs), seconds=120, what="all tenants active")
+    wait_until(world.is_quiet, seconds=60, what="all welcome mails sent")
+    schemas = dict(world.sql(active))
+    world.sql(NOTES)
+    for schema in ("public", *schemas.values()):
+        world.sql(EFFECTS.format(schema=schema))
+    return {slug: _log_in(world, slug, schemas[slug], password) for slug in slugs}
+
+
+def _log_in(world: "World", slug: str, schema: str, password: str) -> Tenant:
+    owner = f"ada@{slug}.example"
+    return Tenant(slug=slug, schema=schema, owner=owner, token=world.api(slug).log_in(owner, password))
+
+
+def tables_of(world: "World") -> list[str]:
+    """Those that hold traces of jobs, in every schema there is."""
+    found = world.sql(
+        "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables WHERE"
+        " CASE WHEN schemaname = 'public' THEN tablename = ANY(%s) ELSE tablename = ANY(%s) END",
+        [list(EMPTIED_IN_PUBLIC), list(EMPTIED)],
+    )
+    return [name for (name,) in found]

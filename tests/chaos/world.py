@@ -1,0 +1,244 @@
+"""What scenarios act on: servers behind proxies, tenants, and the Procfile's processes. Made once for all of them."""
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import psycopg
+import redis
+
+from devstack import CHECKOUT, application
+from devstack.api import Api
+from devstack.ports import free_port
+from devstack.processes import Process, tool_path, wait_until
+from devstack.procfile import commands
+from devstack.servers import Stack, temporary_stack
+from tests.chaos.commands import Commands
+from tests.chaos.pace import Pace
+from tests.chaos.proxy import Mode, Proxy
+from tests.chaos.tenants import Tenant, sign_up, tables_of
+
+SLUGS = ("acme", "globex", "initech", "hooli", "umbrella")
+PROCESSES = ("web", "worker", "relay", "beat")
+ROOMY = {"JOB_SOFT_TIME_LIMIT": "50", "JOB_HARD_TIME_LIMIT": "60"}
+STOP_SECONDS = 30
+# What was taken from the queue may not have entered its job yet.
+LINGER = 0.2
+TERMINATE_OTHERS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IS NOT NULL AND pid <> pg_backend_pid()
+"""
+NO_DATA = shutil.ignore_patterns("postgres", "valkey")
+
+
+class World:
+    def __init__(self, stack: Stack, folder: Path, pace: Pace) -> None:
+        assert stack.postgres
+        assert stack.valkey
+        self.postgres, self.valkey, self.stack = stack.postgres, stack.valkey, stack
+        self.folder, self.pace = folder, pace
+        self.commands = Commands(folder / "commands")
+        self.database = Proxy(self.postgres.port)
+        self.broker = Proxy(self.valkey.port)
+        self.port = free_port()
+        self.processes: dict[str, Process] = {}
+        self.tenants: dict[str, Tenant] = {}
+        self._sabotage: dict[str, str] = {}
+        self._connection: psycopg.Connection | None = None
+        self._redis = redis.Redis.from_url(self.valkey.url)
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as exits:
+            exits.callback(self.stop)
+            exits.enter_context(self.database)
+            exits.enter_context(self.broker)
+            self._exits = exits.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exits.close()
+
+    # The product
+
+    def env(self) -> dict[str, str]:
+        given = self.stack.env
+        return {
+            **given,
+            **self.pace.environment(),
+            "DATABASE_URL": _through(self.database, given["DATABASE_URL"]),
+            "REDIS_URL": _through(self.broker, given["REDIS_URL"]),
+            "REDIS_KEY_PREFIX": "",
+            "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
+            "CHAOS_FOLDER": str(self.commands.folder),
+            "SECRET_KEY": "chaos",
+            "DEBUG": "1",
+            "LOG_JSON": "0",
+            "PORT": str(self.port),
+            "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{self.port} --threads=4 --workers=1 --graceful-timeout=5",
+            "PYTHONPATH": str(CHECKOUT),
+        }
+
+    def found(self, *, spares: int) -> None:
+        """Migrate, and sign tenants up over HTTP: those of every scenario, and `spares` that a scenario may delete."""
+        application.release({**os.environ, **self.env(), "PATH": tool_path()})
+        self.start("web", "worker", "relay", **ROOMY)
+        self.tenants = sign_up(self, [*SLUGS, *(f"spare-{number}" for number in range(spares))])
+        self.halt("worker")
+
+    def process(self, name: str, **environ: str) -> Process:
+        """`name` is a type of the Procfile's, perhaps with a number: `worker-2`."""
+        kind = name.partition("-")[0]
+        extra = {"worker": f"-c 2 -n {name}@chaos", "beat": f"-s {self.folder / 'beat'}"}.get(kind, "")
+        command = ["sh", "-c", f"exec env {commands()[kind]} {extra}"]
+        log = self.folder / f"{name}.log"
+        env = {**self.env(), **self._sabotage, **environ}
+        return Process(name, command, log=log, env=env, stop_seconds=STOP_SECONDS)
+
+    def start(self, *names: str, **environ: str) -> None:
+        """All at once; returns when all are ready."""
+        for name in names:
+            self.processes[name] = self.process(name, **environ).start()
+        for name in names:
+            wait_until(lambda name=name: self._is_ready(name), seconds=60, what=f"{name} ready")  # type: ignore[misc]
+
+    def _is_ready(self, name: str) -> bool:
+        process = self.processes[name]
+        assert process.running, f"{name} ended: {process.output[-2000:]}"
+        match name.partition("-")[0]:
+            case "web":
+                return self._is_live()
+            case "worker":
+                return " ready." in process.output
+            case "relay":
+                return bool(self.sql("SELECT FROM jobs_relaypulse WHERE name LIKE %s", [f"%:{process.pid}"]))
+        return True
+
+    def _is_live(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"http://127.0.0.1:{self.port}/livez", trust_env=False).is_success
+        return False
+
+    def kill(self, name: str) -> None:
+        """-9, to every process of its group."""
+        self.processes.pop(name).kill()
+
+    def signal_all(self, number: signal.Signals, *names: str) -> None:
+        """To every process of their groups, as it comes to a whole container."""
+        for name in names:
+            os.killpg(self.processes[name].pid, number)
+
+    def forget_valkey(self) -> None:
+        """While it is not running."""
+        for file in (self.folder / "valkey").iterdir():
+            if file.is_dir():
+                shutil.rmtree(file)
+            elif file.suffix in (".rdb", ".aof"):
+                file.unlink()
+
+    def take_spare(self) -> Tenant:
+        """A tenant that no other scenario needs."""
+        return self.tenants.pop(next(slug for slug in self.tenants if slug not in SLUGS))
+
+    def halt(self, *names: str) -> None:
+        """As a deploy does: SIGTERM to all of them, and patience."""
+        for name in names:
+            if self.processes[name].running:
+                self.processes[name].signal(signal.SIGTERM)
+        for name in names:
+            self.processes.pop(name).stop()
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+        self.processes.clear()
+
+    # Between scenarios
+
+    def sabotage(self, **environ: str) -> None:
+        """Environment of all processes from now on; they are started anew."""
+        if environ != self._sabotage:
+            self._sabotage = environ
+            self.stop()
+
+    def tidy(self) -> None:
+        """Everything runs, in its usual numbers, and nothing is left of the last scenario."""
+        self.commands.clear()
+        for name in [name for name in self.processes if name not in PROCESSES]:
+            self.kill(name)
+        self._empty()
+        self.heal()
+
+    def heal(self) -> None:
+        """No fault is on any more, and what was killed runs again."""
+        self.database.trap = None
+        self.database.turn(Mode.PASS)
+        self.broker.turn(Mode.PASS)
+        for name in [name for name, process in self.processes.items() if not process.running]:
+            self.kill(name)
+        self.start(*(name for name in PROCESSES if name not in self.processes))
+
+    def _empty(self) -> None:
+        self._redis.delete("jobs", "celery", "unacked", "unacked_index")
+        self.sql("UPDATE tenants_tenant SET status = 'active' WHERE status = 'suspended'")
+        self.sql(f"TRUNCATE {', '.join(tables_of(self))} CASCADE")
+
+    def clear_away(self, name: str) -> None:
+        """After a scenario that failed: who holds something lets go of it. LOGS names a folder to keep logs in."""
+        self.stop()
+        if logs := os.environ.get("LOGS"):
+            shutil.copytree(self.folder, Path(logs) / name, ignore=NO_DATA, dirs_exist_ok=True)
+        self.sql(TERMINATE_OTHERS)
+
+    # What the driver sees, past the proxies
+
+    def sql(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        for _ in range(2):
+            try:
+                cursor = self._connected().execute(statement, parameters or None)
+                return cursor.fetchall() if cursor.description is not None else []
+            except psycopg.OperationalError as error:
+                self._connection, failure = None, error
+        raise failure
+
+    def _connected(self) -> psycopg.Connection:
+        if self._connection is None or self._connection.broken:
+            self._connection = psycopg.connect(self.postgres.url(), autocommit=True, connect_timeout=5)
+        return self._connection
+
+    def queued(self) -> int:
+        return int(self._redis.llen("jobs"))
+
+    def is_quiet(self) -> bool:
+        """No job is under way, and nobody is at work on one."""
+        if self._is_busy():
+            return False
+        time.sleep(LINGER)
+        return not self._is_busy()
+
+    def _is_busy(self) -> bool:
+        waiting = self.sql("SELECT FROM jobs_job WHERE state = 'waiting' LIMIT 1")
+        return bool(waiting) or self.queued() > 0 or self.commands.at_work()
+
+    def api(self, slug: str) -> Api:
+        return Api(f"{slug}.localhost", self.port, say=lambda _: None)
+
+
+def _through(proxy: Proxy, url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{proxy.port}"))
+
+
+@contextmanager
+def new_world(pace: Pace, *, spares: int = 1, environ: Mapping[str, str] | None = None) -> Iterator[World]:
+    """On embedded servers, whatever DATABASE_URL and REDIS_URL say."""
+    with temporary_stack() as stack, World(stack, stack.mail.calls.parent, pace) as world:
+        world.found(spares=spares)
+        yield world
