@@ -12,7 +12,7 @@ from honcho import environ as dotenv
 
 from devstack import CHECKOUT, DevstackError, application, folders, kept
 from devstack.external import fresh_database, fresh_prefix
-from devstack.folders import KEPT, InUseError
+from devstack.folders import InUseError
 from devstack.processes import tool_path
 from devstack.run import DEFAULT_PORT, run, running_stack
 from devstack.servers import temporary_stack
@@ -75,7 +75,7 @@ def execute(argv: list[str]) -> int:
     """On the servers of a `run` that is up, or else on ones that stay up as long as the program."""
     environ = _environ()
     try:
-        with folders.held(KEPT), running_stack(environ) as stack:
+        with folders.kept(), running_stack(environ) as stack:
             return _call(argv, application.environment(environ, stack, kept.load(), DEFAULT_PORT))
     except InUseError:
         return _call(argv, application.remembered(environ))

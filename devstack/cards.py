@@ -42,7 +42,7 @@ class Ledger:
     def __init__(self, log: Path) -> None:
         self._log = log
         self._lock = threading.Lock()
-        log.touch()
+        log.touch(mode=0o600)
         self._calls: list[Json] = [json.loads(line) for line in log.read_text().splitlines()]
         self._charges = {
             call["key"]: _request(call) for call in self._calls if call["outcome"] in ("charged", "declined")

@@ -42,7 +42,7 @@ def _text(mail: EmailMessage) -> str:
 
 
 async def serve(port: int, log: Path) -> None:
-    log.touch()
+    log.touch(mode=0o600)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(partial(SMTP, Sink(log), enable_SMTPUTF8=True), "127.0.0.1", port)
     print(f"mail sink on smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)

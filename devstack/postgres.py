@@ -90,7 +90,8 @@ class Postgres:
 
     def _initialise(self) -> None:
         """Makes the cluster beside its place and moves it there whole, so that a cut-off attempt leaves no half one."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if not self._folder.exists():
+            folders.make_passable(self._folder)
         new, password = self._folder / "data.new", self._folder / "password.new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
@@ -160,18 +161,27 @@ def _can_run(program: Path, account: Account) -> bool:
 
 def _copied(package: Path) -> Path:
     """The package and, as its sibling, the libraries that it finds by a relative path."""
-    home = folders.shared() / "pgserver-0.6.0"
+    home = folders.make_kept() / "pgserver-0.6.0"
     if not home.exists():
         new = home.with_suffix(f".{os.getpid()}")
         shutil.copytree(package / "pginstall18", new / package.name / "pginstall18", symlinks=True)
         libraries = package.with_name(f"{package.name}.libs")
         if libraries.exists():  # macOS wheels carry theirs inside
             shutil.copytree(libraries, new / libraries.name, symlinks=True)
+        _open_to_all(new)
         try:
             new.rename(home)
         except OSError:  # another process was first
             shutil.rmtree(new)
     return home / package.name
+
+
+def _open_to_all(folder: Path) -> None:
+    """Everybody may do what the owner may, but write."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | (mode & 0o500) >> 3 | (mode & 0o500) >> 6)
 
 
 def _run(command: list[str], account: Account | None) -> None:

@@ -171,6 +171,7 @@ class Process:
 
     def _spawn(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.touch(mode=0o600)
         enter = _guarded(watchdog(), self._stop_signal)
         with self.log.open("ab") as log:
             self._log_start = log.tell()

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 import httpx
 
 from devstack import DevstackError, application, demo, folders, kept
-from devstack.folders import KEPT
 from devstack.ports import is_free
 from devstack.processes import Process
-from devstack.servers import Stack, kept_stack
+from devstack.servers import Stack
 from devstack.watchdog import watchdog
 
 DEFAULT_PORT = 8000
@@ -23,7 +22,7 @@ FOLLOW_SECONDS = 0.2
 
 def run(environ: Mapping[str, str]) -> None:
     """Returns only by an exception."""
-    with folders.held(KEPT):
+    with folders.kept():
         port = _port(environ)
         with running_stack(environ) as stack:
             _serve(environ, stack, port)
@@ -31,10 +30,10 @@ def run(environ: Mapping[str, str]) -> None:
 
 @contextmanager
 def running_stack(environ: Mapping[str, str]) -> Iterator[Stack]:
-    """This checkout's stack, for who holds its folder."""
+    """The stack on KEPT, for who holds that."""
     application.forget()
     _say("starting the servers")
-    with kept_stack(given=environ) as stack:
+    with Stack(folders.KEPT, given=environ) as stack:
         yield stack
 
 
@@ -69,7 +68,7 @@ def _processes(env: Mapping[str, str], port: int) -> Iterator[Process]:
     """The Procfile's processes; their output goes to a file, so that the transcript can be read."""
     _say(f"starting {', '.join(TYPES)}")
     command = [sys.executable, "-m", "devstack.procfile", str(watchdog().pipe), *TYPES]
-    log = KEPT / "processes.log"
+    log = folders.KEPT / "processes.log"
     log.unlink(missing_ok=True)
     processes = Process("honcho", command, log=log, env=env, ready=lambda: _is_live(processes, port), ready_seconds=60)
     with processes:

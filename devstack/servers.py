@@ -31,16 +31,14 @@ class Stack:
     `valkey` is None then.
     """
 
-    def __init__(
-        self, folder: Path, *, postgres_folder: Path | None = None, given: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, given: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         given = given or {}
         password = _password(folder)
         self.postgres: Postgres | None = None
         self.valkey: Valkey | None = None
         if not (database_url := given.get("DATABASE_URL")):
-            self.postgres = Postgres(postgres_folder or folder / "postgres", password=password)
+            self.postgres = Postgres(folder / "postgres", password=password)
             database_url = self.postgres.url()
         if not (redis_url := given.get("REDIS_URL")):
             self.valkey = Valkey(folder / "valkey", password=password)
@@ -82,12 +80,6 @@ def temporary_stack(given: Mapping[str, str] | None = None) -> Iterator[Stack]:
     """A stack whose data goes when it ends."""
     with folders.temporary() as folder, Stack(folder, given=given) as stack:
         yield stack
-
-
-def kept_stack(given: Mapping[str, str] | None = None) -> Stack:
-    """This checkout's own, with the data of the last time. Take `folders.held(folders.KEPT)` first."""
-    postgres_folder = folders.shared() / "postgres" if folders.unprivileged() else None
-    return Stack(folders.KEPT, postgres_folder=postgres_folder, given=given)
 
 
 def _password(folder: Path) -> str:
