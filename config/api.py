@@ -6,14 +6,15 @@ from rest_framework.routers import SimpleRouter
 
 from accounts.views import CurrentTokenView, TenantViewSet, TokensView, UserViewSet
 from billing.views import InvoiceViewSet, OrderViewSet
-from jobs.views import JobView
+from jobs.views import JobViewSet
 from notifications.views import MessageViewSet
 
 public = SimpleRouter()
 public.register("tenants", TenantViewSet)
 
-tenant = SimpleRouter()
+tenant = SimpleRouter(use_regex_path=False)
 tenant.register("users", UserViewSet)
+tenant.register("jobs", JobViewSet)
 tenant.register("messages", MessageViewSet)
 tenant.register("orders", OrderViewSet)
 tenant.register("invoices", InvoiceViewSet)
@@ -22,13 +23,12 @@ tokens = [
     path("tokens/", TokensView.as_view(), name="tokens"),
     path("tokens/current/", CurrentTokenView.as_view(), name="current-token"),
 ]
-jobs = [path("jobs/<uuid:id>/", JobView.as_view(), name="job")]
 documentation = [
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerView.as_view(), name="docs"),
 ]
 public_urls = [*public.urls, *documentation]
-tenant_urls = [*tokens, *tenant.urls, *jobs, *documentation]
+tenant_urls = [*tokens, *tenant.urls, *documentation]
 
 # The OpenAPI schema describes both hosts.
-urlpatterns = [path("api/v1/", include([*public.urls, *tokens, *tenant.urls, *jobs]))]
+urlpatterns = [path("api/v1/", include([*public.urls, *tokens, *tenant.urls]))]

@@ -195,12 +195,13 @@ CELERY_TIMEZONE = "UTC"
 # A worker keeps its database connection over this many tasks (times two); without it every task pays for a new one.
 CELERY_DB_REUSE_MAX = 1000
 
-# Durable jobs, in seconds
+# Durable jobs; times in seconds
 JOB_LEASE_MARGIN = env.float("JOB_LEASE_MARGIN", default=10)
 JOB_FIRST_RESEND = env.float("JOB_FIRST_RESEND", default=10)
 JOB_MAX_RESEND = env.float("JOB_MAX_RESEND", default=600)
 JOB_MAX_KILLS = 3
 JOB_MAX_LOST = 10
+JOB_DEAD_DAYS = env.int("JOB_DEAD_DAYS", default=30)
 RELAY_IDLE_POLL = env.float("RELAY_IDLE_POLL", default=0.1)
 RELAY_BUSY_POLL = env.float("RELAY_BUSY_POLL", default=0.005)
 

@@ -1,26 +1,46 @@
+from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from jobs import control
 from jobs.models import Job
 
 
 @admin.register(Job)
 class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
-    """The outbox, to look at."""
+    """The outbox: jobs that are under way, and dead ones."""
 
     list_display = ("id", "task", "tenant", "state", "attempt", "due_at", "lease_until", "error")
     list_filter = ("state", "task")
     search_fields = ("id", "task", "tenant__slug")
     list_select_related = ("tenant",)
-    ordering = ("-created_at",)
+    ordering = ("-seq",)
     show_full_result_count = False
+    actions = ("retry", "discard", "cancel")
+
+    @admin.action(description="Run again (dead jobs)", permissions=["change"])
+    def retry(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
+        self._each(request, jobs, control.replay, "run again")
+
+    @admin.action(description="Discard (dead jobs)", permissions=["change"])
+    def discard(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
+        self._each(request, jobs, control.discard, "discarded")
+
+    @admin.action(description="Cancel (jobs that have not begun)", permissions=["change"])
+    def cancel(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
+        self._each(request, jobs, control.cancel, "cancelled")
+
+    def _each(self, request: HttpRequest, jobs: QuerySet[Job], change: Callable[[Job], bool], done: str) -> None:
+        changed = sum(change(job) for job in jobs)
+        messages.info(request, f"{changed} of {len(jobs)} jobs {done}.")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [field.name for field in Job._meta.fields]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

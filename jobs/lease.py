@@ -37,6 +37,7 @@ FREE = "(token IS NULL OR lease_until <= clock_timestamp())"
 POISON = "(kills >= %(max_kills)s OR lost + (token IS NOT NULL)::int >= %(max_lost)s)"
 HELD = "id = %(id)s AND token = %(token)s AND state = 'waiting'"
 NOT_ELSEWHERE = "id = %(id)s AND state = 'waiting' AND (token IS NULL OR token = %(token)s)"
+UNBEGUN = "id = %(id)s AND state = 'waiting' AND token IS NULL AND attempt = 0"
 # Whether bodies may run in the tenant. By the catalog too: a schema that was dropped while its row stayed is not there.
 OPEN = """(tenant_id IS NULL OR EXISTS (
     SELECT FROM public.tenants_tenant home JOIN pg_catalog.pg_namespace ON nspname = home.schema_name
@@ -76,7 +77,8 @@ HAND_BACK = f"""
     UPDATE public.jobs_job SET token = NULL, kills = kills + %(counted)s, next_send_at = clock_timestamp() WHERE {HELD}
 """
 DEAD = """
-    UPDATE public.jobs_job SET state = 'dead', token = NULL, tag = NULL, error = %(error)s, traceback = %(traceback)s
+    UPDATE public.jobs_job SET
+        state = 'dead', token = NULL, tag = NULL, died_at = clock_timestamp(), error = %(error)s, traceback = %(traceback)s
 """
 HOME = """
     SELECT job.tenant_id, coalesce(tenant.schema_name, 'public'), args, kwargs, link, link_error, attempt, retries

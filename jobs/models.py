@@ -52,6 +52,7 @@ class Job(models.Model):
     error = models.TextField(default="")
     traceback = models.TextField(default="")
     created_at = models.DateTimeField(default=timezone.now)
+    died_at = models.DateTimeField(null=True)
 
     class Meta:
         db_table = '"public"."jobs_job"'
@@ -65,7 +66,8 @@ class Job(models.Model):
             models.Index(
                 F("expires_at"), name="jobs_job_expiry", condition=Q(expires_at__isnull=False, state="waiting")
             ),
-            models.Index(F("tenant"), F("created_at"), name="jobs_job_dead", condition=Q(state="dead")),
+            models.Index(F("tenant"), F("seq"), name="jobs_job_dead", condition=Q(state="dead")),
+            models.Index(F("died_at"), name="jobs_job_prune", condition=Q(state="dead")),
         )
 
     def __str__(self) -> str:

@@ -8,14 +8,15 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from celery import states
 from django.conf import settings
 from django.db import Error
-from kombu.messaging import Producer
 from kombu.exceptions import KombuError
+from kombu.messaging import Producer
 
 from jobs import deletion
 from jobs import lease as leases
@@ -94,6 +95,7 @@ PARKED_BATCH = f"""
 """
 UNPARK = f"UPDATE public.jobs_job SET next_send_at = clock_timestamp() WHERE {PARKED_BATCH}"
 FORGET = f"DELETE FROM public.jobs_job WHERE {PARKED_BATCH}"
+PRUNE = "DELETE FROM public.jobs_job WHERE state = 'dead' AND died_at < clock_timestamp() - %(days)s"
 POISONED = f"{DUE} AND {POISON}"
 EXPIRED = f"state = 'waiting' AND expires_at <= clock_timestamp() AND {FREE}"
 
@@ -246,6 +248,7 @@ def keep_house() -> None:
     bury_poisoned()
     expire()
     unpark()
+    _execute(PRUNE, {"days": timedelta(days=settings.JOB_DEAD_DAYS)})
     deletion.continue_deletions()
 
 

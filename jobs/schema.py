@@ -30,7 +30,7 @@ def check_available(schema: str) -> None:
 
 def clean() -> None:
     """Undo what an earlier task may have left on this thread's connection."""
-    if connection.connection is not None and in_transaction():
+    if in_transaction():
         # Nobody will leave these atomic blocks any more, and close() alone would wait for that with a dead connection.
         connection.in_atomic_block = connection.closed_in_transaction = False
         connection.close()
@@ -39,6 +39,8 @@ def clean() -> None:
 
 def in_transaction() -> bool:
     """Whether a transaction is open that a body, or its caller, began. That around a Django TestCase is not."""
+    if connection.connection is None:
+        return False
     if connection.in_atomic_block:
         return not connection.atomic_blocks[-1]._from_testcase
     # By psycopg's word too: Django does not know of a BEGIN that a body executed.

@@ -29,13 +29,13 @@ class JobStatus:
 def find_status(id: str) -> JobStatus | None:
     """The job (or the plain task that has a result) with this id, if it belongs to the tenant that is active."""
     if job := Job.objects.filter(id=id, tenant=current_tenant()).first():
-        return _of_job(job)
+        return of_job(job)
     if result := TaskResult.objects.filter(task_id=id).first():
         return _of_result(result)
     return None
 
 
-def _of_job(job: Job) -> JobStatus:
+def of_job(job: Job) -> JobStatus:
     return JobStatus(
         id=str(job.id),
         task=job.task,

@@ -1,24 +1,107 @@
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
+from django.db.models import Q, QuerySet
+from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 from rest_framework.views import APIView
+from rest_framework.viewsets import GenericViewSet
 
+from jobs import control
+from jobs.models import Job
 from jobs.serializers import JobSerializer
-from jobs.status import find_status
+from jobs.status import JobStatus, find_status, of_job
+from tenants.errors import Conflict
+from tenants.services import current_tenant
 
 
-class JobView(APIView):
-    """One of the tenant's own jobs."""
+class IsOwner(BasePermission):
+    message = "Only an owner of the organisation may do that."
 
-    @extend_schema(operation_id="jobs_retrieve", responses=JobSerializer)
-    def get(self, request: Request, id: UUID) -> Response:
-        status = find_status(str(id))
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return getattr(request.user, "role", None) == "owner"
+
+
+class JobPages(api_settings.DEFAULT_PAGINATION_CLASS):  # type: ignore[name-defined]  # a setting names it
+    ordering = "-seq"
+
+
+STATES = {
+    "pending": Q(state=Job.State.WAITING, token=None, retries=0),
+    "retry": Q(state=Job.State.WAITING, token=None, retries__gt=0),
+    "started": Q(state=Job.State.WAITING, token__isnull=False),
+    "dead": Q(state=Job.State.DEAD),
+}
+
+
+class JobFilter(filters.FilterSet):
+    state = filters.ChoiceFilter(choices=[(state, state) for state in STATES], method="in_state")
+
+    class Meta:
+        model = Job
+        fields = ("task",)
+
+    def in_state(self, jobs: QuerySet[Job], name: str, state: str) -> QuerySet[Job]:
+        return jobs.filter(STATES[state])
+
+
+class JobViewSet(GenericViewSet[Job]):
+    """The tenant's jobs. The list has those that have not ended well: under way, or dead."""
+
+    queryset = Job.objects.none()
+    serializer_class = JobSerializer
+    filterset_class = JobFilter
+    pagination_class = JobPages
+    lookup_value_converter = "uuid"
+
+    def get_permissions(self) -> Any:
+        return super().get_permissions() if self.action == "retrieve" else [*super().get_permissions(), IsOwner()]
+
+    def get_queryset(self) -> QuerySet[Job]:
+        if getattr(self, "swagger_fake_view", False):
+            return self.queryset
+        return Job.objects.filter(tenant=current_tenant())
+
+    def list(self, request: Request) -> Response:
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response([self._answer(of_job(job)) for job in page or []])
+
+    def retrieve(self, request: Request, pk: UUID) -> Response:
+        status = find_status(str(pk))
         if status is None:
             raise NotFound("No job has this id.")
-        if not request.user.is_staff:
+        return Response(self._answer(status))
+
+    @extend_schema(request=None, responses={202: JobSerializer})
+    @action(methods=["post"], detail=True)
+    def retry(self, request: Request, pk: UUID) -> Response:
+        """Let a dead job run again."""
+        return self._control(pk, control.replay, refusal="Only a dead job can be run again.")
+
+    @extend_schema(request=None, responses={202: JobSerializer})
+    @action(methods=["post"], detail=True)
+    def cancellation(self, request: Request, pk: UUID) -> Response:
+        """Cancel a job that has not begun."""
+        return self._control(pk, control.cancel, refusal="This job has begun, or has ended: it can't be cancelled.")
+
+    def _control(self, pk: UUID, change: Callable[[Job], bool], *, refusal: str) -> Response:
+        job = self.get_queryset().filter(pk=pk).first()
+        before = find_status(str(pk))
+        if before is None:
+            raise NotFound("No job has this id.")
+        if job is None or not change(job):
+            raise Conflict(refusal, code="illegal_state")
+        return Response(self._answer(find_status(str(pk)) or before), status=202)
+
+    def _answer(self, status: JobStatus) -> Any:
+        if not getattr(self.request.user, "is_staff", False):
             status = replace(status, traceback=None)
-        return Response(JobSerializer(status).data)
+        return JobSerializer(status).data

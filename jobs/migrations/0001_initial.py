@@ -54,11 +54,12 @@ class Migration(migrations.Migration):
                 ('error', models.TextField(default='')),
                 ('traceback', models.TextField(default='')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('died_at', models.DateTimeField(null=True)),
                 ('tenant', models.ForeignKey(db_constraint=False, db_index=False, help_text='None: public', null=True, on_delete=django.db.models.deletion.DO_NOTHING, to='tenants.tenant')),
             ],
             options={
                 'db_table': '"public"."jobs_job"',
-                'indexes': [models.Index(models.F('tag'), models.F('seq'), condition=models.Q(('tag__isnull', False)), name='jobs_job_line'), models.Index(models.F('tenant'), models.F('tag'), name='jobs_job_tenant_line'), models.Index(models.F('next_send_at'), models.F('tenant'), condition=models.Q(('state', 'waiting'), ('tag__isnull', True)), name='jobs_job_wake'), models.Index(models.F('expires_at'), condition=models.Q(('expires_at__isnull', False), ('state', 'waiting')), name='jobs_job_expiry'), models.Index(models.F('tenant'), models.F('created_at'), condition=models.Q(('state', 'dead')), name='jobs_job_dead')],
+                'indexes': [models.Index(models.F('tag'), models.F('seq'), condition=models.Q(('tag__isnull', False)), name='jobs_job_line'), models.Index(models.F('tenant'), models.F('tag'), name='jobs_job_tenant_line'), models.Index(models.F('next_send_at'), models.F('tenant'), condition=models.Q(('state', 'waiting'), ('tag__isnull', True)), name='jobs_job_wake'), models.Index(models.F('expires_at'), condition=models.Q(('expires_at__isnull', False), ('state', 'waiting')), name='jobs_job_expiry'), models.Index(models.F('tenant'), models.F('seq'), condition=models.Q(('state', 'dead')), name='jobs_job_dead'), models.Index(models.F('died_at'), condition=models.Q(('state', 'dead')), name='jobs_job_prune')],
             },
         ),
     ]
