@@ -21,5 +21,7 @@ class Pages(CursorPagination):
     ) -> list[Any] | None:
         try:
             return super().paginate_queryset(queryset, request, view)
-        except (NotFound, DjangoValidationError):  # no cursor at all, or one whose position is no id
+        except (NotFound, DjangoValidationError, ValueError):  # no cursor, or one whose position is no id or number
+            if self.cursor_query_param not in request.query_params:
+                raise
             raise ValidationError({"cursor": ["Use `next` or `previous` of a page as it is."]}) from None

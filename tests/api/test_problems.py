@@ -1,4 +1,5 @@
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -147,6 +148,15 @@ def test_odd_queries_break_nothing(client: APIClient, path: str, query: str) -> 
 @pytest.mark.parametrize("id", ["%00", "0", "x", "01a2040f-3363-722a-9cc9-398661955af6", "%2e%2e", "%ff", "'"])
 def test_ids_of_nothing(client: APIClient, path: str, id: str) -> None:
     checked(client.get(f"/api/v1/{path}/{id}/"), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["users", "orders", "invoices", "messages", "jobs"])
+@pytest.mark.parametrize(
+    "cursor", ["p=x", "p=%00", "p=", "p=-1", f"p={10**30}", "o=x", "o=-1", "r=1&p='", "o=99999999"]
+)
+def test_cursors_of_nothing(client: APIClient, path: str, cursor: str) -> None:
+    encoded = b64encode(cursor.encode()).decode()
+    assert client.get(f"/api/v1/{path}/", {"cursor": encoded}).status_code in (200, 400)
 
 
 @pytest.mark.parametrize("slug", ["nobody", "%00", "A", "..", "a%20b", "x" * 300])
