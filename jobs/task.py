@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
+from billiard.process import current_process
 from celery.app.task import Context
 from celery.canvas import Signature
 from celery.contrib.django.task import DjangoTask
@@ -103,8 +104,10 @@ class TenantTask(DjangoTask):
         if request.called_directly or getattr(request, "entered", None) is ENTERED:
             return super().__call__(*args, **kwargs)
         request.entered = ENTERED
-        if is_durable(request):
-            return execution.run(self, request)
+        with _staying_in_process():
+            return execution.run(self, request) if is_durable(request) else self._run_at_home(request, args, kwargs)
+
+    def _run_at_home(self, request: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         schema = schema_of(request)
         try:
             if not request.is_eager:
@@ -167,6 +170,17 @@ class TenantTask(DjangoTask):
         if is_durable(self.request):
             raise TypeError("A durable job can't be replaced: dispatch the other task with delay_on_commit and return.")
         return super().replace(sig)
+
+
+@contextmanager
+def _staying_in_process() -> Iterator[None]:
+    """A body's `sys.exit()` ends a prefork child. In the other pools Celery would lose the result, or the whole worker."""
+    try:
+        yield
+    except SystemExit as error:
+        if type(error) is SystemExit and current_process().name == "MainProcess":
+            raise RuntimeError(f"The body raised {error!r}") from error
+        raise
 
 
 def is_durable(request: Context) -> bool:

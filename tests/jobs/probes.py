@@ -65,10 +65,12 @@ def replaced(self: TenantTask, name: str) -> None:
 
 
 @shared_task(bind=True, max_retries=1)
-def tries_again(self: TenantTask, name: str, wander_to: str | None = None) -> str:
-    """Retries once, from another schema if told so."""
+def tries_again(self: TenantTask, name: str, wander_to: str | None = None, suspend: str | None = None) -> str:
+    """Retries once, from another schema if told so, or when it has suspended a tenant."""
     where = note(name, retries=self.request.retries)["schema"]
     if self.request.retries == 0:
+        if suspend:
+            _execute(f"UPDATE public.tenants_tenant SET status = 'suspended' WHERE schema_name = '{suspend}'")
         if wander_to:
             connection.set_schema(wander_to)
         self.retry(countdown=0)
@@ -96,6 +98,13 @@ def sleeps(name: str, seconds: float = 60, stubborn: bool = False) -> str:
     if stubborn:
         time.sleep(seconds)
     return name
+
+
+@shared_task
+def lingers(name: str) -> None:
+    note(name, lap="first")
+    time.sleep(1)
+    note(name, lap="last")
 
 
 @shared_task
