@@ -42,11 +42,12 @@ def run(task: "TenantTask", request: Context) -> Any:
     if lease is None:
         raise Ignore("It has ended, is not due, is running elsewhere, or its tenant is not active")
     request.update(args=lease.args, kwargs=lease.kwargs, retries=lease.retries, lease=lease)
+    session = connection.connection
     connection.set_schema(lease.schema)
     try:
         return _run_atomic(task, lease) if task.atomic else _run_open(task, lease)
     except BaseException as error:
-        ending = HandedBack(str(error)) if _is_outage(error) else error
+        ending = HandedBack(str(error)) if _is_outage(error, session) else error
         clean()
         _record(lease, ending)
         if isinstance(ending, HandedBack) or (isinstance(ending, Reject) and ending.requeue):
@@ -124,6 +125,10 @@ def _settle(lease: Lease, ending: BaseException) -> bool:
             return leases.hand_back(lease.key, counted=True)
 
 
-def _is_outage(error: BaseException) -> bool:
-    """Whether the attempt ended because the database connection did, and not because of what the body did."""
-    return isinstance(error, InterfaceError | OperationalError) and not connection.is_usable()
+def _is_outage(error: BaseException, session: Any) -> bool:
+    """Whether the attempt ended because its database session did, and not because of what the body did."""
+    if not isinstance(error, InterfaceError | OperationalError):
+        return False
+    # Django may have connected anew by now, and the body to somewhere else: so ask the session that it began with.
+    sqlstate = getattr(error.__cause__, "sqlstate", None)
+    return session.closed and (sqlstate is None or sqlstate.startswith(("08", "57P")))

@@ -43,7 +43,7 @@ class Job(models.Model):
     lease_until = models.DateTimeField(null=True)
     due_at = models.DateTimeField()
     next_send_at = models.DateTimeField(
-        help_text="When it is to be sent (again); infinity while its tenant is suspended"
+        help_text="When it is to be sent (again); the year 9999 while its tenant is suspended"
     )
     expires_at = models.DateTimeField(null=True)
     tag = models.BigIntegerField(

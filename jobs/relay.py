@@ -38,6 +38,8 @@ MAX_PAUSE = 5.0
 MIN_DEPTH = 8
 MAX_DEPTH = 2000
 
+# When the rows of an inactive tenant are to be sent. Not infinity, which Python's datetime can't hold.
+PARKING = "timestamptz '9999-01-01 00:00:00+00'"
 DUE = f"state = 'waiting' AND tag IS NULL AND next_send_at <= clock_timestamp() AND {FREE}"
 
 # Rows whose time has come join the line: later ones, retries, and those whose message seems lost. A tenant that is not
@@ -53,7 +55,7 @@ WAKE = f"""
     )
     UPDATE public.jobs_job job SET
         tag = CASE WHEN open THEN {NEXT_TAG.format(home="placed.tenant_id")} + place - 1 END,
-        next_send_at = CASE WHEN open THEN job.next_send_at ELSE 'infinity' END
+        next_send_at = CASE WHEN open THEN job.next_send_at ELSE {PARKING} END
     FROM placed WHERE placed.id = job.id
 """
 MARK = f"""
@@ -69,11 +71,11 @@ MARK = f"""
         sends = sends + open::int,
         next_send_at = CASE WHEN open
             THEN clock_timestamp() + least(%(first)s * power(2, least(sends, 30)), %(longest)s) * interval '1 second'
-            ELSE 'infinity' END
+            ELSE {PARKING} END
     FROM line WHERE line.id = job.id
     RETURNING line.tag, line.seq, line.open, job.id, job.task, line.schema_name, soft_limit, hard_limit, request_id
 """
-PARKED = "state = 'waiting' AND tag IS NULL AND next_send_at = 'infinity'"
+PARKED = f"state = 'waiting' AND tag IS NULL AND next_send_at = {PARKING}"
 # The tenants of parked rows that are active again, or gone. From one tenant to the next it hops over the rows in the
 # index, so that the many that one may have cost nothing each time.
 MOVED_ON = f"""

@@ -48,7 +48,7 @@ class Migration(migrations.Migration):
                 ('token', models.UUIDField(help_text='The fence: who holds the lease', null=True)),
                 ('lease_until', models.DateTimeField(null=True)),
                 ('due_at', models.DateTimeField()),
-                ('next_send_at', models.DateTimeField(help_text='When it is to be sent (again); infinity while its tenant is suspended')),
+                ('next_send_at', models.DateTimeField(help_text='When it is to be sent (again); the year 9999 while its tenant is suspended')),
                 ('expires_at', models.DateTimeField(null=True)),
                 ('tag', models.BigIntegerField(help_text='Start tag: its place in the line to the broker; None: not in line', null=True)),
                 ('error', models.TextField(default='')),

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 from celery import current_app, states
-from django.db import connection
 
 from devstack.processes import Process, wait_until
+from tenants.connection import connection
 from tests.jobs import probes
 
 DEADLINE = 30
 RESULTS = "django_celery_results_taskresult"
-WORKER = ["celery", "-A", "config", "worker", "-l", "INFO", "--include", "tests.jobs.probes"]
+WORKER = ["celery", "-A", "config", "worker", "-l", "INFO", "--include", "tests.jobs.probes,tests.jobs.durables"]
 
 
 @pytest.fixture

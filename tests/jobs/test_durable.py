@@ -1,24 +1,525 @@
-"""Durable jobs, the plain path, with a real relay and worker."""
+"""How a durable job ends: in one transaction with its effects, and in a state that its tenant can read."""
 
-from django.db import transaction
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from celery import current_app
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from celery.result import AsyncResult
+from django.contrib.auth.models import Group
+from django.db import connection, transaction
+from django.utils import timezone
 from django_celery_results.models import TaskResult
 from django_tenants.utils import schema_context
 
-from devstack.processes import Process
+from jobs.backends import TenantCacheBackend
 from jobs.models import Job
+from jobs.relay import keep_house, wake
+from jobs.task import TenantTask
+from jobs.testing import receive
 from tenants.models import Tenant
-from tests.jobs import probes
-from tests.jobs.conftest import eventually
-from tests.jobs.probes import probe
+from tests.jobs.durables import atomic, bodies, groups, message_of, open, queue_length, result_of, sql, stubborn
+from tests.people import at_once
+
+RunJobs = Callable[..., int]
+# An effect, and then an ending.
+Ending = Callable[[TenantTask], Any]
 
 
-def test_a_committed_job_runs_once_at_home_and_leaves_its_result(worker: Process, relay: Process, acme: Tenant) -> None:
-    with schema_context(acme.schema_name), transaction.atomic():
-        job_id = probe.delay_on_commit("durable")
-        assert Job.objects.get(id=job_id).tenant_id == acme.id
+def dispatch(tenant: Tenant, task: Any, *args: Any, **options: Any) -> str:
+    with schema_context(tenant.schema_name):
+        job_id: str = task.apply_async_on_commit(args, **options)
+    return job_id
 
-    eventually(lambda: not Job.objects.exists(), "the job ended")
-    assert [(ran["name"], ran["schema"]) for ran in probes.ran()] == [("durable", acme.schema_name)]
-    with schema_context(acme.schema_name):
-        assert TaskResult.objects.get(task_id=job_id).status == "SUCCESS"
+
+def raising(error: BaseException) -> Ending:
+    def end(task: TenantTask) -> None:
+        raise error
+
+    return end
+
+
+def with_effect(end: Ending) -> None:
+    def body(task: TenantTask, *args: Any) -> Any:
+        Group.objects.create(name="effect")
+        return end(task)
+
+    bodies(body)
+
+
+@pytest.fixture(params=[atomic, open], ids=["atomic", "open"])
+def task(request: pytest.FixtureRequest) -> TenantTask:
+    of_either_kind: TenantTask = request.param
+    return of_either_kind
+
+
+def test_a_job_that_succeeds_leaves_effect_and_result_and_no_row(
+    acme: Tenant, task: TenantTask, run_jobs: RunJobs
+) -> None:
+    with_effect(lambda task: {"answer": 42})
+    job_id = dispatch(acme, task)
+    run_jobs()
+    assert groups(acme.schema_name) == ["effect"]
+    assert not Job.objects.exists()
+    result = result_of(acme.schema_name, job_id)
+    assert (result.status, result.result, result.task_name) == ("SUCCESS", '{"answer": 42}', task.name)
     assert not TaskResult.objects.filter(task_id=job_id).exists()
+
+
+def test_a_platform_job_leaves_its_result_in_public(db: None, run_jobs: RunJobs) -> None:
+    bodies(lambda task: connection.schema_name)
+    job_id = atomic.delay_on_commit()
+    run_jobs()
+    assert result_of("public", job_id).result == '"public"'
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_effect_result_and_the_end_of_the_row_are_one_transaction(acme: Tenant, run_jobs: RunJobs) -> None:
+    transactions: list[str] = []
+
+    def body(task: TenantTask) -> None:
+        Group.objects.create(name="effect")
+        transactions.append(sql("SELECT pg_current_xact_id()::text")[0][0])
+
+    bodies(body)
+    job_id = dispatch(acme, atomic)
+    run_jobs()
+    written = sql(
+        f'SELECT xmin::text FROM "{acme.schema_name}".auth_group UNION ALL '
+        f'SELECT xmin::text FROM "{acme.schema_name}".django_celery_results_taskresult WHERE task_id = %s',
+        job_id,
+    )
+    assert written == [(transactions[0],)] * 2
+
+
+def test_a_tenant_gets_the_result_by_the_id(acme: Tenant, run_jobs: RunJobs) -> None:
+    bodies(lambda task: [1, {"two": 2}])
+    job_id = dispatch(acme, atomic)
+    run_jobs()
+    with schema_context(acme.schema_name):
+        assert AsyncResult(job_id, app=current_app).get(timeout=1) == [1, {"two": 2}]
+
+
+@pytest.mark.usefixtures("db")
+def test_the_terminal_row_is_in_the_database_with_a_cache_for_results_too(
+    acme: Tenant, run_jobs: RunJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies(lambda task: "kept")
+    monkeypatch.setattr(atomic, "_backend", TenantCacheBackend(app=current_app))
+    job_id = dispatch(acme, atomic)
+    run_jobs()
+    assert result_of(acme.schema_name, job_id).result == '"kept"'
+
+
+# Death
+
+
+def test_an_exception_makes_it_dead_with_error_and_traceback(
+    acme: Tenant, task: TenantTask, run_jobs: RunJobs
+) -> None:
+    with_effect(raising(ValueError("no such invoice", 7)))
+    job_id = dispatch(acme, task)
+    run_jobs()
+    job = Job.objects.get()
+    assert (job.state, job.token, job.attempt) == ("dead", None, 1)
+    assert job.error == "ValueError: ('no such invoice', 7)"
+    assert "in raising" in job.traceback or "in end" in job.traceback
+    result = result_of(acme.schema_name, job_id)
+    assert (result.status, result.traceback) == ("FAILURE", job.traceback)
+    with schema_context(acme.schema_name), pytest.raises(ValueError, match="no such invoice"):
+        AsyncResult(job_id, app=current_app).get(timeout=1)
+    assert run_jobs(ahead=True) == 0
+
+
+def test_the_effect_of_a_failed_atomic_job_is_rolled_back(acme: Tenant, run_jobs: RunJobs) -> None:
+    with_effect(raising(ValueError()))
+    dispatch(acme, atomic)
+    run_jobs()
+    assert groups(acme.schema_name) == []
+
+
+class Unspeakable(Exception):  # noqa: N818
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a\0b"), ValueError("\ud800"), ValueError(object()), Unspeakable(), SoftTimeLimitExceeded()], ids=repr
+)
+def test_whatever_it_dies_of_is_recorded(acme: Tenant, error: Exception, run_jobs: RunJobs) -> None:
+    with_effect(raising(error))
+    job_id = dispatch(acme, atomic)
+    run_jobs()
+    assert Job.objects.get().error.startswith(type(error).__name__)
+    assert result_of(acme.schema_name, job_id).status == "FAILURE"
+
+
+def test_a_result_that_is_no_json_is_a_failure(acme: Tenant, task: TenantTask, run_jobs: RunJobs) -> None:
+    with_effect(lambda task: object())
+    dispatch(acme, task)
+    run_jobs()
+    job = Job.objects.get()
+    assert job.state == "dead"
+    assert "not JSON serializable" in job.error
+    assert groups(acme.schema_name) == ([] if task is atomic else ["effect"])
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_body_that_leaves_a_transaction_open_is_a_failure(acme: Tenant, task: TenantTask, run_jobs: RunJobs) -> None:
+    with_effect(lambda task: transaction.atomic().__enter__())
+    dispatch(acme, task)
+    run_jobs()
+    assert Job.objects.get().state == "dead"
+    assert groups(acme.schema_name) == ([] if task is atomic else ["effect"])
+
+
+# Retries
+
+
+def test_a_retry_is_stored_after_the_rollback_and_published_by_nobody(acme: Tenant, run_jobs: RunJobs) -> None:
+    with_effect(lambda task: task.retry(exc=ValueError("try later"), countdown=60))
+    job_id = dispatch(acme, atomic)
+    run_jobs()
+    job = Job.objects.get()
+    assert (job.state, job.token, job.retries, job.error) == ("waiting", None, 1, "ValueError: try later")
+    assert timedelta(seconds=50) < job.due_at - timezone.now() <= timedelta(seconds=60)
+    assert job.next_send_at == job.due_at
+    assert groups(acme.schema_name) == []
+    assert queue_length() == 0
+    assert run_jobs() == 0
+    with_effect(lambda task: task.request.retries)
+    run_jobs(ahead=True)
+    assert result_of(acme.schema_name, job_id).result == "1"
+
+
+def test_after_the_last_retry_it_is_dead(acme: Tenant, task: TenantTask, run_jobs: RunJobs) -> None:
+    tries: list[int] = []
+
+    def body(task: TenantTask) -> None:
+        tries.append(task.request.retries)
+        task.retry(exc=ValueError("in vain"), countdown=60)
+
+    bodies(body)
+    dispatch(acme, task)
+    run_jobs(ahead=True)
+    assert tries == [0, 1, 2]
+    job = Job.objects.get()
+    assert (job.state, job.attempt, job.error) == ("dead", 3, "ValueError: in vain")
+
+
+def test_retries_by_autoretry_back_off(acme: Tenant, run_jobs: RunJobs) -> None:
+    bodies(raising(ConnectionError("refused")))
+    dispatch(acme, stubborn)
+    waits = []
+    for _ in range(2):
+        run_jobs()
+        waits.append(round((Job.objects.get().due_at - timezone.now()).total_seconds(), -1))
+        Job.objects.update(due_at=timezone.now(), next_send_at=timezone.now())
+    assert waits == [100, 150]
+    run_jobs()
+    assert Job.objects.get().error == "ConnectionError: refused"
+    assert Job.objects.get().state == "dead"
+
+
+def test_a_retry_may_name_a_time(acme: Tenant, run_jobs: RunJobs) -> None:
+    at = timezone.now() + timedelta(days=3)
+    bodies(lambda task: task.retry(eta=at))
+    dispatch(acme, atomic)
+    run_jobs()
+    assert Job.objects.get().due_at == at
+
+
+@pytest.mark.parametrize("error", [Retry("when it pleases"), Reject("not here", requeue=True)], ids=repr)
+def test_what_names_no_time_is_tried_again_soon(acme: Tenant, error: Exception, run_jobs: RunJobs) -> None:
+    with_effect(raising(error))
+    dispatch(acme, atomic)
+    run_jobs()
+    job = Job.objects.get()
+    assert (job.state, job.token) == ("waiting", None)
+    assert timedelta(seconds=0) < job.due_at - timezone.now() <= timedelta(seconds=10)
+    assert groups(acme.schema_name) == []
+
+
+def test_a_durable_job_refuses_to_be_replaced(acme: Tenant, run_jobs: RunJobs) -> None:
+    bodies(lambda task: task.replace(atomic.s()))
+    dispatch(acme, atomic)
+    run_jobs()
+    assert "can't be replaced" in Job.objects.get().error
+
+
+# Other endings
+
+
+def test_ignore_ends_it_without_effect(acme: Tenant, run_jobs: RunJobs) -> None:
+    with_effect(raising(Ignore("nothing to do")))
+    job_id = dispatch(acme, atomic)
+    run_jobs()
+    assert result_of(acme.schema_name, job_id).status == "IGNORED"
+    assert groups(acme.schema_name) == []
+    assert not Job.objects.exists()
+
+
+def test_reject_without_requeue_makes_it_dead(acme: Tenant, run_jobs: RunJobs) -> None:
+    with_effect(raising(Reject("bad", requeue=False)))
+    job_id = dispatch(acme, atomic)
+    run_jobs()
+    assert Job.objects.get().state == "dead"
+    assert result_of(acme.schema_name, job_id).status == "FAILURE"
+
+
+def test_a_process_that_exits_under_it_hands_it_back(acme: Tenant, run_jobs: RunJobs) -> None:
+    with_effect(raising(SystemExit(3)))
+    job_id = dispatch(acme, atomic)
+    run_jobs(limit=1)
+    job = Job.objects.get()
+    assert (job.state, job.token, job.kills) == ("waiting", None, 1)
+    with_effect(lambda task: "fine")
+    run_jobs()
+    assert result_of(acme.schema_name, job_id).result == '"fine"'
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_lost_connection_hands_it_back_uncounted(acme: Tenant, task: TenantTask, run_jobs: RunJobs) -> None:
+    attempts: list[int] = []
+
+    def body(task: TenantTask) -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        return "fine"
+
+    bodies(body)
+    job_id = dispatch(acme, task)
+    run_jobs()
+    assert len(attempts) == 2
+    assert result_of(acme.schema_name, job_id).result == '"fine"'
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_connection_that_was_lost_before_the_claim_costs_nothing(acme: Tenant, run_jobs: RunJobs) -> None:
+    bodies(lambda task: Job.objects.get().attempt)
+    job_id = dispatch(acme, atomic)
+    message = message_of(job_id)
+    [[pid]] = sql("SELECT pg_backend_pid()")
+    at_once(lambda: sql("SELECT pg_terminate_backend(%s, 5000)", pid))
+    receive(message)
+    assert result_of(acme.schema_name, job_id).result == "1"
+
+
+def test_expiry_is_revocation_by_the_relay(acme: Tenant, run_jobs: RunJobs) -> None:
+    with_effect(lambda task: None)
+    job_id = dispatch(acme, atomic, expires=0)
+    assert run_jobs() == 0
+    assert not Job.objects.exists()
+    assert result_of(acme.schema_name, job_id).status == "REVOKED"
+
+
+def test_a_body_that_meddles_with_the_schema_completes_at_home(
+    acme: Tenant, globex: Tenant, task: TenantTask, run_jobs: RunJobs
+) -> None:
+    with_effect(lambda task: connection.set_schema(globex.schema_name))
+    job_id = dispatch(acme, task)
+    run_jobs()
+    assert result_of(acme.schema_name, job_id).status == "SUCCESS"
+    assert groups(acme.schema_name) == ["effect"]
+    assert connection.schema_name == "public"
+
+
+# atomic = False
+
+
+def test_a_completion_holds_effects_result_and_end(acme: Tenant, run_jobs: RunJobs) -> None:
+    def body(task: TenantTask) -> str:
+        with task.completion() as done:
+            Group.objects.create(name="effect")
+            done.result = "recorded"
+        return "ignored"
+
+    bodies(body)
+    job_id = dispatch(acme, open)
+    run_jobs()
+    assert groups(acme.schema_name) == ["effect"]
+    assert result_of(acme.schema_name, job_id).result == '"recorded"'
+
+
+def test_a_body_runs_outside_of_a_transaction(acme: Tenant, run_jobs: RunJobs) -> None:
+    with_effect(raising(ValueError()))
+    dispatch(acme, open)
+    run_jobs()
+    assert groups(acme.schema_name) == ["effect"]
+
+
+def test_an_exception_within_the_completion_rolls_it_back(acme: Tenant, run_jobs: RunJobs) -> None:
+    def body(task: TenantTask) -> None:
+        with task.completion():
+            Group.objects.create(name="effect")
+            raise ValueError("in the midst")
+
+    bodies(body)
+    job_id = dispatch(acme, open)
+    run_jobs()
+    assert groups(acme.schema_name) == []
+    assert result_of(acme.schema_name, job_id).status == "FAILURE"
+    assert Job.objects.get().error == "ValueError: in the midst"
+
+
+def test_a_completion_that_failed_may_be_tried_once_more(acme: Tenant, run_jobs: RunJobs) -> None:
+    def body(task: TenantTask) -> None:
+        with pytest.raises(ValueError, match="midst"), task.completion():
+            raise ValueError("in the midst")
+        with task.completion() as done:
+            done.result = "otherwise"
+
+    bodies(body)
+    job_id = dispatch(acme, open)
+    run_jobs()
+    assert result_of(acme.schema_name, job_id).result == '"otherwise"'
+
+
+@pytest.mark.parametrize("error", [ValueError("late"), Retry(when=0)], ids=repr)
+def test_what_comes_after_the_completion_changes_nothing(acme: Tenant, error: Exception, run_jobs: RunJobs) -> None:
+    def body(task: TenantTask) -> None:
+        with task.completion() as done:
+            done.result = "recorded"
+        raise error
+
+    bodies(body)
+    job_id = dispatch(acme, open)
+    assert run_jobs() == 1
+    assert not Job.objects.exists()
+    assert result_of(acme.schema_name, job_id).result == '"recorded"'
+
+
+def twice(task: TenantTask) -> None:
+    with task.completion() as done:
+        done.result = "first"
+    with pytest.raises(RuntimeError, match="once"), task.completion() as done:
+        done.result = "second"
+
+
+def test_a_completion_is_entered_once(acme: Tenant, run_jobs: RunJobs) -> None:
+    bodies(twice)
+    job_id = dispatch(acme, open)
+    run_jobs()
+    assert result_of(acme.schema_name, job_id).result == '"first"'
+
+
+def test_an_atomic_body_has_no_completion_of_its_own(acme: Tenant, run_jobs: RunJobs) -> None:
+    def body(task: TenantTask) -> None:
+        with task.completion():
+            pass
+
+    bodies(body)
+    dispatch(acme, atomic)
+    run_jobs()
+    assert "set atomic=False" in Job.objects.get().error
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_completion_is_no_part_of_another_transaction(acme: Tenant, run_jobs: RunJobs) -> None:
+    def body(task: TenantTask) -> None:
+        with transaction.atomic(), task.completion():
+            Group.objects.create(name="effect")
+
+    bodies(body)
+    dispatch(acme, open)
+    run_jobs()
+    assert Job.objects.get().state == "dead"
+    assert groups(acme.schema_name) == []
+
+
+# Links
+
+
+def called(run_jobs: RunJobs) -> list[tuple[str, Any]]:
+    """Where the linked jobs ran, and with what."""
+    calls: list[tuple[str, Any]] = []
+    bodies(lambda task, *args: calls.append((connection.schema_name, list(args))))
+    run_jobs()
+    return calls
+
+
+def test_a_link_is_a_job_of_the_completing_transaction(acme: Tenant, run_jobs: RunJobs) -> None:
+    bodies(lambda task: "result")
+    job_id = dispatch(acme, atomic, link=[atomic.s("own"), atomic.si("immutable").set(countdown=60)])
+    run_jobs(limit=1)
+    linked = list(Job.objects.order_by("seq"))
+    assert [(job.args, job.tenant_id) for job in linked] == [
+        ('["result", "own"]', acme.id),
+        ('["immutable"]', acme.id),
+    ]
+    written = sql(
+        "SELECT xmin::text FROM public.jobs_job UNION SELECT xmin::text FROM "
+        f'"{acme.schema_name}".django_celery_results_taskresult WHERE task_id = %s',
+        job_id,
+    )
+    assert len(written) == 1
+    assert called(run_jobs) == [(acme.schema_name, ["result", "own"])]
+
+
+def test_an_errback_is_a_job_of_the_transaction_of_the_death(acme: Tenant, run_jobs: RunJobs) -> None:
+    bodies(raising(ValueError()))
+    job_id = dispatch(acme, atomic, link_error=atomic.s("reason"), link=atomic.s("never"))
+    run_jobs(limit=1)
+    assert called(run_jobs) == [(acme.schema_name, [job_id, "reason"])]
+
+
+def test_no_errback_before_it_is_dead(acme: Tenant, run_jobs: RunJobs) -> None:
+    bodies(lambda task: task.retry(countdown=60))
+    dispatch(acme, atomic, link_error=atomic.s())
+    run_jobs()
+    assert Job.objects.count() == 1
+
+
+def test_a_link_that_was_built_in_another_tenant_belongs_there(
+    acme: Tenant, globex: Tenant, run_jobs: RunJobs
+) -> None:
+    with schema_context(globex.schema_name):
+        theirs = atomic.s("theirs")
+    bodies(lambda task: "result")
+    dispatch(acme, atomic, link=theirs)
+    run_jobs(limit=1)
+    assert called(run_jobs) == [(globex.schema_name, ["result", "theirs"])]
+
+
+@pytest.mark.parametrize("end", [lambda task: "done", raising(ValueError())], ids=["link", "link_error"])
+def test_a_link_to_a_tenant_that_is_gone_does_not_keep_the_job_from_its_end(
+    acme: Tenant, end: Ending, run_jobs: RunJobs
+) -> None:
+    with schema_context("gone"):
+        lost = atomic.s()
+    with_effect(end)
+    job_id = dispatch(acme, atomic, link=lost, link_error=lost)
+    run_jobs(limit=1)
+    assert result_of(acme.schema_name, job_id).status in ("SUCCESS", "FAILURE")
+    assert not Job.objects.filter(state="waiting").exists()
+
+
+def test_a_link_to_a_task_that_is_not_registered_here_waits_for_who_knows_it(acme: Tenant, run_jobs: RunJobs) -> None:
+    bodies(lambda task: "result")
+    dispatch(acme, atomic, link=current_app.signature("elsewhere.task"))
+    assert run_jobs(limit=1) == 1
+    assert Job.objects.get().task == "elsewhere.task"
+
+
+def test_poison_is_buried_with_its_errback(acme: Tenant, run_jobs: RunJobs) -> None:
+    job_id = dispatch(acme, atomic, link_error=atomic.s("poison"))
+    Job.objects.update(kills=3, tag=None)
+    wake()
+    keep_house()
+    assert Job.objects.get(id=job_id).state == "dead"
+    assert result_of(acme.schema_name, job_id).status == "FAILURE"
+    assert called(run_jobs) == [(acme.schema_name, [job_id, "poison"])]
+
+
+def test_one_row_that_can_not_be_buried_does_not_hold_up_the_others(
+    acme: Tenant, globex: Tenant, run_jobs: RunJobs
+) -> None:
+    broken, fine = dispatch(acme, atomic), dispatch(globex, atomic)
+    Job.objects.update(kills=3, tag=None)
+    Tenant.objects.filter(id=acme.id).update(schema_name="gone")
+    keep_house()
+    assert Job.objects.get(id=broken).state == "waiting"
+    assert Job.objects.get(id=fine).state == "dead"

@@ -1,0 +1,144 @@
+"""Durable jobs for tests. Their effect is a row in their tenant's schema: a group, whose name is unique there."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery import current_app, shared_task
+from django.contrib.auth.models import Group
+from django_celery_results.models import TaskResult
+from django_tenants.utils import schema_context
+
+from jobs.models import Job
+from jobs.relay import Due
+from jobs.task import TenantTask
+from tenants.connection import connection
+from tests.jobs.probes import note
+
+Body = Callable[..., Any]
+
+
+class Bodies:
+    """What the tasks `atomic` and `open` do, in this process: `bodies.current`, which a test sets."""
+
+    current: Body
+
+    def __call__(self, body: Body) -> Body:
+        self.current = body
+        return body
+
+
+bodies = Bodies()
+
+
+@shared_task(bind=True, max_retries=2)
+def atomic(self: TenantTask, *args: Any, **kwargs: Any) -> Any:
+    return bodies.current(self, *args, **kwargs)
+
+
+@shared_task(bind=True, max_retries=2, atomic=False)
+def open(self: TenantTask, *args: Any, **kwargs: Any) -> Any:
+    return bodies.current(self, *args, **kwargs)
+
+
+@shared_task(
+    bind=True,
+    autoretry_for=(ConnectionError,),
+    retry_backoff=100,
+    retry_backoff_max=150,
+    retry_jitter=False,
+    max_retries=2,
+)
+def stubborn(self: TenantTask) -> Any:
+    return bodies.current(self)
+
+
+# For real workers
+
+
+@shared_task
+def mark(name: str) -> str:
+    """Leaves its name in the tenant's schema, where it can stand but once."""
+    note(name)
+    Group.objects.create(name=name)
+    return name
+
+
+@shared_task(bind=True)
+def dies_once(self: TenantTask, name: str, fatality: str) -> str:
+    """Its first attempt ends badly, after its effect; the second is fine."""
+    note(name)
+    Group.objects.create(name=name)
+    if Job.objects.get(id=self.request.id).attempt == 1:
+        FATALITIES[fatality]()
+    return name
+
+
+@shared_task(bind=True, atomic=False)
+def lingers(self: TenantTask, name: str, seconds: float) -> str:
+    note(name)
+    time.sleep(seconds)
+    with self.completion() as done:
+        Group.objects.create(name=name)
+        done.result = name
+    return name
+
+
+@shared_task(bind=True, max_retries=1)
+def retries_once(self: TenantTask, name: str) -> str:
+    note(name, retries=self.request.retries)
+    Group.objects.create(name=name)
+    if self.request.retries == 0:
+        self.retry(countdown=1)
+    return name
+
+
+def _exit() -> None:
+    raise SystemExit(3)
+
+
+FATALITIES: dict[str, Callable[[], Any]] = {
+    "kill -9": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "SystemExit": _exit,
+    "connection lost": lambda: _execute("SELECT pg_terminate_backend(pg_backend_pid())"),
+}
+
+
+def _execute(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+# What tests see of them
+
+
+def groups(schema: str) -> list[str]:
+    """The names that jobs have left in a schema."""
+    with schema_context(schema):
+        return sorted(Group.objects.values_list("name", flat=True))
+
+
+def result_of(schema: str, job_id: str) -> TaskResult:
+    with schema_context(schema):
+        return TaskResult.objects.get(task_id=job_id)
+
+
+def message_of(job_id: str) -> Due:
+    """What the relay would publish of a job, whether or not it is due."""
+    job = Job.objects.get(id=job_id)
+    schema = job.tenant.schema_name if job.tenant else "public"
+    return Due(job.id, job.task, schema, job.soft_limit, job.hard_limit, "")
+
+
+def queue_length() -> int:
+    with current_app.connection_for_read() as broker:
+        return int(broker.channel().queue_declare("jobs").message_count)
+
+
+def sql(statement: str, *parameters: Any) -> list[Any]:
+    """Rows, if there are any, of a statement of the test's own."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters or None)
+        return cursor.fetchall() if cursor.description else []
