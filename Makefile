@@ -6,10 +6,10 @@ ARGS ?=
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi shell clean
+.PHONY: help setup run test lint lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi shell clean chaos chaos-mutants
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do printf 'make %-8s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do printf 'make %-13s %s\n' "$$target" "$$text"; done
 
 setup: ## Make .venv with the locked dependencies (the other targets do it when needed)
 	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3 run"; exit 1; }
@@ -20,6 +20,12 @@ run: setup ## Start everything, play the main job, and serve on http://localhost
 
 test: setup ## Run the tests on servers and data of their own (ARGS="-k orders" for pytest)
 	@$(VENV) -m devstack test -- python -m pytest --cov --cov-report=term $(ARGS)
+
+chaos: setup ## Break everything under load and count every job (ONLY=worker-killed,poison SEED=1)
+	@$(VENV) -m tests.chaos
+
+chaos-mutants: setup ## Break the product in one place after the other, and see that chaos notices (ONLY=no-gate)
+	@$(VENV) -m tests.chaos.mutants
 
 lint: lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi ## Check style, types, imports, migrations and the OpenAPI schema
 

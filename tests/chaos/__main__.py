@@ -22,7 +22,7 @@ SHOWN = 12
 
 def main() -> int:
     REPORT.unlink(missing_ok=True)
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, stop)
     seed = int(os.environ.get("SEED") or random.randrange(2**31))
     scenarios = chosen(os.environ.get("ONLY", ""))
     pace = SHORT if os.environ.get("PACE") == "short" else LONG
@@ -62,7 +62,7 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _stop(number: int, frame: object) -> NoReturn:
+def stop(number: int, frame: object) -> NoReturn:
     sys.exit(128 + number)
 
 

@@ -33,14 +33,16 @@ class Faults:
 
 
 class Books:
-    def __init__(self, world: World, *, sinks_from: dict[Path, int], answers: list[Answer], inactive: Any) -> None:
+    def __init__(
+        self, world: World, faults: Faults, *, sinks_from: dict[Path, int], answers: list[Answer], inactive: Any
+    ) -> None:
         self._world = world
         self._sinks_from = sinks_from
         self._answers = answers
         self._inactive = inactive
         there = {schema for (schema,) in world.sql("SELECT nspname FROM pg_namespace")}
         self.tenants = {tenant.schema: tenant for tenant in world.tenants.values() if tenant.schema in there}
-        self.faults = Faults()
+        self.faults = faults
         self.jobs: dict[str, Promised] = {}
 
     def close(self) -> Faults:

@@ -49,6 +49,7 @@ class Run:
         self.tenants = [world.tenants[slug] for slug in SLUGS]
         self.loads: list[Load] = []
         self.complaints: list[str] = []
+        self.faults = Faults()
         self.over_at = 0.0
         self.inactive: list[tuple[str, float, float]] = []
         sinks = (world.stack.cards.calls, world.stack.mail.calls)
@@ -96,12 +97,21 @@ class Run:
 
     def thaw(self, name: str, held: list[Event]) -> None:
         """Wake up those who were held, and their parent when they have left their jobs: it would kill some of them."""
-        pids = {event["pid"] for event in held}
-        before = len(self.commands.events("left"))
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-        self.wait(lambda: {event["pid"] for event in self.commands.events("left")[before:]} >= pids, "thawed jobs left")
+        for event in held:
+            os.kill(event["pid"], signal.SIGCONT)
+        self.wait_until_left(held)
         self.world.signal_all(signal.SIGCONT, name)
+
+    def wait_until_left(self, held: list[Event]) -> None:
+        """Until those who were held are through with that job, for good or ill."""
+
+        def left(event: Event) -> bool:
+            return any(
+                (end["pid"], end["job"]) == (event["pid"], event["job"]) and end["at"] > event["at"]
+                for end in self.commands.events("left")
+            )
+
+        self.wait(lambda: all(map(left, held)), "jobs left")
 
     def over(self) -> None:
         """The fault has ended: the clock of the recovery starts."""
@@ -138,7 +148,7 @@ def play(world: World, scenario: Callable[[Run], None], name: str, seed: int) ->
     except (DevstackError, AssertionError) as error:
         run.complaints.append(str(error))
         world.heal()
-    books = Books(world, sinks_from=run.sinks_from, answers=run.answers, inactive=run.was_inactive)
+    books = Books(world, run.faults, sinks_from=run.sinks_from, answers=run.answers, inactive=run.was_inactive)
     _enter(result, books.close(), len(books.jobs), run.complaints)
     if result.failed:
         world.clear_away(name)

@@ -26,7 +26,7 @@ def broker_emptied(run: Run) -> None:
 
 
 def broker_black_hole(run: Run) -> None:
-    """Nothing refused, nothing answered; connections from before never come to life again. Then a slow one, and resets."""
+    """Nothing refused, nothing answered; connections from before never live again. Then a slow one, and resets."""
     run.world.broker.turn(Mode.HOLE)
     with run.load(spread=run.pace.broker_hole):
         pass

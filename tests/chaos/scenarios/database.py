@@ -9,12 +9,28 @@ CUTS = 4
 
 
 def postgres_killed(run: Run) -> None:
+    """Under load, and with nothing going on but a job that is about to call the outside world."""
     with run.load():
         run.pause(0.2 * run.pace.spread, 0.8 * run.pace.spread)
         run.world.postgres.kill()
         time.sleep(run.pace.postgres_down)
         run.world.postgres.start()
-        run.over()
+    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    _kill_after_a_claim(run)
+    run.over()
+
+
+def _kill_after_a_claim(run: Run) -> None:
+    """What has been called may not look as if it had never begun: it could be cancelled, and poison would not count."""
+    run.world.sql("ALTER SYSTEM SET wal_writer_delay = '10s'")
+    run.world.sql("SELECT pg_reload_conf()")
+    with run.commands.hold("after-claim") as hold:
+        [job] = run.probes("call", 1)
+        hold.wait()
+        run.world.postgres.kill()
+    run.world.postgres.start()
+    forgotten = run.world.sql("SELECT FROM jobs_job WHERE id = %s AND attempt = 0", [job])
+    run.faults.lost += [f"the claim of {job}"] * len(forgotten)
 
 
 def postgres_cut(run: Run) -> None:
@@ -26,8 +42,16 @@ def postgres_cut(run: Run) -> None:
             trap = run.world.database.set_trap(pattern, times=run.pace.strikes, late=late)
             run.wait(lambda trap=trap: not trap.times, f"{pattern!r} cut")  # type: ignore[misc]
     run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
-    run.probes("effect", 1)
-    for _ in range(CUTS):
+    _cut_off_again_and_again(run)
+
+
+def _cut_off_again_and_again(run: Run) -> None:
+    """One job, in the middle of its body."""
+    for number in range(CUTS):
         with run.commands.hold("in-body") as hold:
-            hold.wait()
+            if number == 0:
+                # It reaches the point a while after its body begins, when the next hold is on.
+                run.probes("effect", 1, kwargs={"seconds": 0.3})
+            held = hold.wait()
             run.world.database.reset()
+        run.wait_until_left(held)

@@ -1,0 +1,93 @@
+"""`make chaos-mutants`: each counter can go up. The product is broken in one place, and the scenario has to notice.
+
+Prints mutant, scenario and which counters went up; exits with 1 if a mutant survives. ONLY=a,b picks mutants.
+"""
+
+import os
+import signal
+import sys
+from dataclasses import dataclass, field, replace
+
+from devstack.watchdog import watchdog
+from tests.chaos.__main__ import stop
+from tests.chaos.pace import SHORT
+from tests.chaos.run import COUNTERS, Result, play
+from tests.chaos.scenarios import SCENARIOS
+from tests.chaos.world import World, new_world
+
+PACE = replace(SHORT, patience=15)
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    scenario: str
+    environ: dict[str, str] = field(default_factory=dict)
+
+
+MUTANTS = (
+    Mutant("published-after-the-commit", "broker-down"),
+    Mutant("send-deletes", "broker-emptied"),
+    Mutant("never-sent-again", "broker-black-hole"),
+    Mutant("published-before-the-commit", "web-killed"),
+    Mutant("completion-apart", "child-killed-atomic"),
+    Mutant("failure-stored-by-parent", "child-killed-atomic"),
+    Mutant("claim-deletes", "child-killed-leased-before-call"),
+    Mutant("new-key-at-each-try", "child-killed-leased-after-call"),
+    Mutant("completion-at-the-acknowledgement", "child-killed-after-commit"),
+    Mutant("claim-keeps-next-send", "worker-killed"),
+    Mutant("lost-is-poison", "worker-killed", {"CHAOS_MAX_LOST": "1"}),
+    Mutant("never-sent-again", "relay-killed"),
+    Mutant("sent-without-a-mark", "two-relays-two-workers"),
+    Mutant("no-healing", "postgres-killed"),
+    Mutant("claim-not-flushed", "postgres-killed"),
+    Mutant("hand-back-counted", "postgres-cut"),
+    Mutant("claim-repeated-with-another-token", "postgres-cut", {"CHAOS_MAX_LOST": "1"}),
+    Mutant("failure-after-a-look", "postgres-cut"),
+    Mutant("nothing-fenced", "delivered-twice"),
+    Mutant("hand-back-by-id", "delivered-twice"),
+    Mutant("claim-before-due", "delivered-early"),
+    Mutant("claim-in-any-tenant", "tenant-suspended"),
+    Mutant("no-unparking", "tenant-suspended"),
+    Mutant("no-gate", "tenant-deleted"),
+    Mutant("claim-deletes", "rolling-restart"),
+    Mutant("kills-uncounted", "poison"),
+    Mutant("no-burying", "poison"),
+    Mutant("hard-limit-unrecorded", "hard-limit"),
+    Mutant("claim-by-the-workers-clock", "clock-skew"),
+    Mutant("completion-unfenced", "worker-frozen"),
+    Mutant("body-in-public", "two-relays-two-workers"),
+)
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, stop)
+    only = {name.strip() for name in os.environ.get("ONLY", "").split(",") if name.strip()}
+    chosen = [mutant for mutant in MUTANTS if not only or {mutant.name, mutant.scenario} & only]
+    try:
+        with new_world(PACE, spares=1 + sum(mutant.scenario == "tenant-deleted" for mutant in chosen)) as world:
+            survivors = [mutant for mutant in chosen if not caught(mutant, world)]
+    finally:
+        watchdog().close()
+    print(f"{len(chosen)} mutants, {len(survivors)} survived", flush=True)
+    return 1 if survivors or not chosen else 0
+
+
+def caught(mutant: Mutant, world: World) -> bool:
+    world.sabotage(CHAOS_MUTANT=mutant.name, **mutant.environ)
+    result = play(world, SCENARIOS[mutant.scenario], mutant.scenario, SEED)
+    print(f"{mutant.name:36}{mutant.scenario:34}{_verdict(result)}", flush=True)
+    return bool(_risen(result))
+
+
+def _risen(result: Result) -> list[str]:
+    return [f"{counter} {getattr(result, counter)}" for counter in COUNTERS if getattr(result, counter)]
+
+
+def _verdict(result: Result) -> str:
+    return ", ".join(_risen(result)) or f"SURVIVED {result.details[:2] or ''}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

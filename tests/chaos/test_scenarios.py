@@ -1,0 +1,26 @@
+"""The short form of every scenario, on one stack of its own. SEED= plays another one than usual."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.pace import SHORT
+from tests.chaos.run import play
+from tests.chaos.scenarios import SCENARIOS
+from tests.chaos.world import World, new_world
+
+SEED = int(os.environ.get("SEED", "1"))
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with new_world(SHORT) as world:
+        yield world
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_job_ends_once_at_home_and_in_time(world: World, name: str) -> None:
+    result = play(world, SCENARIOS[name], name, SEED)
+    assert result.jobs > 0
+    assert result.details == [], f"SEED={SEED}"
