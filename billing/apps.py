@@ -2,8 +2,9 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.apps.registry import Apps
-from django.db import connections
 from django.db.models.signals import post_migrate
+
+from tenants.connection import connection
 
 
 class BillingConfig(AppConfig):
@@ -15,10 +16,10 @@ class BillingConfig(AppConfig):
         post_migrate.connect(schedule_reminders, sender=self)
 
 
-def schedule_reminders(using: str, apps: Apps, **kwargs: Any) -> None:
+def schedule_reminders(apps: Apps, **kwargs: Any) -> None:
     """Give the admin a daily schedule to edit. One that exists stays as it is: switch it off there, don't delete it."""
     # `apps` is what has been migrated; `migrate <app>` may stop short of beat's tables.
-    if connections[using].schema_name != "public" or not apps.all_models["django_celery_beat"]:
+    if connection.schema_name != "public" or not apps.all_models["django_celery_beat"]:
         return
     from django_celery_beat.models import CrontabSchedule, PeriodicTask
 

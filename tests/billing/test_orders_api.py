@@ -91,6 +91,13 @@ def test_what_is_no_order_is_refused_and_leaves_nothing(
         assert not Order.objects.exists()
 
 
+def test_an_error_points_at_its_line(at_acme: APIClient) -> None:
+    lines = [{"description": "Tea", "quantity": 1, "unit_amount": 1}, {"description": "Tea", "quantity": 0}]
+    body = at_acme.post("/api/v1/orders/", {"currency": "EUR", "lines": lines}).json()
+    assert {"#/lines/1/quantity", "#/lines/1/unit_amount"} <= {error["pointer"] for error in body["errors"]}
+    assert not [error for error in body["errors"] if error["pointer"].startswith("#/lines/0")]
+
+
 def test_half_a_character_is_refused(at_acme: APIClient) -> None:
     body = json.dumps({**ORDER, **line(description="\ud800")})
     assert at_acme.post("/api/v1/orders/", body, content_type="application/json").status_code == 400
