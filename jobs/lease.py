@@ -69,8 +69,8 @@ COMPLETE = f"WITH ended AS (DELETE FROM public.jobs_job WHERE {HELD} RETURNING i
 RETRY = f"""
     UPDATE public.jobs_job SET
         token = NULL, kills = 0, retries = retries + %(counted)s, error = %(error)s,
-        due_at = coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
-        next_send_at = coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s)
+        due_at = term.due_at, next_send_at = term.due_at
+    FROM (SELECT coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s) AS due_at) AS term
     WHERE {HELD}
 """
 HAND_BACK = f"""

@@ -1,0 +1,374 @@
+"""The relay: the one publisher. It marks before it sends, and leaves nobody behind."""
+
+import signal
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from celery import current_app
+from django.core.management import call_command
+from django.db import connection
+from django_tenants.utils import schema_context
+from kombu.exceptions import OperationalError
+from pytest_django import Settings
+
+from devstack.processes import Process
+from jobs import lease as leases
+from jobs import outbox, relay
+from jobs.models import Job, RelayPulse
+from jobs.relay import Relay
+from tenants.models import Domain, Tenant
+from tenants.services import delete_tenant, resume_tenant, suspend_tenant
+from tests.jobs.conftest import eventually
+from tests.jobs.durables import atomic, bodies, queue_length, result_of, sql
+from tests.jobs.probes import probe
+from tests.people import at_once
+
+RunJobs = Callable[..., int]
+
+
+@pytest.fixture
+def fast_relay() -> Iterator[Relay]:
+    current_app.control.purge()
+    yield Relay(current_app._get_current_object())
+    current_app.control.purge()
+
+
+def dispatch(tenant: Tenant, number: int = 1, **options: Any) -> list[str]:
+    with schema_context(tenant.schema_name):
+        return probe.map_on_commit([("name",)] * number, **options)
+
+
+def later() -> None:
+    """It is later: the time of every row that is waiting for one has come."""
+    sql("UPDATE public.jobs_job SET due_at = '2000-01-01', next_send_at = '2000-01-01' WHERE next_send_at < '9000-01-01'")
+
+
+# Sending
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_row_is_marked_and_free_before_it_is_published(
+    acme: Tenant, fast_relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatch(acme)
+    seen: list[Any] = []
+    look = "SELECT sends, next_send_at > clock_timestamp(), tag FROM public.jobs_job FOR UPDATE NOWAIT"
+    monkeypatch.setattr(fast_relay, "_publish", lambda due: seen.extend(at_once(lambda: sql(look))))
+    fast_relay.tick()
+    assert seen == [[(1, True, None)]]
+
+
+def test_what_was_marked_but_never_arrived_is_sent_again_later_each_time(
+    acme: Tenant, fast_relay: Relay, settings: Settings
+) -> None:
+    settings.JOB_MAX_RESEND = 35
+    dispatch(acme)
+    waits = []
+    for _ in range(4):
+        relay.wake()
+        assert len(relay.mark(10)) == 1
+        [[wait]] = sql("SELECT extract(epoch FROM next_send_at - clock_timestamp()) FROM public.jobs_job")
+        waits.append(round(wait))
+        assert relay.wake() == 0
+        later()
+    assert waits == [10, 20, 35, 35]
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_failure_to_publish_loses_nothing(
+    acme: Tenant, fast_relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatch(acme, 3)
+    with monkeypatch.context() as broken:
+        broken.setattr(fast_relay, "_publish", raise_outage)
+        with pytest.raises(OperationalError):
+            fast_relay.tick()
+    assert fast_relay.tick() == 0
+    later()
+    fast_relay.tick()
+    assert queue_length() == 3
+
+
+def raise_outage(*args: Any) -> None:
+    raise OperationalError("the broker is away")
+
+
+def test_nothing_is_marked_while_the_broker_is_away(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatch(acme)
+    away = Relay(current_app._get_current_object())
+    away._broker = current_app.connection_for_write("redis://127.0.0.1:1/0")
+    with pytest.raises(away._outages):
+        away.tick()
+    assert [(job.sends, job.tag is None) for job in Job.objects.all()] == [(0, False)]
+
+
+def test_it_goes_on_after_any_error(fast_relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [OperationalError("the broker is away"), ValueError("a bug"), None]
+
+    def tick() -> int:
+        if error := errors.pop(0):
+            raise error
+        fast_relay.stop()
+        return 0
+
+    monkeypatch.setattr(fast_relay, "tick", tick)
+    monkeypatch.setattr(fast_relay, "_disconnect", lambda: None)
+    fast_relay.run()
+    assert errors == []
+
+
+def test_a_leased_row_is_not_sent_until_its_lease_is_over(acme: Tenant) -> None:
+    [job_id] = dispatch(acme)
+    leases.claim(job_id, task=probe.name, token=leases.NO_TOKEN, hard_limit=30)
+    assert (relay.wake(), relay.mark(10)) == (0, [])
+    sql("UPDATE public.jobs_job SET lease_until = clock_timestamp(), next_send_at = clock_timestamp()")
+    assert relay.wake() == 1
+    assert len(relay.mark(10)) == 1
+
+
+def test_a_row_in_the_line_that_an_old_message_claims_leaves_the_line(acme: Tenant) -> None:
+    [job_id] = dispatch(acme)
+    leases.claim(job_id, task=probe.name, token=leases.NO_TOKEN, hard_limit=30)
+    assert Job.objects.get().tag is None
+    assert relay.mark(10) == []
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_several_relays_at_once_send_each_row_once(acme: Tenant, globex: Tenant) -> None:
+    ids = dispatch(acme, 150) + dispatch(globex, 150)
+
+    def send() -> list[str]:
+        sent: list[str] = []
+        while due := relay.mark(7):
+            sent += [str(job.id) for job in due]
+        return sent
+
+    sent = at_once(*[send] * 4)
+    assert sorted(sum(sent, [])) == sorted(ids)
+    assert len([part for part in sent if part]) > 1
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_several_relays_at_once_wake_each_row_once(acme: Tenant) -> None:
+    dispatch(acme, 300, countdown=60)
+    later()
+    assert sum(at_once(*[relay.wake] * 4)) == 300
+
+
+def test_the_broker_holds_few_messages(acme: Tenant, fast_relay: Relay) -> None:
+    dispatch(acme, 50)
+    for _ in range(5):
+        fast_relay.tick()
+    assert queue_length() == relay.MIN_DEPTH
+
+
+# Tenants that are suspended, resumed, deleted
+
+
+def test_a_suspended_tenants_jobs_are_parked_and_hold_up_nobody(acme: Tenant, globex: Tenant) -> None:
+    dispatch(acme, 30)
+    suspend_tenant(acme)
+    dispatch(globex)
+    assert [job.schema for job in relay.mark(8)] == [globex.schema_name]
+    assert relay.wake() == 0
+    assert not Job.objects.filter(tenant=acme, sends__gt=0).exists()
+
+
+def test_parked_jobs_are_rows_as_any_other(acme: Tenant) -> None:
+    dispatch(acme)
+    suspend_tenant(acme)
+    relay.mark(8)
+    assert Job.objects.get().next_send_at.year == 9999
+
+
+def test_the_jobs_of_a_resumed_tenant_are_sent(acme: Tenant, run_jobs: RunJobs) -> None:
+    bodies(lambda task: "done")
+    with schema_context(acme.schema_name):
+        job_id, later_id = atomic.delay_on_commit(), atomic.apply_async_on_commit(countdown=60)
+    suspend_tenant(acme)
+    assert run_jobs(ahead=True) == 0
+    resume_tenant(acme)
+    assert run_jobs() == 2
+    assert {result_of(acme.schema_name, id).status for id in (job_id, later_id)} == {"SUCCESS"}
+
+
+def test_more_parked_jobs_than_a_batch_come_back(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatch(acme, relay.BATCH + 10)
+    suspend_tenant(acme)
+    assert relay.mark(5000) == []
+    resume_tenant(acme)
+    relay.keep_house()
+    assert relay.wake() + relay.wake() == relay.BATCH + 10
+
+
+def test_the_jobs_of_a_tenant_that_is_gone_are_forgotten(acme: Tenant) -> None:
+    dispatch(acme)
+    dispatch(acme, countdown=60)
+    sql("UPDATE public.jobs_job SET tenant_id = gen_random_uuid()")
+    later()
+    relay.wake()
+    assert relay.mark(10) == []
+    relay.keep_house()
+    assert not Job.objects.exists()
+
+
+@pytest.fixture
+def doomed(committed_db: None) -> Tenant:
+    tenant = Tenant.objects.create(slug="doomed", name="Doomed", schema_name="doomed_1", status="active")
+    Domain.objects.create(tenant=tenant, domain="doomed.localhost", is_primary=True)
+    sql("CREATE SCHEMA doomed_1 CREATE TABLE kept ()")
+    return tenant
+
+
+def exists(tenant: Tenant) -> bool:
+    left = sql(
+        "SELECT 1 FROM pg_namespace WHERE nspname = 'doomed_1' UNION ALL SELECT 1 FROM public.tenants_tenant WHERE id = %s"
+        " UNION ALL SELECT 1 FROM public.tenants_domain WHERE tenant_id = %s"
+        " UNION ALL SELECT 1 FROM public.jobs_job WHERE tenant_id = %s",
+        *[tenant.id] * 3,
+    )
+    return bool(left)
+
+
+def test_a_deleted_tenants_jobs_never_run_and_nothing_of_it_stays(doomed: Tenant, run_jobs: RunJobs) -> None:
+    runs: list[None] = []
+    bodies(lambda task: runs.append(None))
+    with schema_context(doomed.schema_name):
+        atomic.delay_on_commit()
+        atomic.apply_async_on_commit(countdown=60)
+    sql("UPDATE public.jobs_job SET state = 'dead' WHERE tag IS NULL")
+    delete_tenant(doomed)
+    run_jobs()
+    assert runs == []
+    assert not exists(doomed)
+
+
+def test_a_deletion_awaits_the_running_job(doomed: Tenant) -> None:
+    running, waiting = dispatch(doomed, 2)
+    lease = leases.claim(running, task=probe.name, token=leases.NO_TOKEN, hard_limit=30)
+    assert lease
+    delete_tenant(doomed)
+    relay.keep_house()
+    assert [str(job.id) for job in Job.objects.all()] == [running]
+    assert exists(doomed)
+    leases.hand_back(lease.key, counted=False)
+    relay.keep_house()
+    assert not exists(doomed)
+
+
+def test_a_deletion_that_was_cut_off_is_resumed(doomed: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatch(doomed)
+    delete_tenant(doomed)
+    with monkeypatch.context() as crash:
+        crash.setattr(Tenant, "delete", raise_outage)
+        with pytest.raises(OperationalError):
+            relay.keep_house()
+    connection.close()
+    assert exists(doomed)
+    relay.keep_house()
+    assert not exists(doomed)
+
+
+def test_a_request_under_way_holds_up_the_deletion_but_not_the_relay(doomed: Tenant, acme: Tenant) -> None:
+    delete_tenant(doomed)
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN; LOCK TABLE doomed_1.kept IN ACCESS SHARE MODE")
+        at_once(relay.keep_house)
+        cursor.execute("ROLLBACK")
+    assert exists(doomed)
+    relay.keep_house()
+    assert not exists(doomed)
+
+
+# What it costs
+
+STATEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "CLAIM": (leases.CLAIM, {"task": probe.name, "lease": "40 s", **leases.limits()}),
+    "GATE": (leases.GATE, {}),
+    "COMPLETE": (leases.COMPLETE, {}),
+    "WAKE": (relay.WAKE, leases.limits()),
+    "MARK": (relay.MARK, {"room": 20, "first": 10, "longest": 600}),
+    "MOVED_ON": (relay.MOVED_ON, {}),
+    "PRUNE": (relay.PRUNE, {"days": timedelta(days=7)}),
+    "POISONED": (f"SELECT FROM public.jobs_job WHERE {relay.POISONED} LIMIT 1000", leases.limits()),
+    "EXPIRED": (f"SELECT FROM public.jobs_job WHERE {relay.EXPIRED} LIMIT 1000", {}),
+    "INSERT": (
+        outbox.IN_TENANT,
+        {**outbox.Terms.of(probe.name, {}).parameters(), "ids": [leases.NO_TOKEN], "args": ["[]"], "kwargs": ["{}"]},
+    ),
+}
+NODES = ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan")
+
+
+@pytest.fixture
+def crowd(acme: Tenant, globex: Tenant) -> Tenant:
+    """20,000 rows in the line, 20,000 due tomorrow, 20,000 of a suspended tenant."""
+    suspend_tenant(globex)
+    for tenant, due_at, next_send_at, tag in (
+        (acme, "now()", "now()", "n"),
+        (acme, "now() + interval '1 day'", "now() + interval '1 day'", "NULL"),
+        (globex, "now()", relay.PARKING, "NULL"),
+    ):
+        sql(
+            "INSERT INTO public.jobs_job (id, tenant_id, task, args, kwargs, link, link_error, request_id, due_at,"
+            " next_send_at, tag, state, attempt, retries, kills, lost, sends, error, traceback, created_at)"
+            f" SELECT gen_random_uuid(), %s, %s, '[]', '{{}}', '[]', '[]', '', {due_at}, {next_send_at}, {tag},"
+            " 'waiting', 0, 0, 0, 0, 0, '', '', now() FROM generate_series(1, 20000) n",
+            tenant.id,
+            probe.name,
+        )
+    sql("ANALYZE public.jobs_job")
+    return acme
+
+
+def test_no_statement_of_a_job_reads_the_whole_table(crowd: Tenant) -> None:
+    [[some_id]] = sql("SELECT id FROM public.jobs_job WHERE tag = 10000")
+    keys = {"id": str(some_id), "token": leases.NO_TOKEN, "tenant": str(crowd.id), "schema": crowd.schema_name}
+    read = {}
+    for name, (statement, parameters) in STATEMENTS.items():
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", {**parameters, **keys})
+            read[name] = rows_read(cursor.fetchone()[0][0]["Plan"])
+    assert {name: rows for name, rows in read.items() if rows > 100} == {}
+
+
+def rows_read(plan: dict[str, Any]) -> int:
+    """Of the table of jobs, in all nodes of a plan."""
+    of_jobs = plan.get("Relation Name") == "jobs_job" and plan["Node Type"] in NODES
+    read = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) if of_jobs else 0
+    return int(read * plan["Actual Loops"]) + sum(rows_read(part) for part in plan.get("Plans", []))
+
+
+# The process
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_once_sends_all_that_is_due_and_ends(acme: Tenant, fast_relay: Relay, capsys: pytest.CaptureFixture[str]) -> None:
+    dispatch(acme, 30)
+    dispatch(acme, countdown=60)
+    call_command("relay", once=True)
+    assert capsys.readouterr().out == "30 jobs\n"
+    assert queue_length() == 30
+
+
+def test_it_shows_a_pulse_and_ends_at_sigterm(relay: Process, acme: Tenant) -> None:
+    eventually(RelayPulse.objects.exists, "a pulse")
+    assert RelayPulse.objects.get().name.endswith(f":{relay.pid}")
+    dispatch(acme)
+    eventually(lambda: queue_length() == 1, "a message")
+    relay.signal(signal.SIGTERM)
+    eventually(lambda: not relay.running, "it ended", seconds=5)
+    assert relay.returncode == 0
+    assert "Traceback" not in relay.output
+    current_app.control.purge()
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_it_outlives_the_loss_of_its_database_sessions(acme: Tenant, relay: Process) -> None:
+    eventually(RelayPulse.objects.exists, "a pulse")
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
+    dispatch(acme)
+    eventually(lambda: queue_length() == 1, "a message")
+    current_app.control.purge()
