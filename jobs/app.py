@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # The message header that says where a task belongs: {"schema": …}, and {"durable": true} for a durable job.
 HEADER = "tenantry"
-# The option that carries it through signatures and `apply_async`. Unlike headers, options of a signature are merged, key
+# The option that carries it through signatures and `apply_async`. Unlike headers, options of a signature are merged key
 # by key, with those of the call, so a caller's own headers can't hide it.
 OPTION = "tenant_schema"
 # The builtin tasks that run another task's body: the tenant is that task's.
@@ -119,5 +119,5 @@ def _refuse_mixed_chord(body: Mapping[str, Any] | None, schema: str) -> None:
     home = body["options"].get(OPTION) if body else None
     if home is not None and home != schema:
         raise ValueError(
-            f"The chord's body belongs to schema {home!r}, a task of its header to {schema!r}. Build both in one tenant."
+            f"The chord's body belongs to schema {home!r}, a task of its header to {schema!r}: build both in one tenant"
         )

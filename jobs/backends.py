@@ -1,7 +1,7 @@
 """Celery's result backends, following the tenant of each request.
 
-What the parent process stores for its children (hard limits, killed workers, revoked, expired, unregistered tasks) passes
-here as well, so that it lands at home too.
+What the parent process stores for its children (hard limits, killed workers, revoked, expired, unregistered tasks)
+passes here as well, so that it lands at home too.
 """
 
 import logging
@@ -35,7 +35,7 @@ def home_of(request: Any) -> str:
 
 
 class FollowsTenant:
-    """Enters the schema of the request, for what is stored and for whatever is dispatched then (errbacks, chord bodies).
+    """Enters the schema of the request, for what is stored and what is dispatched then (errbacks, chord bodies).
 
     A durable job's outcome is stored by its own fenced statements alone: its requests pass here without a trace.
     """

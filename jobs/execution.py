@@ -36,7 +36,7 @@ class HandedBack(Exception):
 
 
 def run(task: "TenantTask", request: Context) -> Any:
-    """Run the job that `request` names. Raises what its body raised, once that is recorded; Ignore if nothing may run."""
+    """Run the job that `request` names. Raises what its body raised, once recorded; Ignore if nothing may run."""
     clean()
     lease = leases.claim(request.id, task=task.name, token=request.lease_token, hard_limit=hard_limit(task, request))
     if lease is None:

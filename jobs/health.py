@@ -16,7 +16,7 @@ RELAY_LATE = timedelta(seconds=30)
 def readiness() -> dict[str, Any]:
     """What this process needs, and what it would miss.
 
-    Only the database makes it `unavailable`: requests never touch the broker for a durable job, and jobs wait for a relay.
+    Only the database makes it `unavailable`: requests don't touch the broker for a durable job, and jobs wait.
     """
     try:
         last_pulse = RelayPulse.objects.aggregate(last=Max("seen_at"))["last"]

@@ -78,7 +78,8 @@ HAND_BACK = f"""
 """
 DEAD = """
     UPDATE public.jobs_job SET
-        state = 'dead', token = NULL, tag = NULL, died_at = clock_timestamp(), error = %(error)s, traceback = %(traceback)s
+        state = 'dead', token = NULL, tag = NULL, died_at = clock_timestamp(),
+        error = %(error)s, traceback = %(traceback)s
 """
 HOME = """
     SELECT job.tenant_id, coalesce(tenant.schema_name, 'public'), args, kwargs, link, link_error, attempt, retries
@@ -115,8 +116,8 @@ class Lease:
 def claim(id: str, *, task: str, token: str, hard_limit: float) -> Lease | None:
     """Take the lease of a job, until `hard_limit` seconds and the margin from now, committed before this returns.
 
-    None: a duplicate, an early message, an inactive tenant, a job that has ended: nothing may run. A repeat with the same
-    token (after a lost reply) takes the same lease again, and counts no second attempt.
+    None: a duplicate, an early message, an inactive tenant, a job that has ended: nothing may run. A repeat with the
+    same token (after a lost reply) takes the same lease again, and counts no second attempt.
     """
     parameters = {
         "id": id,
@@ -136,7 +137,7 @@ def find(id: str, *, task: str, token: str = NO_TOKEN) -> Lease | None:
 
 
 def pass_gate(lease: Lease) -> bool:
-    """Whether the body may start, held to the end of this transaction: no deletion of its tenant can come in between."""
+    """Whether the body may start. Held to the end of this transaction: no deletion of its tenant comes in between."""
     if (
         lease.tenant_id is not None
         and not _fetch("SELECT pg_try_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))", _tenant_lock(lease))[
@@ -154,7 +155,7 @@ def lock_tenant(lease: Lease) -> None:
 
 
 def complete(lease: Lease, result: Any) -> None:
-    """End the job within the transaction of its effects. Raises LeaseLost, and the transaction can't commit any more."""
+    """End the job within the transaction of its effects. Raises LeaseLost; then the transaction can't commit."""
     try:
         _fetch(COMPLETE, lease.key)
     except DataError as error:
@@ -202,7 +203,7 @@ def bury(lease: Lease, *, error: BaseException, traceback: str = "", where: str 
 
 
 def end(lease: Lease, *, state: str, reason: str, where: str = HELD) -> bool:
-    """End a job that brought no result: ignored, revoked, expired, cancelled. False if the row is not as `where` says."""
+    """End a job that brought no result (ignored, revoked, expired). False if the row is not as `where` says."""
     with transaction.atomic():
         lock_tenant(lease)
         if not _hits(f"DELETE FROM public.jobs_job WHERE {where}", {**lease.key, **limits()}):

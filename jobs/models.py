@@ -7,9 +7,9 @@ from tenants.models import Tenant
 
 
 class Job(models.Model):
-    """A durable job: the dispatch, the queue and the lease in one row. It goes when the job has ended, unless it is dead.
+    """A durable job: the dispatch, the queue and the lease in one row. It goes when the job ends, unless it is dead.
 
-    `docs/explanation/protocol.md` has each statement that touches it. Times are the database's. The table's name carries
+    `docs/explanation/protocol.md` has each statement that touches it. Times are the database's. The table's name has
     its schema, since a tenant's search path does not lead here.
     """
 
@@ -24,7 +24,7 @@ class Job(models.Model):
     # In the order of dispatch, within a tag.
     seq = models.BigIntegerField(db_default=Func(Value("public.jobs_job_seq"), function="nextval"))
     task = models.CharField(max_length=255)
-    # Text, not jsonb, which refuses \u0000 and loses how a number was written. All are what Celery's JSON serializer makes.
+    # Text, not jsonb, which refuses \u0000 and loses how a number was written. All are of Celery's JSON serializer.
     args = models.TextField(default="[]")
     kwargs = models.TextField(default="{}")
     link = models.TextField(default="[]", help_text="Signatures to dispatch with the job's completion")

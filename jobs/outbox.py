@@ -1,4 +1,4 @@
-"""The dispatch side of durable jobs: rows in the caller's transaction. There is no other step; the row is the dispatch."""
+"""The dispatch side of durable jobs: rows in the caller's transaction. The row is the dispatch."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The relay: the one publisher of durable jobs. The outbox is their queue; the broker is a buffer that it keeps short."""
+"""The relay: the one publisher of durable jobs. The outbox is their queue; the broker a buffer, kept short."""
 
 import logging
 import os
@@ -136,7 +136,7 @@ class Relay:
         self._next_housekeeping = self._next_pulse = 0.0
 
     def run(self) -> None:
-        """Relay until `stop()` is called. Backs off while the database or the broker is away; nothing is lost meanwhile."""
+        """Relay until `stop()` is called. Backs off while database or broker is away; nothing is lost meanwhile."""
         pause = 0.0
         while not self._stopped(pause):
             try:
@@ -226,8 +226,8 @@ def wake() -> int:
 
 
 def mark(room: int) -> list[Due]:
-    """Take up to `room` jobs out of the line, in fair order, and mark them as sent, committed before they are published:
-    a crash in between costs a delay, the reverse could forget that a message is out.
+    """Take up to `room` jobs out of the line, in fair order, and mark them as sent, committed before they are
+    published: a crash in between costs a delay, the reverse could forget that a message is out.
     """
     due: list[Due] = []
     parked = 1

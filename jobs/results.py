@@ -51,7 +51,7 @@ def store(schema: str, row: dict[str, Any]) -> None:
 
 
 def store_unless_gone(schema: str, row: dict[str, Any]) -> None:
-    """As `store`, outside of a transaction; a schema that is no more has nowhere to keep a result, so the log has it."""
+    """As `store`, outside of a transaction; a schema that is gone can't keep a result, so the log has it."""
     try:
         store(schema, row)
     except (ValidationError, ProgrammingError) as error:  # ValidationError: its name can be no tenant's schema

@@ -1,4 +1,4 @@
-"""What a tenant may know of its jobs: a row of the outbox while they are under way, a result row when they have ended."""
+"""What a tenant may know of its jobs: a row of the outbox while they are under way, then a result row."""
 
 import json
 from dataclasses import dataclass

@@ -28,7 +28,7 @@ ENTERED = object()
 class TenantTask(DjangoTask):
     """A Celery task that belongs to a tenant.
 
-    `delay` and `apply_async` go straight to the broker. The `…_on_commit` calls make a *durable job*: a row that is written
+    `delay` and `apply_async` go straight to the broker. The `…_on_commit` calls make a *durable job*: a row, written
     in the caller's transaction, so it exists if and only if that commits.
     """
 
@@ -149,7 +149,7 @@ class TenantTask(DjangoTask):
         max_retries: int | None = None,
         **options: Any,
     ) -> Retry:
-        """Celery's; but a durable job's next try is stored on its row, after the rollback, and published by the relay."""
+        """Celery's; but a durable job's next try is stored on its row after the rollback; the relay publishes it."""
         if not is_durable(self.request):
             return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
         if args is not None or kwargs is not None or options:
@@ -174,7 +174,7 @@ class TenantTask(DjangoTask):
 
 @contextmanager
 def _staying_in_process() -> Iterator[None]:
-    """A body's `sys.exit()` ends a prefork child. In the other pools Celery would lose the result, or the whole worker."""
+    """A body's `sys.exit()` ends a prefork child. In other pools Celery would lose the result, or the worker."""
     try:
         yield
     except SystemExit as error:
@@ -195,10 +195,7 @@ def header_of(request: Context) -> dict[str, Any]:
 
 def schema_of(request: Context) -> str:
     """The schema that a request belongs to. Raises TenantUnavailable for a message that names none."""
-    if request.is_eager:
-        schema = connection.schema_name
-    else:
-        schema = header_of(request).get("schema")
+    schema = connection.schema_name if request.is_eager else header_of(request).get("schema")
     if not isinstance(schema, str) or not schema:
         raise TenantUnavailable("The message names no tenant: it was not sent by this app. The task was not run.")
     return schema

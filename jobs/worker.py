@@ -1,4 +1,4 @@
-"""What a worker's parent process does for its tasks: it knows of each lease, and brings home what its children can't."""
+"""What a worker's parent process does for its tasks: it knows each lease, and brings home what its children can't."""
 
 import logging
 import uuid
@@ -29,7 +29,7 @@ PATIENCE = "2s"
 
 
 class TenantRequest(Request):
-    """A received message. That of a durable job gets a lease token here, so that this process knows what its child claims.
+    """A received message. That of a durable job gets a lease token here: so this process knows what its child claims.
 
     The token is new at each reception: the very same message can arrive twice.
     """
@@ -128,7 +128,7 @@ class TenantConsumer(Consumer):
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         request = Context(message.headers)
         if is_durable(request):
-            # Its row stays as it was: the relay sends it again, later each time, perhaps to a worker that knows the task.
+            # Its row stays as it was: the relay sends it again, perhaps to a worker that knows the task.
             logger.error("No task %r here: durable job %s waits", message.headers["task"], message.headers["id"])
             message.reject_log_error(logger, self.connection_errors)
             return
