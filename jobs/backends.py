@@ -120,9 +120,9 @@ class TenantDatabaseBackend(FollowsTenant, DatabaseBackend):
         expires = self.expires if isinstance(self.expires, timedelta) else timedelta(seconds=self.expires or 0)
         if not expires:
             return
-        for schema in ["public", *_schemas()]:
-            for table in ("taskresult", "groupresult"):
-                results.delete_expired(schema, table, before=timezone.now() - expires, batch=CLEANUP_BATCH)
+        with schema_context("public"):
+            for schema in ["public", *_schemas()]:
+                results.delete_expired(schema, before=timezone.now() - expires, batch=CLEANUP_BATCH)
 
 
 class TenantCacheBackend(FollowsTenant, CacheBackend):

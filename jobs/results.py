@@ -1,6 +1,8 @@
 """Result rows, each in the schema of its task's tenant."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -52,23 +54,36 @@ def store(schema: str, row: dict[str, Any]) -> None:
 
 def store_unless_gone(schema: str, row: dict[str, Any]) -> None:
     """As `store`, outside of a transaction; a schema that is gone can't keep a result, so the log has it."""
-    try:
+    with _unless_gone(f"No schema {schema!r}, so {row['status']} of task {row['task_id']} is kept nowhere"):
         store(schema, row)
-    except (ValidationError, ProgrammingError) as error:  # ValidationError: its name can be no tenant's schema
-        if isinstance(error, ProgrammingError) and not isinstance(error.__cause__, UndefinedTable | InvalidSchemaName):
-            raise
-        logger.warning("No schema %r, so %s of task %s is kept nowhere", schema, row["status"], row["task_id"])
 
 
-def delete_expired(schema: str, table: str, *, before: datetime, batch: int) -> None:
-    """Delete what was done before a time, `batch` rows in a transaction."""
-    name = f"{quote_schema_name(schema)}.django_celery_results_{table}"
-    expired = f"SELECT id FROM {name} WHERE date_done < %s LIMIT %s"
+def delete_expired(schema: str, *, before: datetime, batch: int) -> None:
+    """Delete what was done before a time, `batch` rows in a transaction; nothing, if the schema is gone."""
+    with _unless_gone(f"No schema {schema!r}, so no results are cleaned up there"):
+        for table in ("taskresult", "groupresult"):
+            _delete_expired(f"{quote_schema_name(schema)}.django_celery_results_{table}", before, batch)
+
+
+def _delete_expired(table: str, before: datetime, batch: int) -> None:
+    expired = f"SELECT id FROM {table} WHERE date_done < %s LIMIT %s"
     deleted = batch
     with connection.cursor() as cursor:
         while deleted == batch:
-            cursor.execute(f"DELETE FROM {name} WHERE id IN ({expired})", [before, batch])
+            cursor.execute(f"DELETE FROM {table} WHERE id IN ({expired})", [before, batch])
             deleted = cursor.rowcount
+
+
+@contextmanager
+def _unless_gone(warning: str) -> Iterator[None]:
+    try:
+        yield
+    except ValidationError:  # its name can be no tenant's
+        logger.warning(warning)
+    except ProgrammingError as error:
+        if not isinstance(error.__cause__, UndefinedTable | InvalidSchemaName):
+            raise
+        logger.warning(warning)
 
 
 def encoded(value: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from jobs.task import TenantTask
 from tenants.connection import connection
 
 RAN = f"{settings.REDIS_KEY_PREFIX}probes"
+GO = f"{settings.REDIS_KEY_PREFIX}probes-go"
 
 
 def broker() -> "redis.Redis[str]":
@@ -65,7 +66,9 @@ def replaced(self: TenantTask, name: str) -> None:
 
 
 @shared_task(bind=True, max_retries=1)
-def tries_again(self: TenantTask, name: str, wander_to: str | None = None, suspend: str | None = None) -> str:
+def tries_again(
+    self: TenantTask, name: str, wander_to: str | None = None, suspend: str | None = None, countdown: int = 0
+) -> str:
     """Retries once, from another schema if told so, or when it has suspended a tenant."""
     where = note(name, retries=self.request.retries)["schema"]
     if self.request.retries == 0:
@@ -73,7 +76,7 @@ def tries_again(self: TenantTask, name: str, wander_to: str | None = None, suspe
             _execute(f"UPDATE public.tenants_tenant SET status = 'suspended' WHERE schema_name = '{suspend}'")
         if wander_to:
             connection.set_schema(wander_to)
-        self.retry(countdown=0)
+        self.retry(countdown=countdown)
     return str(where)
 
 
@@ -136,6 +139,18 @@ def own(name: str, fail: bool = False) -> str:
     return name
 
 
+class KilledInTheEnd(TenantTask):
+    abstract = True
+
+    def on_success(self, *args: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task(base=KilledInTheEnd)
+def own_killed(name: str) -> None:
+    note(name)
+
+
 @shared_task
 def applies(name: str, inner: dict[str, Any]) -> list[str]:
     """Runs another task here and now, and goes on in its own schema."""
@@ -149,7 +164,12 @@ def applies(name: str, inner: dict[str, Any]) -> list[str]:
 def reports_progress(self: TenantTask, name: str) -> None:
     note(name)
     self.update_state(state="PROGRESS", meta={"done": 1})
-    time.sleep(60)
+    broker().blpop([GO], timeout=20)
+
+
+def go() -> None:
+    """Lets a task that waits for it go on."""
+    broker().rpush(GO, "go")
 
 
 # What a body may leave behind. `globex` is the other tenant's schema.
