@@ -1,5 +1,6 @@
 """Durable jobs for tests. Their effect is a row in their tenant's schema: a group, whose name is unique there."""
 
+import contextlib
 import os
 import signal
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import current_app, shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 from django.contrib.auth.models import Group
 from django_celery_results.models import TaskResult
 from django_tenants.utils import schema_context
@@ -84,6 +86,16 @@ def lingers(self: TenantTask, name: str, seconds: float) -> str:
         Group.objects.create(name=name)
         done.result = name
     return name
+
+
+@shared_task
+def hangs(name: str) -> None:
+    """Until its process is killed: it does not mind the soft limit."""
+    note(name)
+    Group.objects.create(name=name)
+    while True:
+        with contextlib.suppress(SoftTimeLimitExceeded):
+            time.sleep(60)
 
 
 @shared_task(bind=True, max_retries=1)

@@ -9,7 +9,7 @@ from celery import current_app
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from celery.result import AsyncResult
 from django.contrib.auth.models import Group
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from django_celery_results.models import TaskResult
 from django_tenants.utils import schema_context
@@ -19,6 +19,7 @@ from jobs.models import Job
 from jobs.relay import keep_house, wake
 from jobs.task import TenantTask
 from jobs.testing import receive
+from tenants.connection import connection
 from tenants.models import Tenant
 from tests.jobs.durables import atomic, bodies, groups, message_of, open, queue_length, result_of, sql, stubborn
 from tests.people import at_once
@@ -116,9 +117,7 @@ def test_the_terminal_row_is_in_the_database_with_a_cache_for_results_too(
 # Death
 
 
-def test_an_exception_makes_it_dead_with_error_and_traceback(
-    acme: Tenant, task: TenantTask, run_jobs: RunJobs
-) -> None:
+def test_an_exception_makes_it_dead_with_error_and_traceback(acme: Tenant, task: TenantTask, run_jobs: RunJobs) -> None:
     with_effect(raising(ValueError("no such invoice", 7)))
     job_id = dispatch(acme, task)
     run_jobs()
@@ -140,13 +139,15 @@ def test_the_effect_of_a_failed_atomic_job_is_rolled_back(acme: Tenant, run_jobs
     assert groups(acme.schema_name) == []
 
 
-class Unspeakable(Exception):  # noqa: N818
+class Unspeakable(Exception):
     def __str__(self) -> str:
         raise RuntimeError
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("a\0b"), ValueError("\ud800"), ValueError(object()), Unspeakable(), SoftTimeLimitExceeded()], ids=repr
+    "error",
+    [ValueError("a\0b"), ValueError("\ud800"), ValueError(object()), Unspeakable(), SoftTimeLimitExceeded()],
+    ids=repr,
 )
 def test_whatever_it_dies_of_is_recorded(acme: Tenant, error: Exception, run_jobs: RunJobs) -> None:
     with_effect(raising(error))
@@ -473,9 +474,7 @@ def test_no_errback_before_it_is_dead(acme: Tenant, run_jobs: RunJobs) -> None:
     assert Job.objects.count() == 1
 
 
-def test_a_link_that_was_built_in_another_tenant_belongs_there(
-    acme: Tenant, globex: Tenant, run_jobs: RunJobs
-) -> None:
+def test_a_link_that_was_built_in_another_tenant_belongs_there(acme: Tenant, globex: Tenant, run_jobs: RunJobs) -> None:
     with schema_context(globex.schema_name):
         theirs = atomic.s("theirs")
     bodies(lambda task: "result")

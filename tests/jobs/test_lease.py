@@ -28,7 +28,8 @@ OVER = "lease_until = clock_timestamp() - interval '1 second'"
 
 def dispatch(tenant: Tenant, *args: Any, **options: Any) -> str:
     with schema_context(tenant.schema_name):
-        return atomic.apply_async_on_commit(args, **options)
+        job_id: str = atomic.apply_async_on_commit(args, **options)
+    return job_id
 
 
 def claim(job_id: str, *, task: str = atomic.name, token: str = "", hard_limit: float = 30) -> Lease | None:
@@ -88,7 +89,11 @@ def test_a_lease_lasts_for_the_hard_limit_and_the_margin_by_the_clock_of_the_dat
 def test_the_lease_follows_the_limit_of_the_request(acme: Tenant, option: dict[str, Any], limit: float) -> None:
     job_id = dispatch(acme, **option)
     seen: list[timedelta] = []
-    bodies(lambda task: seen.extend(lease for [lease] in sql("SELECT lease_until - clock_timestamp() FROM public.jobs_job")))
+    bodies(
+        lambda task: seen.extend(
+            lease for [lease] in sql("SELECT lease_until - clock_timestamp() FROM public.jobs_job")
+        )
+    )
     deliver(job_id)
     assert limit + 5 < seen[0].total_seconds() <= limit + 10
 

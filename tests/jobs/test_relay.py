@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -37,12 +38,14 @@ def fast_relay() -> Iterator[Relay]:
 
 def dispatch(tenant: Tenant, number: int = 1, **options: Any) -> list[str]:
     with schema_context(tenant.schema_name):
-        return probe.map_on_commit([("name",)] * number, **options)
+        ids: list[str] = probe.map_on_commit([("name",)] * number, **options)
+    return ids
 
 
 def later() -> None:
     """It is later: the time of every row that is waiting for one has come."""
-    sql("UPDATE public.jobs_job SET due_at = '2000-01-01', next_send_at = '2000-01-01' WHERE next_send_at < '9000-01-01'")
+    past = "due_at = '2000-01-01', next_send_at = '2000-01-01'"
+    sql(f"UPDATE public.jobs_job SET {past} WHERE next_send_at < '9000-01-01'")
 
 
 # Sending
@@ -77,9 +80,7 @@ def test_what_was_marked_but_never_arrived_is_sent_again_later_each_time(
 
 
 @pytest.mark.usefixtures("committed_db")
-def test_a_failure_to_publish_loses_nothing(
-    acme: Tenant, fast_relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_to_publish_loses_nothing(acme: Tenant, fast_relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     dispatch(acme, 3)
     with monkeypatch.context() as broken:
         broken.setattr(fast_relay, "_publish", raise_outage)
@@ -146,7 +147,7 @@ def test_several_relays_at_once_send_each_row_once(acme: Tenant, globex: Tenant)
         return sent
 
     sent = at_once(*[send] * 4)
-    assert sorted(sum(sent, [])) == sorted(ids)
+    assert sorted(chain(*sent)) == sorted(ids)
     assert len([part for part in sent if part]) > 1
 
 
@@ -224,7 +225,8 @@ def doomed(committed_db: None) -> Tenant:
 
 def exists(tenant: Tenant) -> bool:
     left = sql(
-        "SELECT 1 FROM pg_namespace WHERE nspname = 'doomed_1' UNION ALL SELECT 1 FROM public.tenants_tenant WHERE id = %s"
+        "SELECT 1 FROM pg_namespace WHERE nspname = 'doomed_1'"
+        " UNION ALL SELECT 1 FROM public.tenants_tenant WHERE id = %s"
         " UNION ALL SELECT 1 FROM public.tenants_domain WHERE tenant_id = %s"
         " UNION ALL SELECT 1 FROM public.jobs_job WHERE tenant_id = %s",
         *[tenant.id] * 3,
@@ -246,7 +248,7 @@ def test_a_deleted_tenants_jobs_never_run_and_nothing_of_it_stays(doomed: Tenant
 
 
 def test_a_deletion_awaits_the_running_job(doomed: Tenant) -> None:
-    running, waiting = dispatch(doomed, 2)
+    running, _ = dispatch(doomed, 2)
     lease = leases.claim(running, task=probe.name, token=leases.NO_TOKEN, hard_limit=30)
     assert lease
     delete_tenant(doomed)
@@ -345,7 +347,9 @@ def rows_read(plan: dict[str, Any]) -> int:
 
 
 @pytest.mark.usefixtures("committed_db")
-def test_once_sends_all_that_is_due_and_ends(acme: Tenant, fast_relay: Relay, capsys: pytest.CaptureFixture[str]) -> None:
+def test_once_sends_all_that_is_due_and_ends(
+    acme: Tenant, fast_relay: Relay, capsys: pytest.CaptureFixture[str]
+) -> None:
     dispatch(acme, 30)
     dispatch(acme, countdown=60)
     call_command("relay", once=True)
@@ -368,7 +372,8 @@ def test_it_shows_a_pulse_and_ends_at_sigterm(relay: Process, acme: Tenant) -> N
 @pytest.mark.usefixtures("committed_db")
 def test_it_outlives_the_loss_of_its_database_sessions(acme: Tenant, relay: Process) -> None:
     eventually(RelayPulse.objects.exists, "a pulse")
-    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
+    others = "pid <> pg_backend_pid() AND datname = current_database()"
+    sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
     dispatch(acme)
     eventually(lambda: queue_length() == 1, "a message")
     current_app.control.purge()
