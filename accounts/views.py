@@ -1,5 +1,6 @@
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema
@@ -29,8 +30,20 @@ from accounts.serializers import (
     UserChangeSerializer,
     UserSerializer,
 )
+from idempotency.views import idempotent
 from tenants.models import Tenant
 from tenants.services import domain_of
+from tenants.validators import validate_slug
+
+
+def _slug(request: Request) -> str | None:
+    """Whose key it is, when there is no user yet."""
+    slug = str(request.data.get("slug")).strip() if isinstance(request.data, dict) else ""
+    try:
+        validate_slug(slug)
+    except ValidationError:
+        return None
+    return slug
 
 
 class TenantViewSet(RetrieveModelMixin, GenericViewSet[Tenant]):
@@ -48,6 +61,7 @@ class TenantViewSet(RetrieveModelMixin, GenericViewSet[Tenant]):
         return "sign_up" if self.action == "create" else None
 
     @extend_schema(request=SignUpSerializer, responses={202: SignedUpSerializer})
+    @idempotent(owner=_slug)
     def create(self, request: Request) -> Response:
         """Sign up an organisation. It is set up in the background: ask `status_url` until it is `active`."""
         organisation = _valid(SignUpSerializer(data=request.data))
@@ -93,6 +107,7 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
         return services.visible_users(self.request.user)
 
     @extend_schema(request=NewUserSerializer, responses={201: CreatedUserSerializer})
+    @idempotent()
     def create(self, request: UserRequest) -> Response:
         """Create a user, and send a welcome mail. Owners may create anybody, admins anybody but owners."""
         person = _valid(NewUserSerializer(data=request.data))

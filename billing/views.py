@@ -2,11 +2,14 @@ from typing import Any
 
 from django_filters import rest_framework as filters
 from rest_framework.mixins import CreateModelMixin, ListModelMixin, RetrieveModelMixin
+from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from billing.models import Invoice, Order
 from billing.serializers import InvoiceSerializer, OrderSerializer
 from billing.services import place_order
+from idempotency.views import idempotent
 
 
 class OrderFilter(filters.FilterSet):
@@ -23,6 +26,10 @@ class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, Generic
     queryset = Order.objects.prefetch_related("lines")
     serializer_class = OrderSerializer
     filterset_class = OrderFilter
+
+    @idempotent()
+    def create(self, request: Request) -> Response:
+        return super().create(request)
 
     def perform_create(self, serializer: Any) -> None:
         serializer.instance = place_order(placed_by=str(self.request.user.pk), **serializer.validated_data)

@@ -1,0 +1,88 @@
+"""A request that is sent again with its `Idempotency-Key` gets the first response again, and has one effect."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+from django.utils import timezone
+from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
+from rest_framework.status import is_success
+
+from idempotency import tasks
+from idempotency.errors import InProgress, KeyReused
+from idempotency.models import KeptResponse
+from tenants.connection import connection
+
+KEPT = timedelta(hours=24)
+REPLAYED = "Idempotent-Replayed"
+
+
+def respond_once(*, owner: str, key: str, fingerprint: str, respond: Callable[[], Response]) -> Response:
+    """What `respond` answers, kept in one transaction with what it did, or what it answered to this key before.
+
+    Only a 2xx is kept; anything else rolls back, and may be tried again with the same key. Raises InProgress while the
+    first request still runs, KeyReused if the key came with another request.
+    """
+    with transaction.atomic(durable=True):
+        _lock(owner, key)
+        if (kept := _kept(owner, key)) is not None:
+            return _replayed(kept, fingerprint)
+        response = respond()
+        if is_success(response.status_code):
+            _keep(response, owner=owner, key=key, fingerprint=fingerprint)
+        else:
+            transaction.set_rollback(True)
+    return response
+
+
+def _lock(owner: str, key: str) -> None:
+    """Until the transaction ends, nobody else gets past here with this key; whoever comes meanwhile need not wait."""
+    with connection.cursor() as cursor:
+        # Advisory locks are the database's, not the schema's. This statement comes before the look for what is kept: it
+        # lets nobody in before the commit of who was first, and the look must see that.
+        name = "\n".join(("idempotency", connection.schema_name, owner, key))
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+        [locked] = cursor.fetchone()
+    if not locked:
+        raise InProgress
+
+
+def _kept(owner: str, key: str) -> KeptResponse | None:
+    KeptResponse.objects.filter(owner=owner, key=key, created_at__lte=timezone.now() - KEPT).delete()
+    return KeptResponse.objects.filter(owner=owner, key=key).first()
+
+
+def _replayed(kept: KeptResponse, fingerprint: str) -> Response:
+    if kept.fingerprint != fingerprint:
+        raise KeyReused
+    return Response(json.loads(kept.body), status=kept.status, headers={**kept.headers, REPLAYED: "true"})
+
+
+def _keep(response: Response, *, owner: str, key: str, fingerprint: str) -> None:
+    if "no-store" in response.get("Cache-Control", ""):
+        raise ImproperlyConfigured("A response that must not be stored can't be sent again: its view takes no key.")
+    KeptResponse.objects.create(
+        owner=owner,
+        key=key,
+        fingerprint=fingerprint,
+        status=response.status_code,
+        headers={name: value for name, value in response.items() if name != "Content-Type"},
+        body=JSONRenderer().render(response.data).decode(),
+    )
+
+
+def forget_expired() -> int:
+    """Delete what this schema keeps no longer; how many."""
+    deleted, _ = KeptResponse.objects.filter(created_at__lte=timezone.now() - KEPT).delete()
+    return deleted
+
+
+@transaction.atomic
+def forget_expired_everywhere() -> int:
+    """Do so in `public`, and dispatch it in every active tenant; in how many."""
+    forget_expired()
+    dispatched: int = tasks.forget_expired.for_each_tenant_on_commit()
+    return dispatched

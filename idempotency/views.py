@@ -1,0 +1,82 @@
+"""`@idempotent`, for the method of a view that answers a POST."""
+
+import json
+import re
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.utils.crypto import salted_hmac
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ParseError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from idempotency.errors import BadKey
+from idempotency.services import REPLAYED, respond_once
+
+KEY = re.compile(r"[\x20-\x7e]{1,255}")
+PARAMETERS = [
+    OpenApiParameter(
+        "Idempotency-Key",
+        {"type": "string", "minLength": 1, "maxLength": 255},
+        OpenApiParameter.HEADER,
+        description="A name for this request, such as a random UUID. For 24 hours, the same request with the same key "
+        "gets the first response again and has no second effect; 409 while the first still runs. Another request with "
+        "it gets 422.",
+    ),
+    OpenApiParameter(
+        REPLAYED,
+        OpenApiTypes.BOOL,
+        OpenApiParameter.HEADER,
+        response=True,
+        description="This is the first response again.",
+    ),
+]
+
+Action = Callable[..., Response]
+
+
+def by_user(request: Request) -> str | None:
+    return str(request.user.pk)
+
+
+def idempotent(*, owner: Callable[[Request], str | None] = by_user) -> Callable[[Action], Action]:
+    """Let a client name each request by an `Idempotency-Key`, and send it again without a second effect.
+
+    `owner` says whose key it is, in the schema that is active; None for a request that will be refused anyway. The
+    response is stored, so it must hold no secret: one that says `Cache-Control: no-store` is refused.
+    """
+
+    def decorate(action: Action) -> Action:
+        @extend_schema(parameters=PARAMETERS)
+        @wraps(action)
+        def once(view: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
+            def respond() -> Response:
+                return action(view, request, *args, **kwargs)
+
+            key = _key(request)
+            if key is None or (whose := owner(request)) is None:
+                return respond()
+            return respond_once(owner=whose, key=key, fingerprint=fingerprint(request), respond=respond)
+
+        return once
+
+    return decorate
+
+
+def _key(request: Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not KEY.fullmatch(key):
+        raise BadKey
+    return key
+
+
+def fingerprint(request: Request) -> str:
+    """Of address and body, however the body is spelt. Keyed, so that nobody can try passwords on what is stored."""
+    try:
+        canonical = json.dumps([request.path, request.data], sort_keys=True)
+    except RecursionError:
+        raise ParseError("The JSON is nested too deeply.") from None
+    return salted_hmac("idempotency", canonical, algorithm="sha256").hexdigest()
