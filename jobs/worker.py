@@ -8,6 +8,7 @@ from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from billiard.process import active_children
 from celery import states
 from celery.app.task import Context
 from celery.worker import state
@@ -55,8 +56,15 @@ class TenantRequest(Request):
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if self.durable and not soft:
-            self._bury(TimeLimitExceeded(timeout))
+            if self._child_is_alive():
+                self._bury(TimeLimitExceeded(timeout))
+            else:
+                self._hand_back()
         super().on_timeout(soft, timeout)
+
+    def _child_is_alive(self) -> bool:
+        # The pool may take some seconds to see that a child was killed, and the clock of its job runs on meanwhile.
+        return self.worker_pid in {child.pid for child in active_children()}
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
         error = exc_info.exception
