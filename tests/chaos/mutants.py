@@ -17,6 +17,7 @@ from tests.chaos.world import World, new_world
 
 PACE = replace(SHORT, patience=15)
 SEED = 1
+VERBOSE = "VERBOSE" in os.environ
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def caught(mutant: Mutant, world: World) -> bool:
     world.sabotage(CHAOS_MUTANT=mutant.name, **mutant.environ)
     result = play(world, SCENARIOS[mutant.scenario], mutant.scenario, SEED)
     print(f"{mutant.name:36}{mutant.scenario:34}{_verdict(result)}", flush=True)
+    for detail in result.details if VERBOSE else []:
+        print(f"    {detail}", flush=True)
     return bool(_risen(result))
 
 

@@ -90,10 +90,11 @@ class Run:
         """Until some worker holds a lease."""
         self.wait(lambda: self.world.sql("SELECT FROM jobs_job WHERE token IS NOT NULL LIMIT 1"), "a lease")
 
-    def strike(self, point: str, *, times: int = 1) -> None:
-        """Kill the next processes that come to the point; returns when they have come."""
-        self.commands.kill_at(point, times=times)
-        self.wait(lambda: not self.commands.pending(), f"{times} processes at the point {point!r}")
+    def strike(self, *points: str, times: int = 1) -> None:
+        """Kill the next processes that come to each of the points; returns when they have come."""
+        for point in points:
+            self.commands.kill_at(point, times=times)
+        self.wait(lambda: not self.commands.pending(), f"kills at {', '.join(points)}")
 
     def thaw(self, name: str, held: list[Event]) -> None:
         """Wake up those who were held, and their parent when they have left their jobs: it would kill some of them."""

@@ -83,8 +83,8 @@ def install() -> None:
     wrap(lease, "claim", _claim)
     wrap(lease, "pass_gate", _pass_gate)
     wrap(lease, "complete", _complete)
-    wrap(billing.gateways.HttpCardGateway, "charge", _call)
-    wrap(notifications.services, "transmit", _call)
+    wrap(billing.gateways.HttpCardGateway, "charge", functools.partial(_call, "charge"))
+    wrap(notifications.services, "transmit", functools.partial(_call, "mail"))
     wrap(outbox, "insert", _insert)
     wrap(billing.views, "place_order", _place_order)
     wrap(relay.Relay, "_publish", _publish)
@@ -104,8 +104,7 @@ def _run(run: Callable[..., Any], task: Any, request: Any) -> Any:
 
 def _claim(claim: Callable[..., Any], id: str, **terms: Any) -> Any:
     held = claim(id, **terms)
-    if held is not None:
-        point("after-claim", id)
+    point("refused" if held is None else "after-claim", id)
     return held
 
 
@@ -118,14 +117,16 @@ def _pass_gate(pass_gate: Callable[..., bool], held: lease.Lease) -> bool:
 
 def _complete(complete: Callable[..., None], held: lease.Lease, result: Any) -> None:
     point("before-complete", held.id)
+    kind = "atomic" if current_task.atomic else "open"
+    point(f"{kind}-before-complete", held.id)
     complete(held, result)
-    point("before-commit", held.id)
+    point(f"{kind}-before-commit", held.id)
 
 
-def _call(call: Callable[..., Any], *args: Any) -> Any:
-    point("before-call")
+def _call(name: str, call: Callable[..., Any], *args: Any) -> Any:
+    point(f"before-{name}")
     answer = call(*args)
-    point("after-call")
+    point(f"after-{name}")
     return answer
 
 

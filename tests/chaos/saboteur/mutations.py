@@ -198,6 +198,8 @@ def no_healing() -> None:
     """A connection that the database has ended stays as it is."""
     for module in (lease, execution, schema):
         wrap(module, "healed", lambda healed, statement: statement())
+    for module in (execution, schema, task):
+        wrap(module, "clean", lambda clean: connection.set_schema_to_public())
 
 
 # Endings

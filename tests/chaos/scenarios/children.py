@@ -5,16 +5,16 @@ from tests.chaos.run import Run
 
 def child_killed_atomic(run: Run) -> None:
     """In its body, and with its transaction complete but for the COMMIT."""
-    _strike(run, "in-body", "before-complete", "before-commit")
+    _strike(run, "in-body", "atomic-before-complete", "atomic-before-commit")
 
 
 def child_killed_leased_before_call(run: Run) -> None:
-    _strike(run, "after-claim", "before-call")
+    _strike(run, "after-claim", "before-charge", "before-mail", "before-call")
 
 
 def child_killed_leased_after_call(run: Run) -> None:
     """The card is charged or the mail is out, and nobody knows."""
-    _strike(run, "after-call")
+    _strike(run, "after-charge", "after-mail", "after-call", "open-before-commit")
 
 
 def child_killed_after_commit(run: Run) -> None:
@@ -24,5 +24,4 @@ def child_killed_after_commit(run: Run) -> None:
 
 def _strike(run: Run, *points: str) -> None:
     with run.load():
-        for point in points:
-            run.strike(point, times=run.pace.strikes)
+        run.strike(*points, times=max(2, run.pace.strikes // len(points)))

@@ -6,9 +6,13 @@ SKEWED = CHECKOUT / "tests" / "chaos" / "skewed"
 
 
 def delivered_twice(run: Run) -> None:
+    """One child runs the job; another, which got the same message, is killed."""
     with run.commands.always("twice"):
         with run.load():
             pass
+        run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+        run.commands.kill_at("refused", times=run.pace.strikes)
+        run.probes("effect", run.pace.strikes, kwargs={"seconds": 0.8 * run.pace.soft_limit})
         run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
 
 

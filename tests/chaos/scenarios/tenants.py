@@ -13,15 +13,19 @@ def tenant_suspended(run: Run) -> None:
     """Some of its jobs wait, some have been claimed; all run after it is resumed."""
     tenant = run.chance.choice(run.tenants)
     with run.load():
-        run.probes("effect", 4, tenants=[tenant], countdown=1)
+        pass
+    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    with run.commands.hold("after-claim") as hold:
+        run.probes("effect", 4, tenants=[tenant], countdown=2)
         run.probes("call", 4, tenants=[tenant])
-        with run.commands.hold("after-claim") as hold:
-            hold.wait()
-            _turn(run, tenant, "suspended")
-            since = time.monotonic() + GRACE
-        time.sleep(run.pace.hard_limit)
-        run.inactive.append((tenant.schema, since, time.monotonic()))
-        _turn(run, tenant, "active")
+        hold.wait(at_least=2)
+        _turn(run, tenant, "suspended")
+        time.sleep(GRACE)
+        since = time.monotonic()
+    with run.load(tenants=[other for other in run.tenants if other is not tenant], spread=run.pace.hard_limit):
+        pass
+    run.inactive.append((tenant.schema, since, time.monotonic()))
+    _turn(run, tenant, "active")
     run.over()
 
 
