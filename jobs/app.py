@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+import django
 from celery import Celery, Task
+from celery.backends.base import Backend
 from celery.canvas import Signature
 from celery.result import AsyncResult
 from celery.utils import uuid
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from kombu.messaging import Producer
 from structlog.contextvars import get_contextvars
@@ -45,6 +48,7 @@ class TenantCelery(Celery):
         **options: Any,
     ) -> AsyncResult[Any]:
         """Every dispatch but an eager one passes here: calls, canvas, retries, `replace`, errbacks, beat."""
+        _set_up_django()
         self.refuse_foreign(self._tasks.get(name))
         schema = tenant_schema or _mapped_schema(name, kwargs) or connection.schema_name
         _refuse_mixed_chord(options.get("chord"), schema)
@@ -76,6 +80,10 @@ class TenantCelery(Celery):
             add_to_parent=False,
         )
 
+    def _get_backend(self) -> Backend:
+        _set_up_django()
+        return super()._get_backend()
+
     def refuse_foreign(self, task: Task[Any, Any] | None) -> None:
         """Raise ImproperlyConfigured for a task that would run without regard to tenants."""
         from jobs.task import TenantTask
@@ -85,6 +93,12 @@ class TenantCelery(Celery):
                 f"Task {task.name} does not derive from jobs.task.TenantTask, so it would run in no particular tenant. "
                 "Leave `base` out, or derive it from TenantTask."
             )
+
+
+def _set_up_django() -> None:
+    """For `celery call`, `celery result` and the like: Celery itself does this for workers and beat alone."""
+    if not apps.models_ready:
+        django.setup()
 
 
 def _keeping_tenant(init: Callable[..., None]) -> Callable[..., None]:
@@ -98,7 +112,9 @@ def _keeping_tenant(init: Callable[..., None]) -> Callable[..., None]:
         init(self, task, *args, **kwargs)
         # Not one that is built from a dict, as clones and received ones are; nor chains, groups and the like: options
         # of theirs would override those of their members.
-        if type(self) is Signature and not isinstance(task, dict) and connection.schema_name != "public":
+        if type(self) is not Signature or isinstance(task, dict) or not apps.models_ready:
+            return
+        if connection.schema_name != "public":
             self["options"].setdefault(OPTION, connection.schema_name)
 
     return keeping

@@ -164,7 +164,8 @@ def applies(name: str, inner: dict[str, Any]) -> list[str]:
 def reports_progress(self: TenantTask, name: str) -> None:
     note(name)
     self.update_state(state="PROGRESS", meta={"done": 1})
-    broker().blpop([GO], timeout=20)
+    while not broker().lpop(GO):
+        time.sleep(0.02)
 
 
 def go() -> None:
