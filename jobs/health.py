@@ -11,6 +11,8 @@ from jobs.models import RelayPulse
 from tenants.connection import connection
 
 RELAY_LATE = timedelta(seconds=30)
+# Whoever asks has a time-out of a few seconds, too.
+SHORT = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
 
 
 def readiness() -> dict[str, Any]:
@@ -37,8 +39,8 @@ def _relay_warning(last_pulse: Any) -> list[str]:
 
 def _broker_warning() -> list[str]:
     try:
-        with current_app.connection_for_write() as broker:
-            broker.ensure_connection(max_retries=1, timeout=1)
+        with current_app.connection_for_write(transport_options=SHORT) as broker:
+            broker.ensure_connection(max_retries=1, timeout=1, interval_start=0)
     except (OSError, OperationalError) as error:
         return [f"The broker is away: {error}"]
     return []

@@ -1,20 +1,12 @@
-import time
-
 import pytest
 from django.test import RequestFactory
-from pytest_django import Settings
 from rest_framework.request import Request
 from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 
-from config.throttles import AnonThrottle, Throttle
+from config.throttles import AnonThrottle
 from tenants.ids import new_id
 from tenants.models import Tenant
-
-
-@pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Throttle, "paused_until", 0.0)
 
 
 @pytest.fixture
@@ -66,25 +58,3 @@ def test_logins_and_sign_ups_have_rates_of_their_own(
     assert [client.post(f"/api/v1/{path}/", {}).status_code for _ in range(2)] == [400, 429]
     # Who waits for a sign-up to be done may ask how far it is.
     assert client.get("/api/v1/tenants/acme/", headers={"host": "localhost"}).status_code == 200
-
-
-def test_without_the_cache_nobody_is_throttled(
-    request_: Request, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    rates(monkeypatch, anon="1/day")
-    cache = settings.CACHES["default"]
-    settings.CACHES = {"default": {**cache, "LOCATION": "redis://127.0.0.1:1/0"}}
-    assert all(AnonThrottle().allow_request(request_, None) for _ in range(3))
-    assert len([record for record in caplog.records if "nobody is throttled" in record.message]) == 1
-
-
-def test_a_cache_that_hangs_is_left_alone_for_a_while(
-    request_: Request, settings: Settings, monkeypatch: pytest.MonkeyPatch, silent_port: int
-) -> None:
-    rates(monkeypatch, anon="1/day")
-    cache = settings.CACHES["default"]
-    settings.CACHES = {"default": {**cache, "LOCATION": f"redis://127.0.0.1:{silent_port}/0"}}
-    began = time.monotonic()
-    assert all(AnonThrottle().allow_request(request_, None) for _ in range(10))
-    assert time.monotonic() - began < 2
-    assert Throttle.paused_until > time.monotonic()
