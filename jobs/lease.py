@@ -138,14 +138,15 @@ def find(id: str, *, task: str, token: str = NO_TOKEN) -> Lease | None:
 
 def pass_gate(lease: Lease) -> bool:
     """Whether the body may start. Held to the end of this transaction: no deletion of its tenant comes in between."""
-    if (
-        lease.tenant_id is not None
-        and not _fetch("SELECT pg_try_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))", _tenant_lock(lease))[
-            0
-        ]
-    ):
-        return False
-    return _fetch(GATE, lease.key) is not None
+    return _share_tenant(lease) and _fetch(GATE, lease.key) is not None
+
+
+def _share_tenant(lease: Lease) -> bool:
+    """Take the lock that keeps a deletion away; False if one is under way. `public` is never deleted."""
+    if lease.tenant_id is None:
+        return True
+    [locked] = _fetch("SELECT pg_try_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))", _tenant_lock(lease))
+    return bool(locked)
 
 
 def lock_tenant(lease: Lease) -> None:
