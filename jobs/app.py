@@ -11,6 +11,7 @@ from celery.canvas import Signature
 from celery.result import AsyncResult
 from celery.utils import uuid
 from django.apps import apps
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from kombu.messaging import Producer
 from structlog.contextvars import get_contextvars
@@ -82,6 +83,8 @@ class TenantCelery(Celery):
 
     def _get_backend(self) -> Backend:
         _set_up_django()
+        # Celery itself prefers the environment's CELERY_RESULT_BACKEND, in which `django-db` names the stock class.
+        self.backend_cls = self.backend_cls or settings.CELERY_RESULT_BACKEND
         return super()._get_backend()
 
     def refuse_foreign(self, task: Task[Any, Any] | None) -> None:
