@@ -34,6 +34,7 @@ class TenantCelery(Celery):
     """Celery whose messages say which schema they belong to: the one that is active when a task is called."""
 
     task_cls = "jobs.task:TenantTask"
+    backend_cls: str | type[Backend] | None
 
     def send_task(
         self,

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,8 @@ class TenantRequest(Request):
 
     The token is new at each reception: the very same message can arrive twice.
     """
+
+    time_limits: Sequence[float | None]  # hard, soft
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)

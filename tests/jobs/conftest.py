@@ -24,11 +24,11 @@ def start_worker(committed_db: None, tmp_path: Path) -> Iterator[Callable[..., P
     def start(*arguments: str, **environ: str) -> Process:
         name = f"w{len(workers)}-{tmp_path.name}"
         command = [*WORKER, "-n", name, *(arguments or ("-c", "2"))]
-        worker = Process(
-            name, command, log=tmp_path / f"{name}.log", env=environ, ready=lambda: " ready." in worker.output
+        process = Process(
+            name, command, log=tmp_path / f"{name}.log", env=environ, ready=lambda: " ready." in process.output
         )
-        workers.append(worker.start())
-        return worker
+        workers.append(process.start())
+        return process
 
     yield start
     for worker in workers:
@@ -41,8 +41,9 @@ def module_worker(django_db_setup: None, tmp_path_factory: pytest.TempPathFactor
     """One worker with one child for all tests of a module; what they use is `one_child`."""
     log = tmp_path_factory.mktemp("worker") / "worker.log"
     command = [*WORKER, "-n", log.parent.name, "-c", "1"]
-    with Process("worker", command, log=log, ready=lambda: " ready." in log.read_text()) as worker:
-        yield worker
+    process = Process("worker", command, log=log, ready=lambda: " ready." in process.output)
+    with process:
+        yield process
 
 
 @pytest.fixture

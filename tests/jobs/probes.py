@@ -22,7 +22,7 @@ RAN = f"{settings.REDIS_KEY_PREFIX}probes"
 GO = f"{settings.REDIS_KEY_PREFIX}probes-go"
 
 
-def broker() -> "redis.Redis[str]":
+def broker() -> redis.Redis:
     return redis.Redis.from_url(settings.REDIS_URL, decode_responses=True)
 
 
@@ -96,9 +96,11 @@ def fails(name: str) -> None:
 def sleeps(name: str, seconds: float = 60, stubborn: bool = False) -> str:
     """`stubborn`: through its soft time limit."""
     note(name)
-    with contextlib.suppress(SoftTimeLimitExceeded if stubborn else ()):
+    try:
         time.sleep(seconds)
-    if stubborn:
+    except SoftTimeLimitExceeded:
+        if not stubborn:
+            raise
         time.sleep(seconds)
     return name
 
@@ -179,13 +181,18 @@ MESSES: dict[str, Callable[[str], Any]] = {
     "another schema": lambda globex: connection.set_schema(globex),
     "another search path": lambda globex: _execute(f"SET search_path = {globex}"),
     "an open atomic block": lambda globex: transaction.atomic().__enter__(),
-    "an open atomic block, broken": lambda globex: (transaction.atomic().__enter__(), _fail_to_execute()),
-    "an open atomic block, closed": lambda globex: (transaction.atomic().__enter__(), connection.close()),
+    "an open atomic block, broken": lambda globex: _in_an_open_block(_fail_to_execute),
+    "an open atomic block, closed": lambda globex: _in_an_open_block(connection.close),
     "an open transaction": lambda globex: _execute(f"BEGIN; SET LOCAL search_path = {globex}"),
-    "no autocommit": lambda globex: (connection.set_autocommit(False), _execute("SELECT 1")),
+    "no autocommit": lambda globex: connection.set_autocommit(False),
     "a closed connection": lambda globex: connection.close(),
     "a dead connection": lambda globex: _fail_to_execute("SELECT pg_terminate_backend(pg_backend_pid())"),
 }
+
+
+def _in_an_open_block(deed: Callable[[], None]) -> None:
+    transaction.atomic().__enter__()
+    deed()
 
 
 def _execute(statement: str) -> None:

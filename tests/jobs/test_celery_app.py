@@ -136,7 +136,7 @@ def foreign(request: pytest.FixtureRequest) -> Iterator[Task[Any, Any]]:
     def body() -> None:
         probes.note("foreign")
 
-    class Foreign(Task):  # type: ignore[type-arg]
+    class Foreign(Task):  # type: ignore[misc]
         name = "tests.foreign"
 
         def run(self) -> None:

@@ -32,13 +32,13 @@ pytestmark = pytest.mark.usefixtures("one_child")
 @pytest.fixture
 def a(acme: Tenant) -> str:
     """Acme's schema."""
-    return acme.schema_name
+    return str(acme.schema_name)
 
 
 @pytest.fixture
 def g(globex: Tenant) -> str:
     """Globex's schema."""
-    return globex.schema_name
+    return str(globex.schema_name)
 
 
 def expect(homes: dict[str, str]) -> None:

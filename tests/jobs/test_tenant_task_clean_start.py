@@ -69,7 +69,7 @@ def test_greenlets_leave_no_connections(start_worker: Callable[..., Process], ac
 def _connections() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT FROM pg_stat_activity WHERE application_name = 'greenlets'")
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def _make(acme: Tenant, globex: Tenant, ending: str, mess: str, queue: str | None = None) -> None:
