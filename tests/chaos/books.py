@@ -69,9 +69,13 @@ class Books:
             f'SELECT o.id::text, jobs::text[], description, status FROM "{tenant.schema}".billing_order o'
             f' JOIN "{tenant.schema}".billing_orderline l ON l.order_id = o.id'
         )
+        placed = Counter(description for _, _, description, _ in rows)
+        self.faults.twice += [f"order {description} placed {n} times" for description, n in placed.items() if n > 1]
         for id, jobs, description, status in rows:
             self.jobs |= {job: Promised(tenant.schema) for job in jobs}
-            self.faults.wrong += [f"order {id} of {description} in {tenant.slug}"] * (description != tenant.slug)
+            self.faults.wrong += [f"order {id} of {description} in {tenant.slug}"] * (
+                description.split()[0] != tenant.slug
+            )
             self.faults.lost += [f"order {id} has a step less"] * (ORDER_JOBS - len(jobs))
             self.faults.twice += [f"order {id} has a step more"] * (len(jobs) - ORDER_JOBS)
             self.faults.lost += [f"order {id} is {status}"] * (status != "paid" and len(jobs) == ORDER_JOBS)

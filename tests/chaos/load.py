@@ -1,11 +1,15 @@
-"""The load: orders and probes of all tenants over HTTP, at random moments, from a few threads."""
+"""The load: orders and probes of all tenants over HTTP, at random moments, from a few threads.
+
+An order whose answer is lost is placed again, with the same Idempotency-Key, as a careful client does.
+"""
 
 import queue
 import random
 import threading
 import time
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import httpx
@@ -15,6 +19,10 @@ from tests.chaos.world import World
 
 SENDERS = 3
 TIMEOUT = 10
+TRIES = 20
+PAUSE = 0.5
+CONFLICT = 409
+ORDERS = "api/v1/orders/"
 ORDER = {"currency": "EUR", "payment_token": "tok_ok"}
 # Of each tenant, for each number of probes that the pace names.
 PROBES: tuple[dict[str, Any], ...] = (
@@ -36,12 +44,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """`status` is None where none came: the order may exist or not."""
+    """The last one; `seconds` are the slowest's. `status` is None where none came: the job may exist or not."""
 
     request: Request
     status: int | None
     seconds: float
     body: dict[str, Any] = field(default_factory=dict)
+    tries: int = 1
+
+    @property
+    def is_final(self) -> bool:
+        return self.status is not None and self.status < 500 and self.status != CONFLICT
 
     @property
     def created(self) -> bool:
@@ -86,6 +99,16 @@ class Load:
 
 def _send(http: httpx.Client, request: Request) -> Answer:
     headers = {"Host": f"{request.tenant.slug}.localhost", "Authorization": f"Bearer {request.tenant.token}"}
+    headers["Idempotency-Key"] = str(uuid.uuid4())
+    answer = _post(http, request, headers)
+    while not answer.is_final and answer.tries < (TRIES if request.path == ORDERS else 1):
+        time.sleep(PAUSE)
+        again = _post(http, request, headers)
+        answer = replace(again, tries=answer.tries + 1, seconds=max(again.seconds, answer.seconds))
+    return answer
+
+
+def _post(http: httpx.Client, request: Request, headers: dict[str, str]) -> Answer:
     began = time.monotonic()
     try:
         response = http.post(request.path, json=request.body, headers=headers)
@@ -99,13 +122,14 @@ def plan(tenants: Sequence[Tenant], chance: random.Random, *, orders: int, probe
     """So many orders, and probes of each kind, for each tenant, at random moments within `spread` seconds."""
     requests = []
     for tenant in tenants:
-        for body in orders * [order_of(tenant)]:
-            requests.append(Request(chance.uniform(0, spread), tenant, "api/v1/orders/", body))
+        for _ in range(orders):
+            requests.append(Request(chance.uniform(0, spread), tenant, ORDERS, order_of(tenant)))
         for body in probes * PROBES:
             requests.append(Request(chance.uniform(0, spread), tenant, "chaos/", body))
     return requests
 
 
 def order_of(tenant: Tenant) -> dict[str, Any]:
-    """Its line says whose it is."""
-    return {**ORDER, "lines": [{"description": tenant.slug, "quantity": 1, "unit_amount": 1234}]}
+    """Its line says whose it is, and which."""
+    description = f"{tenant.slug} {uuid.uuid4()}"
+    return {**ORDER, "lines": [{"description": description, "quantity": 1, "unit_amount": 1234}]}

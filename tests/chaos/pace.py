@@ -30,6 +30,7 @@ class Pace:
             "JOB_LEASE_MARGIN": str(self.margin),
             "JOB_FIRST_RESEND": str(self.first_resend),
             "JOB_MAX_RESEND": str(2 * self.first_resend),
+            "WORKER_SHUTDOWN_SECONDS": str(self.soft_limit),
             "CARD_GATEWAY_TIMEOUT": "1",
         }
 

@@ -120,8 +120,10 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self._do(self._deafen())
         self.reset()
+        self._do(self._end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
     def turn(self, mode: Mode) -> None:
         """What is connected goes on in the new mode, but a cut breaks it."""
@@ -152,6 +154,12 @@ class Proxy:
     async def _break_all(self) -> None:
         for link in list(self._links):
             link.break_off()
+
+    async def _end_tasks(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link(self, (reader, writer))

@@ -1,6 +1,7 @@
 """The tenants of a run, signed up as anybody would, and the driver's own tables."""
 
 import secrets
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,10 +36,10 @@ class Tenant:
 
 def sign_up(world: "World", slugs: list[str]) -> dict[str, Tenant]:
     password = secrets.token_urlsafe(12)
-    public = Api("localhost", world.port, say=lambda _: None)
-    for slug in slugs:
-        owner = {"email": f"ada@{slug}.example", "full_name": f"Ada of {slug}", "password": password}
-        public.post("tenants/", {"name": slug.title(), "slug": slug, "owner": owner})
+    with closing(_api(world, "localhost")) as public:
+        for slug in slugs:
+            owner = {"email": f"ada@{slug}.example", "full_name": f"Ada of {slug}", "password": password}
+            public.post("tenants/", {"name": slug.title(), "slug": slug, "owner": owner})
     active = "SELECT slug, schema_name FROM tenants_tenant WHERE status = 'active'"
     wait_until(lambda: len(world.sql(active)) == len(slugs), seconds=120, what="all tenants active")
     wait_until(world.is_quiet, seconds=60, what="all welcome mails sent")
@@ -51,7 +52,12 @@ def sign_up(world: "World", slugs: list[str]) -> dict[str, Tenant]:
 
 def _log_in(world: "World", slug: str, schema: str, password: str) -> Tenant:
     owner = f"ada@{slug}.example"
-    return Tenant(slug=slug, schema=schema, owner=owner, token=world.api(slug).log_in(owner, password))
+    with closing(_api(world, f"{slug}.localhost")) as api:
+        return Tenant(slug=slug, schema=schema, owner=owner, token=api.log_in(owner, password))
+
+
+def _api(world: "World", host: str) -> Api:
+    return Api(host, world.port, say=lambda _: None)
 
 
 def tables_of(world: "World") -> list[str]:

@@ -15,8 +15,7 @@ import httpx
 import psycopg
 import redis
 
-from devstack import CHECKOUT, application
-from devstack.api import Api
+from devstack import CHECKOUT, DevstackError, application
 from devstack.ports import free_port
 from devstack.processes import Process, tool_path, wait_until
 from devstack.procfile import commands
@@ -57,9 +56,11 @@ class World:
 
     def __enter__(self) -> Self:
         with ExitStack() as exits:
-            exits.callback(self.stop)
+            exits.callback(self._redis.close)
+            exits.callback(self._disconnect)
             exits.enter_context(self.database)
             exits.enter_context(self.broker)
+            exits.callback(self.stop)
             self._exits = exits.pop_all()
         return self
 
@@ -100,7 +101,7 @@ class World:
         command = ["sh", "-c", f"exec env {commands()[kind]} {extra}"]
         log = self.folder / f"{name}.log"
         env = {**self.env(), **self._sabotage, **environ}
-        return Process(name, command, log=log, env=env, stop_seconds=STOP_SECONDS)
+        return Process(name, command, log=log, env=env)
 
     def start(self, *names: str, **environ: str) -> None:
         """All at once; returns when all are ready."""
@@ -147,13 +148,21 @@ class World:
         """A tenant that no other scenario needs."""
         return self.tenants.pop(next(slug for slug in self.tenants if slug not in SLUGS))
 
-    def halt(self, *names: str) -> None:
-        """As a deploy does: SIGTERM to all of them, and patience."""
+    def halt(self, *names: str, every_process: bool = False) -> None:
+        """As a deploy does: SIGTERM to all of them, and patience. To `every_process` of theirs, as Heroku does."""
         for name in names:
-            if self.processes[name].running:
-                self.processes[name].signal(signal.SIGTERM)
+            process = self.processes[name]
+            if every_process:
+                os.killpg(process.pid, signal.SIGTERM)
+            else:
+                process.signal(signal.SIGTERM)
         for name in names:
-            self.processes.pop(name).stop()
+            self._wait_for_the_end(self.processes[name])
+            self.kill(name)
+
+    def _wait_for_the_end(self, process: Process) -> None:
+        with contextlib.suppress(DevstackError):
+            wait_until(lambda: not process.running, seconds=STOP_SECONDS, what="end")
 
     def stop(self) -> None:
         for process in self.processes.values():
@@ -205,13 +214,19 @@ class World:
                 cursor = self._connected().execute(statement, parameters or None)
                 return cursor.fetchall() if cursor.description is not None else []
             except psycopg.OperationalError as error:
-                self._connection, failure = None, error
+                failure = error
+                self._disconnect()
         raise failure
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None or self._connection.broken:
             self._connection = psycopg.connect(self.postgres.url(), autocommit=True, connect_timeout=5)
         return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def queued(self) -> int:
         return int(self._redis.llen("jobs"))
@@ -226,9 +241,6 @@ class World:
     def _is_busy(self) -> bool:
         waiting = self.sql("SELECT FROM jobs_job WHERE state = 'waiting' LIMIT 1")
         return bool(waiting) or self.queued() > 0 or self.commands.at_work()
-
-    def api(self, slug: str) -> Api:
-        return Api(f"{slug}.localhost", self.port, say=lambda _: None)
 
 
 def _through(proxy: Proxy, url: str) -> str:

@@ -51,14 +51,13 @@ def rolling_restart(run: Run) -> None:
             run.world.heal()
         run.probes("effect", 4, kwargs={"seconds": 0.8})
         run.wait_for_work()
-        run.world.signal_all(signal.SIGTERM, *PROCESSES)
-        _timed(run, *PROCESSES)
+        _timed(run, *PROCESSES, every_process=True)
         run.world.heal()
 
 
-def _timed(run: Run, *names: str) -> None:
+def _timed(run: Run, *names: str, every_process: bool = False) -> None:
     began = time.monotonic()
-    run.world.halt(*names)
+    run.world.halt(*names, every_process=every_process)
     seconds = time.monotonic() - began
     run.expect(seconds < DEPLOY_SECONDS, f"{', '.join(names)} took {seconds:.0f} s to stop")
 
