@@ -5,8 +5,9 @@ class JobsConfig(AppConfig):
     name = "jobs"
 
     def ready(self) -> None:
-        from celery.signals import task_postrun
+        from celery.signals import task_postrun, worker_init
 
-        from jobs import checks, task  # noqa: F401  # importing `checks` registers them
+        from jobs import checks, task
 
+        worker_init.connect(checks.refuse_to_start, dispatch_uid="jobs.refuse_to_start")
         task_postrun.connect(task.leave_schema, dispatch_uid="jobs.leave_schema")

@@ -1,31 +1,129 @@
-"""Django system checks: each misconfiguration has an id, a message and a remedy. A worker runs them when it starts."""
+"""Django system checks: each misconfiguration has an id, a message and a remedy. Workers refuse to start on errors."""
 
+import logging
+from collections.abc import Iterator
 from typing import Any
 
-from celery import current_app
-from django.core.checks import Error, register
+from celery import Celery, current_app
+from celery.fixups.django import DjangoWorkerFixup
+from django.conf import settings
+from django.core import mail
+from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 
 from jobs.app import TenantCelery
+from jobs.backends import FollowsTenant
+from jobs.task import TenantTask
+
+logger = logging.getLogger(__name__)
+
+
+def refuse_to_start(**kwargs: Any) -> None:
+    """For a worker: Celery runs the checks too, but ignores what they find. Raises SystemExit."""
+    try:
+        call_command("check")
+    except SystemCheckError as errors:
+        logger.critical("The worker does not start, since its configuration would break promises. %s", errors)
+        raise SystemExit(1) from None
 
 
 @register
-def foreign_tasks(**kwargs: Any) -> list[Error]:
-    app = current_app._get_current_object()
+def check_project(**kwargs: Any) -> list[CheckMessage]:
+    return [*_atomic_requests(), *_results_app(), *check_app(current_app._get_current_object())]
+
+
+def check_app(app: Celery) -> Iterator[CheckMessage]:
     if not isinstance(app, TenantCelery):
-        return [
-            Error(
-                f"The Celery app is a {type(app).__name__}, which knows no tenants.",
-                hint="Make it a jobs.app.TenantCelery, and import it in the project's __init__.py.",
-                id="jobs.E002",
+        yield Error(
+            f"The Celery app is a {type(app).__name__}, which knows no tenants.",
+            hint="Make it a jobs.app.TenantCelery, and import it in the project's __init__.py.",
+            id="jobs.E002",
+        )
+        return
+    yield from _foreign_tasks(app)
+    yield from _eager_mode(app)
+    yield from _result_backend(app)
+    yield from _default_task(app)
+    yield from _time_limits(app)
+    yield from _connection_reuse(app)
+
+
+def _foreign_tasks(app: TenantCelery) -> Iterator[CheckMessage]:
+    for task in app.tasks.values():
+        try:
+            app.refuse_foreign(task)
+        except ImproperlyConfigured as reason:
+            yield Error(str(reason), hint="Leave `base` out, or derive it from jobs.task.TenantTask.", id="jobs.E001")
+
+
+def _eager_mode(app: TenantCelery) -> Iterator[CheckMessage]:
+    in_a_test = hasattr(mail, "outbox")  # which is there between set-up and teardown of Django's test environment
+    if app.conf.task_always_eager and not in_a_test:
+        yield Error(
+            "Tasks run inside the request that calls them: CELERY_TASK_ALWAYS_EAGER is set.",
+            hint="Remove it. In tests use the run_jobs fixture.",
+            id="jobs.E003",
+        )
+
+
+def _atomic_requests() -> Iterator[CheckMessage]:
+    for alias, database in settings.DATABASES.items():
+        if database.get("ATOMIC_REQUESTS"):
+            yield Error(
+                f"ATOMIC_REQUESTS is on for the database {alias!r}: each request would be one transaction, held open "
+                "until its response is made, and errors that a view handles would undo what its services committed.",
+                hint="Remove it: services own their transactions.",
+                id="jobs.E004",
             )
-        ]
-    return [error for task in app.tasks.values() if (error := _foreign(app, task))]
 
 
-def _foreign(app: TenantCelery, task: Any) -> Error | None:
-    try:
-        app.refuse_foreign(task)
-    except ImproperlyConfigured as reason:
-        return Error(str(reason), hint="Leave `base` out, or derive it from jobs.task.TenantTask.", id="jobs.E001")
-    return None
+def _result_backend(app: TenantCelery) -> Iterator[CheckMessage]:
+    if not isinstance(app.backend, FollowsTenant):
+        yield Error(
+            f"The result backend, {type(app.backend).__name__}, does not follow tenants: results would land in "
+            "whatever schema is active, or nowhere.",
+            hint="Set CELERY_RESULT_BACKEND to django-db or django-cache; config/settings.py has their classes.",
+            id="jobs.E005",
+        )
+
+
+def _default_task(app: TenantCelery) -> Iterator[CheckMessage]:
+    if not issubclass(app.Task, TenantTask):
+        yield Error(
+            f"The default task class is {app.Task.__name__}, so a @shared_task would run in no particular tenant.",
+            hint="Leave the app's task_cls as it is, or derive yours from jobs.task.TenantTask.",
+            id="jobs.E006",
+        )
+
+
+def _results_app() -> Iterator[CheckMessage]:
+    for name in ("SHARED_APPS", "TENANT_APPS"):
+        if "django_celery_results" not in getattr(settings, name):
+            yield Error(
+                f"django_celery_results is not in {name}: public and each tenant need a table of results.",
+                hint="Name it in both. If it was migrated in one place before, migrate_schemas may have nothing to do: "
+                "migrate the app to zero there, first.",
+                id="jobs.E007",
+            )
+
+
+def _time_limits(app: TenantCelery) -> Iterator[CheckMessage]:
+    limitless = sorted(task.name for task in app.tasks.values() if not (task.time_limit or app.conf.task_time_limit))
+    if limitless:
+        yield Error(
+            f"Tasks without a hard time limit, which leases follow: {', '.join(limitless)}.",
+            hint="Set JOB_HARD_TIME_LIMIT (CELERY_TASK_TIME_LIMIT), in seconds.",
+            id="jobs.E008",
+        )
+
+
+def _connection_reuse(app: TenantCelery) -> Iterator[CheckMessage]:
+    # By what Celery's fixup has read, wherever that looks for it.
+    if not DjangoWorkerFixup(app).db_reuse_max:
+        yield Warning(
+            "Workers connect to the database anew for each task, and do a third of the work that they could.",
+            hint="Set CELERY_DB_REUSE_MAX in Django's settings to some 1000 tasks.",
+            id="jobs.W001",
+        )
