@@ -216,7 +216,7 @@ def test_a_chord_of_two_tenants_is_refused(a: str, g: str) -> None:
     with schema_context(g):
         header = [probe.s("1"), probe.s("2")]
 
-    with pytest.raises(ValueError, match="Build both in one tenant"):
+    with pytest.raises(ValueError, match="build both in one tenant"):
         chord(header, body).delay()
 
 
