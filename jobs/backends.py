@@ -40,10 +40,6 @@ class FollowsTenant:
     A durable job's outcome is stored by its own fenced statements alone: its requests pass here without a trace.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Celery's cache of results knows ids only: it would answer one tenant with another one's.
-        super().__init__(*args, **{**kwargs, "max_cached_results": -1})
-
     def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any) -> None:
         with schema_context(home_of(request)):
             super().mark_as_done(task_id, result, request, *args, **kwargs)  # type: ignore[misc]  # a mixin of backends
