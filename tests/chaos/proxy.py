@@ -25,15 +25,16 @@ class Mode(Enum):
 
 @dataclass
 class Trap:
-    """Strikes at the next statements that hold `pattern`: they reach the server, and their reply nobody.
+    """Strikes at so many statements that hold `pattern`, on connections on which `after` came before.
 
-    `late`: the client's connection breaks first, and the server gets the statement after that.
+    They reach the server, and their reply nobody. `late`: the client's connection breaks first, and the server gets the
+    statement after that.
     """
 
     pattern: bytes
-    times: int
+    after: bytes = b""
     late: bool = False
-    struck: int = 0
+    times: int = 1
 
 
 class Link:
@@ -44,6 +45,7 @@ class Link:
         self.client_reader, self.client = client
         self.server: asyncio.StreamWriter | None = None
         self.mute = False
+        self.armed_by: Trap | None = None
 
     async def run(self) -> None:
         try:
@@ -67,11 +69,16 @@ class Link:
     async def _pump_up(self, server: asyncio.StreamWriter) -> None:
         while chunk := await self.client_reader.read(CHUNK):
             trap = self.proxy.trap
-            if trap and trap.times and trap.pattern in chunk:
-                trap.times, trap.struck = trap.times - 1, trap.struck + 1
+            if trap and self._springs(trap, chunk):
+                trap.times -= 1
                 await self._strike(trap, chunk, server)
                 return
             await self._pass_on(chunk, server)
+
+    def _springs(self, trap: Trap, chunk: bytes) -> bool:
+        if self.armed_by is not trap and trap.after in chunk:
+            self.armed_by = trap
+        return bool(trap.times) and self.armed_by is trap and trap.pattern in chunk
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -137,10 +144,6 @@ class Proxy:
     def reset(self) -> None:
         """Break every connection; new ones may come."""
         self._do(self._break_all())
-
-    def set_trap(self, pattern: bytes, *, times: int = 1, late: bool = False) -> Trap:
-        self.trap = Trap(pattern, times, late)
-        return self.trap
 
     async def _listen(self) -> None:
         if self._listener is None:

@@ -1,9 +1,11 @@
 import time
 
+from tests.chaos.proxy import Trap
 from tests.chaos.run import Run
 
 COMMIT = b"COMMIT\0"
 CLAIM = b"attempt = attempt +"
+END_OF_JOB = b"DELETE FROM public.jobs_job"
 # As often as a job could be cut off if each time counted.
 CUTS = 4
 
@@ -38,11 +40,22 @@ def postgres_cut(run: Run) -> None:
     one and the same job.
     """
     with run.load():
-        for pattern, late in ((COMMIT, False), (CLAIM, False), (COMMIT, True)):
-            trap = run.world.database.set_trap(pattern, times=run.pace.strikes, late=late)
-            run.wait(lambda trap=trap: not trap.times, f"{pattern!r} cut")  # type: ignore[misc]
+        for trap in (
+            Trap(COMMIT),
+            Trap(CLAIM),
+            Trap(COMMIT, after=END_OF_JOB),
+            Trap(COMMIT, after=END_OF_JOB, late=True),
+        ):
+            _spring(run, trap)
     run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
     _cut_off_again_and_again(run)
+
+
+def _spring(run: Run, trap: Trap) -> None:
+    trap.times = run.pace.strikes
+    run.world.database.trap = trap
+    run.probes("effect", 2 * trap.times)
+    run.wait(lambda: not trap.times, f"{trap} sprung")
 
 
 def _cut_off_again_and_again(run: Run) -> None:

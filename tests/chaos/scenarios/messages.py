@@ -10,9 +10,10 @@ def delivered_twice(run: Run) -> None:
     with run.commands.always("twice"):
         with run.load():
             pass
-        run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
-        run.commands.kill_at("refused", times=run.pace.strikes)
-        run.probes("effect", run.pace.strikes, kwargs={"seconds": 0.8 * run.pace.soft_limit})
+        for _ in range(run.pace.strikes):
+            run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+            run.commands.kill_at("refused")
+            run.probes("effect", 1, kwargs={"seconds": 0.8 * run.pace.soft_limit})
         run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
 
 
