@@ -76,6 +76,11 @@ RETRY = f"""
 HAND_BACK = f"""
     UPDATE public.jobs_job SET token = NULL, kills = kills + %(counted)s, next_send_at = clock_timestamp() WHERE {HELD}
 """
+# One that is in line again, is not due, or runs elsewhere is left alone.
+PUT_OFF = """
+    UPDATE public.jobs_job SET next_send_at = clock_timestamp() + %(delay)s, error = %(reason)s
+    WHERE id = %(id)s AND state = 'waiting' AND token IS NULL AND tag IS NULL AND due_at <= clock_timestamp()
+"""
 DEAD = """
     UPDATE public.jobs_job SET
         state = 'dead', token = NULL, tag = NULL, died_at = clock_timestamp(),
@@ -180,6 +185,11 @@ def hand_back(key: Mapping[str, str], *, counted: bool) -> bool:
     child may die while another one runs the job.
     """
     return _hits(HAND_BACK, {**key, "counted": int(counted)})
+
+
+def put_off(id: str, *, reason: str) -> bool:
+    """Leave a job that was received, but can't run here, to other workers: sent again soon, and uncounted."""
+    return _hits(PUT_OFF, {"id": id, "reason": reason, "delay": timedelta(seconds=settings.JOB_FIRST_RESEND)})
 
 
 def bury(lease: Lease, *, error: BaseException, traceback: str = "", where: str = HELD) -> bool:

@@ -2,8 +2,9 @@
 
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
@@ -11,6 +12,7 @@ from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from billiard.process import active_children
 from celery import states
 from celery.app.task import Context
+from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
@@ -135,6 +137,26 @@ class TenantConsumer(Consumer):
         for task in self.app.tasks.values():
             self.app.refuse_foreign(task)
         super().update_strategies()
+        if not isinstance(self.pool, PreforkPool):
+            for name, task in self.app.tasks.items():
+                if not task.atomic:
+                    self.strategies[name] = self._refusing_jobs(self.strategies[name])
+
+    def _refusing_jobs(self, strategy: Callable[..., None]) -> Callable[..., None]:
+        """Leaves durable jobs to other workers: here nothing kills a body that hangs. Its lease would end under it, and
+        it would run twice at a time, outside of any transaction.
+        """
+
+        def receive(message: Any, *args: Any, **options: Any) -> None:
+            if not is_durable(Context(message.headers)):
+                strategy(message, *args, **options)
+                return
+            reason = _limitless(type(self.pool).__module__.rpartition(".")[2], message.headers["task"])
+            with _patient("put off", message.headers["id"]):
+                leases.put_off(message.headers["id"], reason=reason)
+            message.reject_log_error(logger, self.connection_errors)
+
+        return receive
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         request = Context(message.headers)
@@ -149,6 +171,17 @@ class TenantConsumer(Consumer):
         except Error:
             # Raised to the consumer's loop, this would end the worker.
             logger.exception("Could not store that no task %r is here", message.headers.get("task"))
+
+
+@cache
+def _limitless(pool: str, task: str) -> str:
+    """Logged once for each task."""
+    reason = (
+        f"A worker's pool, {pool}, has no hard time limits, so it does not run {task}, which has atomic=False. "
+        "Start a worker with the prefork pool."
+    )
+    logger.error("%s Its jobs wait.", reason)
+    return reason
 
 
 def _shutting_down() -> bool:
