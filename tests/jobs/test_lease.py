@@ -199,8 +199,8 @@ def test_no_tenant_is_dropped_while_a_body_is_past_the_gate(acme: Tenant) -> Non
     lease = held(dispatch(acme))
     with transaction.atomic():
         assert leases.pass_gate(lease)
-        change(lease.id, OVER)  # its worker was frozen, say
-        delete_tenant(acme)
+        at_once(lambda: change(lease.id, OVER))  # its worker was frozen, say
+        at_once(lambda: delete_tenant(acme))
         assert at_once(lambda: deletion.delete_when_idle(acme)) == [False]
 
 

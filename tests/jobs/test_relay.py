@@ -4,12 +4,13 @@ import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import chain
+from threading import Event
 from typing import Any
 
 import pytest
 from celery import current_app
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django_tenants.utils import schema_context
 from kombu.exceptions import OperationalError
 from pytest_django import Settings
@@ -276,10 +277,20 @@ def test_a_deletion_that_was_cut_off_is_resumed(doomed: Tenant, monkeypatch: pyt
 
 def test_a_request_under_way_holds_up_the_deletion_but_not_the_relay(doomed: Tenant, acme: Tenant) -> None:
     delete_tenant(doomed)
-    with connection.cursor() as cursor:
-        cursor.execute("BEGIN; LOCK TABLE doomed_1.kept IN ACCESS SHARE MODE")
-        at_once(relay.keep_house)
-        cursor.execute("ROLLBACK")
+    under_way, looked = Event(), Event()
+
+    def request() -> None:
+        with transaction.atomic():
+            sql("LOCK TABLE doomed_1.kept IN ACCESS SHARE MODE")
+            under_way.set()
+            assert looked.wait(10)
+
+    def look() -> None:
+        assert under_way.wait(10)
+        relay.keep_house()
+        looked.set()
+
+    at_once(request, look)
     assert exists(doomed)
     relay.keep_house()
     assert not exists(doomed)
