@@ -33,12 +33,13 @@ def note(event: str, **facts: Any) -> None:
         log.write(json.dumps(line) + "\n")
 
 
-def point(name: str, job: str = "") -> None:
+def point(name: str, job: str = "", *, linger: float = 0) -> None:
     job = job or (current_task.request.id if current_task else "")
     for order in FOLDER.glob(f"kill.{name}.*"):
         # A job whose child is killed again and again is poison, and no fault.
         if _is_first(job) and _take(order):
             note("struck", point=name, job=job)
+            time.sleep(linger)
             os.kill(os.getpid(), signal.SIGKILL)
     hold = FOLDER / f"hold.{name}"
     if hold.exists():
@@ -104,7 +105,11 @@ def _run(run: Callable[..., Any], task: Any, request: Any) -> Any:
 
 def _claim(claim: Callable[..., Any], id: str, **terms: Any) -> Any:
     held = claim(id, **terms)
-    point("refused" if held is None else "after-claim", id)
+    if held is None:
+        # Killed at once, it could be gone before its parent has read that the job was accepted.
+        point("refused", id, linger=0.2)
+    else:
+        point("after-claim", id)
     return held
 
 

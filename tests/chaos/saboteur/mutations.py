@@ -35,7 +35,7 @@ def edit(module: Any, statement: str, old: str, new: str) -> None:
 def execute(statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []
 
 
 # Fences
