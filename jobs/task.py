@@ -123,8 +123,7 @@ class TenantTask(DjangoTask):
 
         Set `done.result` to what the job shall return. Raises, and rolls back, if another worker holds the job by now.
         """
-        lease = getattr(self.request, "lease", None)
-        if lease is None:
+        if not is_durable(self.request):
             with transaction.atomic():
                 yield execution.Done()
         else:
@@ -134,7 +133,7 @@ class TenantTask(DjangoTask):
                 )
             if self.request.get("done") is not None:
                 raise RuntimeError("The job is complete already: enter self.completion() once.")
-            with execution.completing(lease) as done:
+            with execution.completing(self.request.lease) as done:
                 yield done
             self.request.done = done
 
