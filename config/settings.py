@@ -121,15 +121,16 @@ DATABASES: dict[str, dict[str, Any]] = {
     },
 }
 JOB_HARD_TIME_LIMIT = env.float("JOB_HARD_TIME_LIMIT", default=30)
+JOB_LEASE_MARGIN = env.float("JOB_LEASE_MARGIN", default=10)
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 5,
     # A host that vanished must not keep its locks: TCP finds out after half a minute, and PostgreSQL ends a transaction
-    # that idles for longer than any job may run.
+    # that idles for longer than any job may run, before the job's lease ends and another worker waits for those locks.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
-    "options": f"-c idle_in_transaction_session_timeout={int(JOB_HARD_TIME_LIMIT + 30)}s",
+    "options": f"-c idle_in_transaction_session_timeout={int(1000 * (JOB_HARD_TIME_LIMIT + JOB_LEASE_MARGIN / 2))}ms",
     **DATABASES["default"].get("OPTIONS", {}),
 }
 DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
@@ -177,8 +178,8 @@ CELERY_TASK_DEFAULT_QUEUE = "celery"
 CELERY_TASK_QUEUES = [Queue(name, Exchange(name), name) for name in ("celery", "jobs")]
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CONSUMER = "jobs.worker:TenantConsumer"
-# At SIGTERM (which the Procfile remaps, for plain SIGTERM knows no such limit) running tasks get this long; then durable
-# jobs are handed back. Heroku kills after 30 s.
+# At SIGTERM (which the Procfile remaps, for plain SIGTERM knows no such limit) running tasks get this long; then
+# durable jobs are handed back. Heroku kills after 30 s.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.float("WORKER_SHUTDOWN_SECONDS", default=20)
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_TRACK_STARTED = True
@@ -198,7 +199,6 @@ CELERY_TIMEZONE = "UTC"
 CELERY_DB_REUSE_MAX = 1000
 
 # Durable jobs; times in seconds
-JOB_LEASE_MARGIN = env.float("JOB_LEASE_MARGIN", default=10)
 JOB_FIRST_RESEND = env.float("JOB_FIRST_RESEND", default=10)
 JOB_MAX_RESEND = env.float("JOB_MAX_RESEND", default=600)
 JOB_MAX_KILLS = 3
