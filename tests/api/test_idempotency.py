@@ -215,13 +215,19 @@ def test_an_answer_that_is_no_success_rolls_back(acme: Tenant) -> None:
 
 def test_while_the_first_still_runs_the_second_is_told_so_at_once(committed_db: None, acme: Tenant) -> None:
     client = client_of(acme, add_user(acme, "ada", "owner"))
+
+    def impatient() -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '2s'")
+        return create(client)
+
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f'LOCK TABLE "{acme.schema_name}".accounts_user IN SHARE MODE')
         first: list[Any] = []
         thread = threading.Thread(target=lambda: first.extend(at_once(lambda: create(client))))
         thread.start()
         await_blocked()
-        [second] = at_once(lambda: create(client))
+        [second] = at_once(impatient)
     thread.join()
     assert (second.status_code, second.json()["code"]) == (409, "request_in_progress")
     assert second.headers["Retry-After"] == "1"
