@@ -48,7 +48,7 @@ lint-migrations: setup
 	$(VENV) -m devstack test -- python manage.py makemigrations --check --dry-run
 
 lint-openapi: setup
-	$(VENV) manage.py spectacular --validate --fail-on-warn --file /dev/null
+	$(VENV) manage.py spectacular --urlconf config.api --validate --fail-on-warn --file /dev/null
 
 shell: setup ## Open a Python shell on the data of `make run`
 	@$(VENV) -m devstack exec -- python manage.py shell

@@ -11,7 +11,8 @@ import pytest
 
 CHECKOUT = Path(__file__).parent.parent
 # Those that start the product's processes take minutes, and say no more of this.
-REST = ("accounts", "api", "notifications", "tenants", "jobs/test_control.py", "jobs/test_lease.py", "jobs/test_outbox.py")
+JOBS = ("jobs/test_control.py", "jobs/test_lease.py", "jobs/test_outbox.py")
+REST = ("accounts", "api", "notifications", "tenants", *JOBS)
 
 
 @pytest.fixture

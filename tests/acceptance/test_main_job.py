@@ -31,7 +31,8 @@ def test_every_order_is_billed_once_and_at_home(product: int) -> None:
     interleaved = [slug for _ in range(ORDERS) for slug in SLUGS]
     with ThreadPoolExecutor(4) as pool:
         orders = list(pool.map(lambda slug: place_order(tenants[slug], slug), interleaved))
-    placed = {slug: {order["id"] for order, of in zip(orders, interleaved, strict=True) if of == slug} for slug in SLUGS}
+    ids = [order["id"] for order in orders]
+    placed = {slug: {id for id, of in zip(ids, interleaved, strict=True) if of == slug} for slug in SLUGS}
 
     wait_until(lambda: not Job.objects.exists(), seconds=120, what="all jobs done")
 
