@@ -68,7 +68,7 @@ GATE = f"SELECT FROM public.jobs_job job WHERE {HELD} AND lease_until > clock_ti
 COMPLETE = f"WITH ended AS (DELETE FROM public.jobs_job WHERE {HELD} RETURNING id) SELECT 1 / count(*) FROM ended"
 RETRY = f"""
     UPDATE public.jobs_job SET
-        token = NULL, kills = 0, retries = retries + %(counted)s, error = %(error)s,
+        token = NULL, kills = 0, sends = 0, retries = retries + %(counted)s, error = %(error)s,
         due_at = term.due_at, next_send_at = term.due_at
     FROM (SELECT coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s) AS due_at) AS term
     WHERE {HELD}
