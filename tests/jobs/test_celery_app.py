@@ -10,7 +10,7 @@ from typing import Any
 
 import celery
 import pytest
-from celery import Task, current_app, shared_task
+from celery import Task, _state, current_app, shared_task
 from django.core.checks import CheckMessage, run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
@@ -132,6 +132,7 @@ def _rows_of_tenants() -> dict[str, int]:
 @pytest.fixture(params=["shared_task", "app.task", "register_task"])
 def foreign(request: pytest.FixtureRequest) -> Iterator[Task[Any, Any]]:
     """A task that would run in no particular tenant."""
+    finalizers = set(_state._on_app_finalizers)
 
     def body() -> None:
         probes.note("foreign")
@@ -150,6 +151,8 @@ def foreign(request: pytest.FixtureRequest) -> Iterator[Task[Any, Any]]:
     decorate[request.param]()
     yield current_app.tasks["tests.foreign"]
     del current_app.tasks["tests.foreign"]
+    # A shared task is made anew in each app that is finalized from now on.
+    _state._on_app_finalizers &= finalizers
 
 
 def test_a_foreign_task_is_an_error(foreign: Task[Any, Any]) -> None:
