@@ -66,6 +66,8 @@ def make_venv() -> None:
         moved = False
     if os.path.exists(PYTHON) and not moved:
         return
+    if os.path.islink(VENV):
+        sys.exit(f"{VENV} is a link to another environment, which would be cleared: remove the link")
     print("· making .venv", flush=True)
     # Not this interpreter, if it is the environment's own: it could not clear the ground that it stands on.
     base = getattr(sys, "_base_executable", sys.executable)
