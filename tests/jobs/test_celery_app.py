@@ -105,9 +105,8 @@ def test_beat(one_child: Process, tmp_path: Path, acme: Tenant, globex: Tenant) 
     interval, _ = IntervalSchedule.objects.get_or_create(every=1, period=IntervalSchedule.SECONDS)
     entry = PeriodicTask.objects.create(name="test", task=probe.name, args='["beat"]', interval=interval)
     try:
-        with Process("beat", ["celery", "-A", "config", "beat", "-l", "INFO"], log=tmp_path / "beat.log") as beat:
-            eventually(lambda: where_ran("beat"), "beat's task ran")
-            assert "DatabaseScheduler" in beat.output
+        with Process("beat", ["celery", "-A", "config", "beat", "-l", "INFO"], log=tmp_path / "beat.log"):
+            eventually(lambda: where_ran("beat"), "beat's task, which stands in the database alone, ran")
     finally:
         entry.delete()
         interval.delete()
