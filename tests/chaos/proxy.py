@@ -84,7 +84,8 @@ class Link:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(CHUNK):
                 await self._pass_on(chunk, writer)
-            writer.close()
+        # After a reset by the server, too, which a killed one sends where it had not read all.
+        writer.close()
 
     async def _pass_on(self, chunk: bytes, writer: asyncio.StreamWriter) -> None:
         # A connection that has lost something stays silent for good, as behind a firewall that forgot it.
