@@ -90,6 +90,9 @@ class Party:
             # The server finds out by itself, and frees the locks then.
             _await(lambda: not sql("SELECT FROM pg_stat_activity WHERE pid = %s", pid), f"{self.name}'s session ends")
 
+    def forget(self) -> None:
+        self.moved, self.job_id, self.token, self.outcome = False, "", "", None
+
     def end(self) -> None:
         self._orders.put(None)
         self._thread.join(DEADLINE)

@@ -126,6 +126,12 @@ class Play(RuleBasedStateMachine):
     def busy_workers(self, *at: str) -> list[Party]:
         return [party for party in self.stage.workers if party.stopped and (not at or party.at in at)]
 
+    def busy_worker(self, number: int, *at: str) -> Party:
+        """One of several that are busy with the same job, if there are such."""
+        busy = self.busy_workers(*at)
+        ids = [party.job_id for party in self.busy_workers()]
+        return pick([party for party in busy if ids.count(party.job_id) > 1] or busy, number)
+
     def in_play(self) -> list[str]:
         """Tenants whose jobs are on their way to a worker, or with one."""
         ids = [str(message.id) for message in self.messages] + [party.job_id for party in self.busy_workers()]

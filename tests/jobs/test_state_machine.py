@@ -157,17 +157,28 @@ class Promise(Play):
         if self.messages and self.idle_workers():
             self.deliver(number, False, second)
 
+    @precondition(lambda self: self.busy_workers(*BODY) and self.idle_workers() and self.stage.relay.idle)
+    @rule(number=some, until=stops)
+    def overtake(self, number: int, until: str) -> None:
+        """A worker freezes: its lease runs out, and another one gets so far with its job."""
+        frozen = pick(self.busy_workers(*BODY), number)
+        self.pass_time(4500)
+        self.tick(stops=False)
+        ids = [str(message.id) for message in self.messages]
+        if frozen.job_id in ids:
+            self.deliver(ids.index(frozen.job_id), False, until)
+
     @precondition(lambda self: self.busy_workers())
     @rule(number=some, until=stops)
     def step(self, number: int, until: str) -> None:
-        party = pick(self.busy_workers(), number)
+        party = self.busy_worker(number)
         self.go(party)
         self.go_on(party, until)
 
     @precondition(lambda self: self.busy_workers(*BODY))
     @rule(number=some, order=st.sampled_from([Order.RETRY, Order.FAIL, Order.IGNORE]), until=stops)
     def end_body(self, number: int, order: Order, until: str) -> None:
-        party = pick(self.busy_workers(*BODY), number)
+        party = self.busy_worker(number, *BODY)
         row = self.seen.rows.get(party.job_id)
         if order is Order.FAIL or (order is Order.RETRY and row and row.retries >= 2):
             self.jobs[party.job_id].fatal.add(party.token)
@@ -178,7 +189,7 @@ class Promise(Play):
     @rule(number=some, committed=st.booleans(), whole=st.booleans())
     def lose_worker(self, number: int, committed: bool, whole: bool) -> None:
         """Its connection; or the `whole` of it, parent and all, so that nobody hands back."""
-        party = pick(self.busy_workers(), number)
+        party = self.busy_worker(number)
         self.abandoned.add(party.token)
         if whole:
             self.kill(party, committed)
@@ -189,7 +200,7 @@ class Promise(Play):
     @rule(number=some, committed=st.booleans(), reacts=st.booleans())
     def kill_child(self, number: int, committed: bool, reacts: bool) -> None:
         """Its parent hands back: at once, while the child's COMMIT is under way, or when the server knows."""
-        party = pick(self.busy_workers(), number)
+        party = self.busy_worker(number)
         self.jobs[party.job_id].crashes += 1
         key = {"id": party.job_id, "token": party.token}
         hand_back = lambda: leases.hand_back(key, counted=True)  # noqa: E731
@@ -204,7 +215,7 @@ class Promise(Play):
     @rule(number=some)
     def reach_hard_limit(self, number: int) -> None:
         """The parent buries the job; the child lives on for a moment."""
-        party = pick(self.busy_workers(), number)
+        party = self.busy_worker(number)
         job = self.jobs[party.job_id]
         job.fatal.add(party.token)
         self.start(self.stage.parent, lambda: bury(job, party.token), token=party.token)
