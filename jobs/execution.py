@@ -38,7 +38,8 @@ class HandedBack(Exception):
 def run(task: "TenantTask", request: Context) -> Any:
     """Run the job that `request` names. Raises what its body raised, once recorded; Ignore if nothing may run."""
     clean()
-    lease = leases.claim(request.id, task=task.name, token=request.lease_token, hard_limit=hard_limit(task, request))
+    limit = hard_limit(task, request.timelimit[0] if request.timelimit else None)
+    lease = leases.claim(request.id, task=task.name, token=request.lease_token, hard_limit=limit)
     if lease is None:
         raise Ignore("It has ended, is not due, is running elsewhere, or its tenant is not active")
     request.update(args=lease.args, kwargs=lease.kwargs, retries=lease.retries, lease=lease)
@@ -57,10 +58,9 @@ def run(task: "TenantTask", request: Context) -> Any:
         connection.set_schema(lease.schema)
 
 
-def hard_limit(task: "TenantTask", request: Context) -> float:
+def hard_limit(task: "TenantTask", of_call: float | None) -> float:
     """Seconds after which the pool kills the body: the lease follows it."""
-    of_request = request.timelimit[0] if request.timelimit else None
-    limit: float = of_request or task.time_limit or settings.CELERY_TASK_TIME_LIMIT
+    limit: float = of_call or task.time_limit or settings.CELERY_TASK_TIME_LIMIT
     return limit
 
 
@@ -112,7 +112,7 @@ def _record(lease: Lease, ending: BaseException) -> None:
 def _settle(lease: Lease, ending: BaseException) -> bool:
     match ending:
         case HandedBack():
-            return leases.hand_back(lease.key, counted=False)
+            return leases.hand_back(lease.key, counted=False, delay=_backoff(lease.attempt))
         case Retry():
             return leases.retry(lease, ending.when, error=leases.describe(ending.exc or ending))
         case Reject(requeue=True):
@@ -123,6 +123,13 @@ def _settle(lease: Lease, ending: BaseException) -> bool:
             return leases.bury(lease, error=ending, traceback="".join(traceback.format_exception(ending)))
         case _:  # SystemExit and the like: this process is going down under the job
             return leases.hand_back(lease.key, counted=True)
+
+
+def _backoff(attempt: int) -> float:
+    """Seconds; none after the first attempt. It may be the body itself that takes the database down each time."""
+    if attempt == 1:
+        return 0
+    return float(min(settings.JOB_FIRST_RESEND * 2 ** min(attempt - 2, 30), settings.JOB_MAX_RESEND))
 
 
 def _is_outage(error: BaseException, session: Any) -> bool:

@@ -74,7 +74,9 @@ RETRY = f"""
     WHERE {HELD}
 """
 HAND_BACK = f"""
-    UPDATE public.jobs_job SET token = NULL, kills = kills + %(counted)s, next_send_at = clock_timestamp() WHERE {HELD}
+    UPDATE public.jobs_job SET
+        token = NULL, kills = kills + %(counted)s, next_send_at = clock_timestamp() + %(delay)s
+    WHERE {HELD}
 """
 # One that is in line again, is not due, or runs elsewhere is left alone.
 PUT_OFF = """
@@ -180,11 +182,12 @@ def retry(lease: Lease, when: datetime | float | None, *, error: str, counted: b
     return _hits(RETRY, {**lease.key, **terms})
 
 
-def hand_back(key: Mapping[str, str], *, counted: bool) -> bool:
-    """Free a job at once; `counted` if its child was killed under it. By token, never by id alone: a doubled message's
-    child may die while another one runs the job.
+def hand_back(key: Mapping[str, str], *, counted: bool, delay: float = 0) -> bool:
+    """Free a job, to be sent again in so many seconds; `counted` if its child was killed under it.
+
+    By token, never by id alone: a doubled message's child may die while another one runs the job.
     """
-    return _hits(HAND_BACK, {**key, "counted": int(counted)})
+    return _hits(HAND_BACK, {**key, "counted": int(counted), "delay": timedelta(seconds=delay)})
 
 
 def put_off(id: str, *, reason: str) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 from celery import current_app
 from celery.canvas import Signature, maybe_signature
 from celery.utils.functional import maybe_list
+from django.db import connections
+from django.db.transaction import TransactionManagementError
 from kombu.utils.json import dumps
 from structlog.contextvars import get_contextvars
 
@@ -74,7 +76,10 @@ class Terms:
 
     @classmethod
     def of(cls, task: str, options: Mapping[str, Any]) -> "Terms":
-        """Raises TypeError for what can't be durable, ImproperlyConfigured for a task that knows no tenants."""
+        """Raises TypeError for what can't be durable, ImproperlyConfigured for a task that knows no tenants,
+        TransactionManagementError in a transaction of another database.
+        """
+        _refuse_elsewhere()
         if refused := set(options) - OPTIONS:
             raise TypeError(
                 f"A durable job takes no {', '.join(sorted(refused))}: it has a queue and a line of its own. "
@@ -139,6 +144,18 @@ def insert(terms: Terms, calls: Iterable[Call], *, schema: str) -> list[str]:
 def insert_for_each_tenant(terms: Terms, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
     """Write one job in each active tenant, by one statement; how many."""
     return _execute(IN_EACH_TENANT, terms, [(args, kwargs)], ids=[None], schema=None)
+
+
+def _refuse_elsewhere() -> None:
+    # The job would be committed at once, whatever became of the work that it belongs to.
+    if connection.in_atomic_block:
+        return
+    for other in connections.all(initialized_only=True):
+        if other.in_atomic_block:
+            raise TransactionManagementError(
+                f"A transaction is open on the database {other.alias!r} alone. Durable jobs are rows of the database "
+                f"{connection.alias!r}: dispatch them in a transaction there."
+            )
 
 
 def _execute(statement: str, terms: Terms, calls: Sequence[Call], **parameters: Any) -> int:

@@ -1,5 +1,6 @@
 """The relay: the one publisher of durable jobs. The outbox is their queue; the broker a buffer, kept short."""
 
+import faulthandler
 import logging
 import os
 import socket
@@ -136,9 +137,14 @@ class Relay:
         self._next_housekeeping = self._next_pulse = 0.0
 
     def run(self) -> None:
-        """Relay until `stop()` is called. Backs off while database or broker is away; nothing is lost meanwhile."""
+        """Relay until `stop()` is called. Backs off while database or broker is away; nothing is lost meanwhile.
+
+        Ends the process if it hangs for RELAY_STALL_SECONDS, for whoever supervises it to start another one.
+        """
         pause = 0.0
         while not self._stopped(pause):
+            # No time-out of a server's comes from one that is cut off behind a proxy that lives on.
+            faulthandler.dump_traceback_later(settings.RELAY_STALL_SECONDS, exit=True)
             try:
                 sent = self.tick()
                 pause = settings.RELAY_BUSY_POLL if sent else settings.RELAY_IDLE_POLL
@@ -147,6 +153,7 @@ class Relay:
                 known = isinstance(error, self._outages)
                 logger.warning("The relay pauses for %.1f s: %r", pause, error, exc_info=not known)
                 self._disconnect()
+        faulthandler.cancel_dump_traceback_later()
         self._disconnect()
 
     def stop(self) -> None:

@@ -53,25 +53,27 @@ class TenantTask(DjangoTask):
         """As `delay_on_commit`, with these options: countdown, eta, expires, link, link_error, time_limit,
         soft_time_limit. Raises TypeError for what can't be durable: other options, and arguments that are no JSON.
         """
-        [job_id] = self._insert([(tuple(args or ()), dict(kwargs or {}))], **options)
+        terms = outbox.Terms.of(self.name, options)
+        [job_id] = self._insert(terms, [(tuple(args or ()), dict(kwargs or {}))])
         return job_id
 
     def map_on_commit(self, argument_lists: Iterable[Sequence[Any]], **options: Any) -> list[str]:
         """One durable job for each list of arguments, inserted in batches, all or none; their ids in order."""
+        terms = outbox.Terms.of(self.name, options)
         calls: Iterator[outbox.Call] = ((tuple(args), {}) for args in argument_lists)
         with transaction.atomic():
-            return self._insert(calls, **options)
+            return self._insert(terms, calls)
 
     def for_each_tenant_on_commit(self, *args: Any, **kwargs: Any) -> int:
         """One durable job in each active tenant, by a single statement; how many."""
         self._check_arguments(args, kwargs)
         return outbox.insert_for_each_tenant(outbox.Terms.of(self.name, {}), args, kwargs)
 
-    def _insert(self, calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]], **options: Any) -> list[str]:
+    def _insert(self, terms: outbox.Terms, calls: Iterable[outbox.Call]) -> list[str]:
         checked = (self._checked(*call) for call in calls)
-        return outbox.insert(outbox.Terms.of(self.name, options), checked, schema=connection.schema_name)
+        return outbox.insert(terms, checked, schema=connection.schema_name)
 
-    def _checked(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    def _checked(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> outbox.Call:
         self._check_arguments(args, kwargs)
         return args, kwargs
 

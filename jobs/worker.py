@@ -16,9 +16,11 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
+from django.conf import settings
 from django.db import Error, transaction
 from django_tenants.utils import schema_context
 
+from jobs import execution
 from jobs import lease as leases
 from jobs.app import HEADER
 from jobs.backends import home_of
@@ -43,15 +45,18 @@ class TenantRequest(Request):
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
-        self._shorten_soft_limit()
+        self._set_time_limits()
         if self.durable:
             self._request_dict["lease_token"] = str(uuid.uuid4())
 
-    def _shorten_soft_limit(self) -> None:
-        # Celery starts the clock of the hard limit when the soft one is over: a shorter hard limit would not count.
+    def _set_time_limits(self) -> None:
         hard, soft = self.time_limits
-        if hard and (soft or self.task.soft_time_limit or 0) >= hard:
-            self.time_limits = (hard, hard * SOFT_SHARE)
+        # A lease follows the limit that is enforced, so `celery worker --time-limit` must not change it.
+        hard = execution.hard_limit(self.task, hard) if self.durable else hard or self.task.time_limit
+        soft = soft or self.task.soft_time_limit or settings.CELERY_TASK_SOFT_TIME_LIMIT
+        if hard:
+            # Celery starts the clock of the hard limit when the soft one is over: a shorter hard limit would not count.
+            self.time_limits = (hard, soft if soft and soft < hard else hard * SOFT_SHARE)
 
     @property
     def durable(self) -> bool:

@@ -1,7 +1,7 @@
 """The state machine's ways: to move a party and have a look, to let time pass, and to judge the end."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from tenants.models import Tenant
 from tests.jobs.durables import sql
 from tests.jobs.parties import ENDING, IDLE, Order, Party, settle
 from tests.jobs.promise import Job, Look, Movers, judge, look
-from tests.jobs.stage import Stage
+from tests.jobs.stage import BEGUN, EFFECT, Stage
 
 # Moves the times of a row up to the model's clock; one that someone has locked follows later.
 SHIFT = f"""
@@ -84,7 +84,9 @@ class Play(RuleBasedStateMachine):
         self.adopt_links(seen)
         judge(self.jobs, self.clock, self.seen, seen, movers)
         self.judge_bodies()
-        self.seen = seen
+        self.judge_deletion(self.seen.statuses.keys() - seen.statuses.keys())
+        # A row that was locked when time passed follows now, before anybody moves.
+        self.seen = self.glance() if self.shift(seen) else seen
         for party in moved:
             party.moved = not party.quiet
         self.sound = True
@@ -119,6 +121,13 @@ class Play(RuleBasedStateMachine):
             self.jobs[id].called = True
             self.jobs[id].keys.add(key)
             assert len(self.jobs[id].keys) == 1, "P3: another idempotency key"
+
+    def judge_deletion(self, gone: Set[str]) -> None:
+        for party in self.busy_workers(BEGUN, EFFECT, ENDING):
+            job = self.jobs[party.job_id]
+            assert job.home not in gone or (job.open and party.at == BEGUN), (
+                "P4: a tenant was dropped under a transaction"
+            )
 
     def idle_workers(self) -> list[Party]:
         return [party for party in self.stage.workers if party.idle]
@@ -159,15 +168,17 @@ class Play(RuleBasedStateMachine):
     def has_later(self) -> bool:
         return any(self.jobs[id].due > self.clock or self.jobs[id].expires for id in self.seen.rows)
 
-    def shift(self) -> None:
+    def shift(self, seen: Look) -> bool:
+        """Bring the rows' times up to the clock; whether any lagged behind."""
         lags: dict[int, list[str]] = {}
-        for row in self.seen.rows.values():
+        for row in seen.rows.values():
             born = sum(seconds for at, seconds in self.shifts if at < datetime.fromisoformat(row.created))
             lags.setdefault(self.clock - self.applied.get(row.id, born), []).append(row.id)
         for lag, ids in lags.items():
             if lag:
                 shifted = sql(SHIFT.format(by=f"interval '{lag} seconds'"), ids)
                 self.applied |= {str(id): self.clock for (id,) in shifted}
+        return any(lags)
 
     def is_quiet(self) -> bool:
         waiting = [row for row in self.seen.rows.values() if row.state == "waiting"]

@@ -299,6 +299,23 @@ def test_a_lost_connection_hands_it_back_uncounted(acme: Tenant, task: TenantTas
 
 
 @pytest.mark.usefixtures("committed_db")
+def test_a_body_that_breaks_its_connection_each_time_is_tried_ever_more_seldom(
+    acme: Tenant, task: TenantTask, run_jobs: RunJobs
+) -> None:
+    bodies(lambda task: sql("SELECT pg_terminate_backend(pg_backend_pid())"))
+    dispatch(acme, task)
+    run_jobs()
+    waits = []
+    for attempt in (2, 3, 4):
+        [[seconds]] = sql("SELECT extract(epoch FROM next_send_at - clock_timestamp())::float FROM public.jobs_job")
+        waits.append(round(seconds))
+        assert Job.objects.get().attempt == attempt
+        run_jobs(ahead=True, limit=1)
+    assert waits == [10, 20, 40]
+    assert (Job.objects.get().kills, Job.objects.get().lost) == (0, 0)
+
+
+@pytest.mark.usefixtures("committed_db")
 def test_a_connection_that_was_lost_before_the_claim_costs_nothing(acme: Tenant, run_jobs: RunJobs) -> None:
     bodies(lambda task: Job.objects.get().attempt)
     job_id = dispatch(acme, atomic)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from celery import Task, chain, chord, current_app, group
-from django.db import transaction
+from django.db import connections, transaction
 from django.utils import timezone
 from django_tenants.utils import schema_context
 from pytest_django import DjangoAssertNumQueries
@@ -58,6 +58,31 @@ def test_a_rollback_of_a_savepoint_leaves_no_job_of_it() -> None:
             probe.delay_on_commit("gone")
             transaction.set_rollback(True)
     assert committed_jobs() == [kept]
+
+
+@pytest.fixture
+def other_database(committed_db: None) -> Iterator[str]:
+    """The same one, by another alias."""
+    connections.settings["other"] = connections.settings["default"]
+    yield "other"
+    connections["other"].close()
+    del connections["other"], connections.settings["other"]
+
+
+@pytest.mark.parametrize("dispatch", ["delay_on_commit", "map_on_commit", "for_each_tenant_on_commit"])
+def test_a_transaction_of_another_database_alone_is_refused(other_database: str, dispatch: str) -> None:
+    with (
+        transaction.atomic(using=other_database),
+        pytest.raises(transaction.TransactionManagementError, match=other_database),
+    ):
+        getattr(probe, dispatch)([("name",)] if dispatch == "map_on_commit" else "name")
+    assert committed_jobs() == []
+
+
+def test_a_transaction_of_both_databases_is_the_jobs_too(other_database: str) -> None:
+    with transaction.atomic(using=other_database), transaction.atomic():
+        job_id = probe.delay_on_commit("one")
+    assert committed_jobs() == [job_id]
 
 
 @pytest.mark.usefixtures("committed_db")

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import chain
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -379,6 +380,21 @@ def test_it_shows_a_pulse_and_ends_at_sigterm(relay: Process, acme: Tenant) -> N
     assert relay.returncode == 0
     assert "Traceback" not in relay.output
     current_app.control.purge()
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_it_does_not_hang_for_ever(tmp_path: Path) -> None:
+    """Its supervisor starts another one."""
+    process = Process(
+        "relay", ["python", "manage.py", "relay"], log=tmp_path / "relay.log", env={"RELAY_STALL_SECONDS": "1"}
+    )
+    with process as hanging:
+        eventually(RelayPulse.objects.exists, "a pulse")
+        with transaction.atomic():
+            sql("LOCK TABLE public.jobs_job IN ACCESS EXCLUSIVE MODE")
+            eventually(lambda: not hanging.running, "it ended")
+        assert hanging.returncode == 1
+        assert "Timeout" in hanging.output
 
 
 @pytest.mark.usefixtures("committed_db")

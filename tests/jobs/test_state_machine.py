@@ -157,16 +157,22 @@ class Promise(Play):
         if self.messages and self.idle_workers():
             self.deliver(number, False, second)
 
-    @precondition(lambda self: self.busy_workers(*BODY) and self.idle_workers() and self.stage.relay.idle)
-    @rule(number=some, until=stops)
-    def overtake(self, number: int, until: str) -> None:
+    def someone(self, number: int, until: str, *at: str) -> Party | None:
+        """Who is busy; for want of that, one who comes so far with a message."""
+        if not self.busy_workers(*at):
+            self.deliver(number, True, until)
+        return self.busy_worker(number, *at) if self.busy_workers(*at) else None
+
+    @precondition(lambda self: self.stage.relay.idle)
+    @rule(number=some, at=stops, until=stops)
+    def overtake(self, number: int, at: str, until: str) -> None:
         """A worker freezes: its lease runs out, and another one gets so far with its job."""
-        frozen = pick(self.busy_workers(*BODY), number)
-        self.pass_time(4500)
-        self.tick(stops=False)
-        ids = [str(message.id) for message in self.messages]
-        if frozen.job_id in ids:
-            self.deliver(ids.index(frozen.job_id), False, until)
+        if frozen := self.someone(number, at):
+            self.pass_time(4500)
+            self.tick(stops=False)
+            ids = [str(message.id) for message in self.messages]
+            if frozen.job_id in ids and self.idle_workers():
+                self.deliver(ids.index(frozen.job_id), False, until)
 
     @precondition(lambda self: self.busy_workers())
     @rule(number=some, until=stops)
@@ -175,51 +181,48 @@ class Promise(Play):
         self.go(party)
         self.go_on(party, until)
 
-    @precondition(lambda self: self.busy_workers(*BODY))
-    @rule(number=some, order=st.sampled_from([Order.RETRY, Order.FAIL, Order.IGNORE]), until=stops)
-    def end_body(self, number: int, order: Order, until: str) -> None:
-        party = self.busy_worker(number, *BODY)
-        row = self.seen.rows.get(party.job_id)
-        if order is Order.FAIL or (order is Order.RETRY and row and row.retries >= 2):
-            self.jobs[party.job_id].fatal.add(party.token)
-        self.go(party, order)
-        self.go_on(party, until)
+    @rule(number=some, at=stops, order=st.sampled_from([Order.RETRY, Order.FAIL, Order.IGNORE]), until=stops)
+    def end_body(self, number: int, at: str, order: Order, until: str) -> None:
+        if party := self.someone(number, at, *BODY):
+            row = self.seen.rows.get(party.job_id)
+            if order is Order.FAIL or (order is Order.RETRY and row and row.retries >= 2):
+                self.jobs[party.job_id].fatal.add(party.token)
+            self.go(party, order)
+            self.go_on(party, until)
 
-    @precondition(lambda self: self.busy_workers())
-    @rule(number=some, committed=st.booleans(), whole=st.booleans())
-    def lose_worker(self, number: int, committed: bool, whole: bool) -> None:
+    @rule(number=some, at=stops, committed=st.booleans(), whole=st.booleans())
+    def lose_worker(self, number: int, at: str, committed: bool, whole: bool) -> None:
         """Its connection; or the `whole` of it, parent and all, so that nobody hands back."""
-        party = self.busy_worker(number)
-        self.abandoned.add(party.token)
-        if whole:
-            self.kill(party, committed)
-        else:
-            self.go(party, Order.CUT_AFTER_COMMIT if committed and party.at == ENDING else Order.CUT)
+        if party := self.someone(number, at):
+            self.abandoned.add(party.token)
+            if whole:
+                self.kill(party, committed)
+            else:
+                self.go(party, Order.CUT_AFTER_COMMIT if committed and party.at == ENDING else Order.CUT)
 
-    @precondition(lambda self: self.busy_workers() and self.stage.parent.idle)
-    @rule(number=some, committed=st.booleans(), reacts=st.booleans())
-    def kill_child(self, number: int, committed: bool, reacts: bool) -> None:
+    @precondition(lambda self: self.stage.parent.idle)
+    @rule(number=some, at=stops, committed=st.booleans(), reacts=st.booleans())
+    def kill_child(self, number: int, at: str, committed: bool, reacts: bool) -> None:
         """Its parent hands back: at once, while the child's COMMIT is under way, or when the server knows."""
-        party = self.busy_worker(number)
-        self.jobs[party.job_id].crashes += 1
-        key = {"id": party.job_id, "token": party.token}
-        hand_back = lambda: leases.hand_back(key, counted=True)  # noqa: E731
-        if committed and reacts and party.at == ENDING:
-            self.start(self.stage.parent, hand_back, token=party.token)
-            self.kill(party, committed)
-        else:
-            self.kill(party, committed)
-            self.start(self.stage.parent, hand_back, token=party.token)
+        if party := self.someone(number, at):
+            self.jobs[party.job_id].crashes += 1
+            key = {"id": party.job_id, "token": party.token}
+            if committed and reacts and party.at == ENDING:
+                self.start(self.stage.parent, lambda: leases.hand_back(key, counted=True), token=party.token)
+                self.kill(party, committed)
+            else:
+                self.kill(party, committed)
+                self.start(self.stage.parent, lambda: leases.hand_back(key, counted=True), token=party.token)
 
-    @precondition(lambda self: self.busy_workers() and self.stage.parent.idle)
-    @rule(number=some)
-    def reach_hard_limit(self, number: int) -> None:
+    @precondition(lambda self: self.stage.parent.idle)
+    @rule(number=some, at=stops)
+    def reach_hard_limit(self, number: int, at: str) -> None:
         """The parent buries the job; the child lives on for a moment."""
-        party = self.busy_worker(number)
-        job = self.jobs[party.job_id]
-        job.fatal.add(party.token)
-        self.start(self.stage.parent, lambda: bury(job, party.token), token=party.token)
-        self.go_on(self.stage.parent)
+        if party := self.someone(number, at):
+            job = self.jobs[party.job_id]
+            job.fatal.add(party.token)
+            self.start(self.stage.parent, lambda: bury(job, party.token), token=party.token)
+            self.go_on(self.stage.parent)
 
     # People
 
@@ -281,8 +284,6 @@ class Promise(Play):
     def pass_time(self, seconds: int) -> None:
         self.clock += seconds
         self.shifts.append((timezone.now(), seconds))
-        self.look()
-        self.shift()
         self.look()
 
     # The end: all faults are over
