@@ -1,5 +1,6 @@
 """Dispatch: a durable job is a row of its caller's transaction, in the schema of the call, exactly as it was called."""
 
+import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -248,6 +249,16 @@ def test_map_makes_a_job_of_each_in_order(acme: Tenant, django_assert_num_querie
     assert [str(job.id) for job in jobs] == ids
     assert [job.args for job in jobs] == [f'["name {number}"]' for number in range(2500)]
     assert list(jobs.order_by("tag").values_list("id", flat=True)) == [job.id for job in jobs]
+
+
+def test_map_holds_a_batch_at_a_time_in_memory(acme: Tenant) -> None:
+    with schema_context(acme.schema_name):
+        tracemalloc.start()
+        ids = probe.map_on_commit(("x" * 10_000,) for _ in range(10_000))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert Job.objects.count() == len(set(ids)) == 10_000
+    assert peak < 10_000 * 10_000  # of all arguments
 
 
 @pytest.mark.usefixtures("committed_db")

@@ -1,6 +1,8 @@
 """The relay: the one publisher. It marks before it sends, and leaves nobody behind."""
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import chain
@@ -317,23 +319,25 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
 NODES = ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan")
 
 
+def insert(tenant: Tenant, number: int, *, due_at: str = "now()", next_send_at: str = "now()", tag: str = "n") -> None:
+    sql(
+        "INSERT INTO public.jobs_job (id, tenant_id, task, args, kwargs, link, link_error, request_id, due_at,"
+        " next_send_at, tag, state, attempt, retries, kills, lost, sends, error, traceback, created_at)"
+        f" SELECT gen_random_uuid(), %s, %s, '[]', '{{}}', '[]', '[]', '', {due_at}, {next_send_at}, {tag},"
+        " 'waiting', 0, 0, 0, 0, 0, '', '', now() FROM generate_series(1, %s) n",
+        tenant.id,
+        probe.name,
+        number,
+    )
+
+
 @pytest.fixture
 def crowd(acme: Tenant, globex: Tenant) -> Tenant:
     """20,000 rows in the line, 20,000 due tomorrow, 20,000 of a suspended tenant."""
     suspend_tenant(globex)
-    for tenant, due_at, next_send_at, tag in (
-        (acme, "now()", "now()", "n"),
-        (acme, "now() + interval '1 day'", "now() + interval '1 day'", "NULL"),
-        (globex, "now()", relay.PARKING, "NULL"),
-    ):
-        sql(
-            "INSERT INTO public.jobs_job (id, tenant_id, task, args, kwargs, link, link_error, request_id, due_at,"
-            " next_send_at, tag, state, attempt, retries, kills, lost, sends, error, traceback, created_at)"
-            f" SELECT gen_random_uuid(), %s, %s, '[]', '{{}}', '[]', '[]', '', {due_at}, {next_send_at}, {tag},"
-            " 'waiting', 0, 0, 0, 0, 0, '', '', now() FROM generate_series(1, 20000) n",
-            tenant.id,
-            probe.name,
-        )
+    insert(acme, 20_000)
+    insert(acme, 20_000, due_at="now() + interval '1 day'", next_send_at="now() + interval '1 day'", tag="NULL")
+    insert(globex, 20_000, next_send_at=relay.PARKING, tag="NULL")
     sql("ANALYZE public.jobs_job")
     return acme
 
@@ -368,6 +372,28 @@ def test_once_sends_all_that_is_due_and_ends(
     call_command("relay", once=True)
     assert capsys.readouterr().out == "30 jobs\n"
     assert queue_length() == 30
+
+
+DRAINING = """
+import resource, django
+from django.core.management import call_command
+django.setup()
+call_command("relay", once=True)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_the_memory_of_a_relay_does_not_follow_the_number_of_jobs(acme: Tenant) -> None:
+    def memory(jobs: int) -> int:
+        insert(acme, jobs)
+        said = subprocess.run([sys.executable, "-c", DRAINING], capture_output=True, text=True, check=True).stdout
+        current_app.control.purge()
+        count, kilobytes = said.splitlines()
+        assert count == f"{jobs} jobs"
+        return int(kilobytes)
+
+    assert memory(20_000) < 1.05 * memory(1000)
 
 
 def test_it_shows_a_pulse_and_ends_at_sigterm(relay: Process, acme: Tenant) -> None:
