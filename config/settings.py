@@ -136,8 +136,6 @@ DATABASES["default"]["OPTIONS"] = {
 DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
 TENANT_MODEL = "tenants.Tenant"
 TENANT_DOMAIN_MODEL = "tenants.Domain"
-TENANT_LIMIT_SET_CALLS = True
-PG_EXTRA_SEARCH_PATHS: list[str] = []
 
 # Redis or Valkey: the broker, and the cache that throttles count in
 REDIS_URL = env("REDIS_URL", default="redis://localhost:6379/0")

@@ -18,8 +18,8 @@ from django_tenants.utils import schema_context
 
 from jobs import results
 from jobs.app import HEADER, OPTION
-from jobs.schema import TenantUnavailable, check_available, healed
-from tenants.connection import connection
+from jobs.schema import TenantUnavailable, check_available
+from tenants.connection import connection, healed
 from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)

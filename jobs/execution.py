@@ -15,8 +15,8 @@ from django.db import Error, InterfaceError, OperationalError, transaction
 
 from jobs import lease as leases
 from jobs.lease import Lease
-from jobs.schema import clean, healed, in_transaction
-from tenants.connection import connection
+from jobs.schema import clean, in_transaction
+from tenants.connection import connection, healed
 
 if TYPE_CHECKING:
     from jobs.task import TenantTask
@@ -39,7 +39,7 @@ def run(task: "TenantTask", request: Context) -> Any:
     """Run the job that `request` names. Raises what its body raised, once recorded; Ignore if nothing may run."""
     clean()
     limit = hard_limit(task, request.timelimit[0] if request.timelimit else None)
-    lease = leases.claim(request.id, task=task.name, token=request.lease_token, hard_limit=limit)
+    lease = leases.claim(request.id, task=task.name, token=request.lease_token, hard_limit=limit, atomic=task.atomic)
     if lease is None:
         raise Ignore("It has ended, is not due, is running elsewhere, or its tenant is not active")
     request.update(args=lease.args, kwargs=lease.kwargs, retries=lease.retries, lease=lease)

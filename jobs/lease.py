@@ -23,8 +23,8 @@ from psycopg.errors import DivisionByZero
 
 from jobs import outbox, results
 from jobs.app import OPTION
-from jobs.schema import TenantUnavailable, healed
-from tenants.connection import connection
+from jobs.schema import TenantUnavailable
+from tenants.connection import connection, healed
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,16 @@ OPEN = """(tenant_id IS NULL OR EXISTS (
     WHERE home.id = job.tenant_id AND home.status = 'active'
 ))"""
 
+# A crash of the server may forget the claim of a job that is all in one transaction: that is forgotten with it.
+UNFLUSHED = """
+    set_config(
+        'synchronous_commit',
+        CASE WHEN %(atomic)s AND sends <= 1 THEN 'off' ELSE current_setting('synchronous_commit') END,
+        true
+    )
+"""
+TRY_LOCK = "SELECT pg_try_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))"
+LOCK = "SELECT pg_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))"
 CLAIM = f"""
     UPDATE public.jobs_job job SET
         attempt = attempt + (token IS DISTINCT FROM %(token)s)::int,
@@ -61,7 +71,8 @@ CLAIM = f"""
     RETURNING
         tenant_id,
         coalesce((SELECT schema_name FROM public.tenants_tenant home WHERE home.id = job.tenant_id), 'public'),
-        args, kwargs, link, link_error, attempt, retries
+        args, kwargs, link, link_error, attempt, retries,
+        {UNFLUSHED}
 """
 GATE = f"SELECT FROM public.jobs_job job WHERE {HELD} AND lease_until > clock_timestamp() AND {OPEN}"
 # Dividing by the number of deleted rows: the way to raise on the server without a function of our own.
@@ -120,8 +131,9 @@ class Lease:
         return {"id": self.id, "token": self.token}
 
 
-def claim(id: str, *, task: str, token: str, hard_limit: float) -> Lease | None:
-    """Take the lease of a job, until `hard_limit` seconds and the margin from now, committed before this returns.
+def claim(id: str, *, task: str, token: str, hard_limit: float, atomic: bool = False) -> Lease | None:
+    """Take the lease of a job, until `hard_limit` seconds and the margin from now, committed before this returns: on
+    disk too, but for the first attempt of an `atomic` one.
 
     None: a duplicate, an early message, an inactive tenant, a job that has ended: nothing may run. A repeat with the
     same token (after a lost reply) takes the same lease again, and counts no second attempt.
@@ -130,6 +142,7 @@ def claim(id: str, *, task: str, token: str, hard_limit: float) -> Lease | None:
         "id": id,
         "task": task,
         "token": token,
+        "atomic": atomic,
         "lease": timedelta(seconds=hard_limit + settings.JOB_LEASE_MARGIN),
         **limits(),
     }
@@ -145,33 +158,32 @@ def find(id: str, *, task: str, token: str = NO_TOKEN) -> Lease | None:
 
 def pass_gate(lease: Lease) -> bool:
     """Whether the body may start. Held to the end of this transaction: no deletion of its tenant comes in between."""
-    return _share_tenant(lease) and _fetch(GATE, lease.key) is not None
-
-
-def _share_tenant(lease: Lease) -> bool:
-    """Take the lock that keeps a deletion away; False if one is under way. `public` is never deleted."""
-    if lease.tenant_id is None:
-        return True
-    [locked] = _fetch("SELECT pg_try_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))", _tenant_lock(lease))
-    return bool(locked)
+    if lease.tenant_id is None:  # `public` is never deleted
+        return _fetch(GATE, lease.key) is not None
+    # In the tenant's schema from here on. Two statements, one message: the second one sees what the lock waited for.
+    with connection.cursor() as cursor:
+        cursor.execute(f"{TRY_LOCK}; {GATE}", {**lease.key, **_tenant_lock(lease)})
+        [locked] = cursor.fetchone()
+        cursor.nextset()
+        return locked and cursor.fetchone() is not None
 
 
 def lock_tenant(lease: Lease) -> None:
     """Before any job's row is locked: a deletion takes the tenant first and then its jobs."""
     if lease.tenant_id is not None:
-        _fetch("SELECT pg_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))", _tenant_lock(lease))
+        _fetch(LOCK, _tenant_lock(lease))
 
 
 def complete(lease: Lease, result: Any) -> None:
     """End the job within the transaction of its effects. Raises LeaseLost; then the transaction can't commit."""
+    row = {**_result_row(lease, states.SUCCESS), **results.encoded(result)}
+    dispatch_links(lease, lease.link, result)
     try:
-        _fetch(COMPLETE, lease.key)
+        _fetch(f"{COMPLETE}; {results.statement(lease.schema)}", {**lease.key, **results.columns(row)})
     except DataError as error:
         if isinstance(error.__cause__, DivisionByZero):
             raise LeaseLost(f"Job {lease.id} is not held by this worker any more") from error
         raise
-    dispatch_links(lease, lease.link, result)
-    results.store(lease.schema, {**_result_row(lease, states.SUCCESS), **results.encoded(result)})
 
 
 def retry(lease: Lease, when: datetime | float | None, *, error: str, counted: bool = True) -> bool:
@@ -265,7 +277,7 @@ def _result_row(lease: Lease, state: str) -> dict[str, Any]:
 
 
 def _lease(row: tuple[Any, ...], *, id: str, task: str, token: str) -> Lease:
-    tenant_id, schema, args, kwargs, link, link_error, attempt, retries = row
+    tenant_id, schema, args, kwargs, link, link_error, attempt, retries, *_ = row
     return Lease(
         id=id,
         token=token,
@@ -286,12 +298,12 @@ def _tenant_lock(lease: Lease) -> dict[str, Any]:
 
 
 def _fetch(statement: str, parameters: Mapping[str, Any]) -> Any:
-    with connection.cursor() as cursor:
+    with connection.shared_cursor() as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchone()
 
 
 def _hits(statement: str, parameters: Mapping[str, Any]) -> bool:
-    with connection.cursor() as cursor:
+    with connection.shared_cursor() as cursor:
         cursor.execute(statement, parameters)
         return bool(cursor.rowcount == 1)

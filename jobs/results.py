@@ -48,8 +48,16 @@ STORE = f"""
 
 def store(schema: str, row: dict[str, Any]) -> None:
     """Write a result row (a value for each of COLUMNS; those left out are NULL) unless a terminal one is there."""
-    with connection.cursor() as cursor:
-        cursor.execute(STORE.format(schema=quote_schema_name(schema)), {**dict.fromkeys(COLUMNS), **row})
+    with connection.shared_cursor() as cursor:
+        cursor.execute(statement(schema), columns(row))
+
+
+def statement(schema: str) -> str:
+    return STORE.format(schema=quote_schema_name(schema))
+
+
+def columns(row: dict[str, Any]) -> dict[str, Any]:
+    return {**dict.fromkeys(COLUMNS), **row}
 
 
 def store_unless_gone(schema: str, row: dict[str, Any]) -> None:

@@ -1,14 +1,13 @@
 """Binding this thread's connection to the schema that a task belongs to."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
-from django.db import InterfaceError, OperationalError
 from psycopg.pq import TransactionStatus
 
-from tenants.connection import connection
+from tenants.connection import ENTER_IF_ACTIVE, connection, healed
 
-T = TypeVar("T")
+# By the catalog too: a schema that was dropped while its row stayed must not count as there.
+TENANT = "FROM public.tenants_tenant JOIN pg_catalog.pg_namespace ON nspname = schema_name WHERE schema_name = %s"
+STATUS = f"SELECT status {TENANT}"
+ENTER = f"SELECT status, {ENTER_IF_ACTIVE} {TENANT}"
 
 
 class TenantUnavailable(Exception):
@@ -18,13 +17,20 @@ class TenantUnavailable(Exception):
 def enter(schema: str) -> None:
     """Bind the connection to `schema`. Raises TenantUnavailable, or the database's own error; then nothing is bound."""
     clean()
-    check_available(schema)
-    connection.set_schema(schema)
+    if schema != "public":
+        _check(schema, healed(lambda: _look(ENTER, schema)))
+        connection.set_schema(schema)
+        connection.bound()
 
 
 def check_available(schema: str) -> None:
     """Raises TenantUnavailable unless tasks may run in this schema now."""
-    if schema != "public" and (status := healed(lambda: _status(schema))) != "active":
+    if schema != "public":
+        _check(schema, healed(lambda: _look(STATUS, schema)))
+
+
+def _check(schema: str, status: str | None) -> None:
+    if status != "active":
         raise TenantUnavailable(f"The tenant of schema {schema!r} is {status or 'unknown'}: the task was not run.")
 
 
@@ -48,30 +54,8 @@ def in_transaction() -> bool:
     return not connection.get_autocommit() or status is not TransactionStatus.IDLE
 
 
-def healed(statement: Callable[[], T]) -> T:
-    """Run a statement that may be repeated; if its connection proves broken, repeat it once on a new one.
-
-    A worker keeps its connection over many tasks, so a backend that PostgreSQL ended meanwhile is found out here.
-    """
-    try:
-        return statement()
-    except (InterfaceError, OperationalError):
-        if connection.in_atomic_block or connection.is_usable():
-            raise
-        connection.close()
-        return statement()
-
-
-def _status(schema: str) -> str | None:
-    # By the catalog too: a schema that was dropped while its row stayed must not count as there.
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT status FROM public.tenants_tenant
-            JOIN pg_catalog.pg_namespace ON nspname = schema_name
-            WHERE schema_name = %s
-            """,
-            [schema],
-        )
+def _look(statement: str, schema: str) -> str | None:
+    with connection.shared_cursor() as cursor:
+        cursor.execute(statement, [schema])
         row = cursor.fetchone()
     return row[0] if row else None

@@ -1,6 +1,9 @@
 """Django's connection, typed as what it is here: that of tenants/postgresql."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from django.db import InterfaceError, OperationalError
 
 if TYPE_CHECKING:
     from tenants.postgresql.base import DatabaseWrapper
@@ -9,4 +12,23 @@ if TYPE_CHECKING:
 else:
     from django.db import connection
 
-__all__ = ["connection"]
+__all__ = ["ENTER_IF_ACTIVE", "connection", "healed"]
+
+T = TypeVar("T")
+
+# For a statement that looks a tenant up, which then enters its schema in the same round trip: see `connection.bound()`.
+ENTER_IF_ACTIVE = "CASE status WHEN 'active' THEN set_config('search_path', quote_ident(schema_name), false) END"
+
+
+def healed(statement: Callable[[], T]) -> T:
+    """Run a statement that may be repeated; if its connection proves broken, repeat it once on a new one.
+
+    A process keeps its connection for long, so a backend that PostgreSQL ended meanwhile is found out here.
+    """
+    try:
+        return statement()
+    except (InterfaceError, OperationalError):
+        if connection.in_atomic_block or connection.is_usable():
+            raise
+        connection.close()
+        return statement()

@@ -9,10 +9,16 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from structlog.contextvars import bound_contextvars
 
-from tenants.connection import connection
+from tenants.connection import ENTER_IF_ACTIVE, connection, healed
 from tenants.models import Tenant
 
 RETRY_SECONDS = 2
+FIELDS = [field.attname for field in Tenant._meta.concrete_fields]
+ENTER = f"""
+    SELECT {", ".join(f"tenant.{field}" for field in FIELDS)}, {ENTER_IF_ACTIVE}
+    FROM public.tenants_domain domain JOIN public.tenants_tenant tenant ON tenant.id = domain.tenant_id
+    WHERE domain.domain = %s
+"""
 
 
 class Unavailable(APIException):
@@ -45,7 +51,6 @@ class TenantMiddleware:
         if tenant is None:
             request.urlconf = settings.PUBLIC_SCHEMA_URLCONF
             return self.get_response(request)
-        connection.set_tenant(tenant)
         with bound_contextvars(tenant=tenant.slug):
             return self.get_response(request)
 
@@ -55,7 +60,9 @@ def tenant_of(request: HttpRequest) -> Tenant | None:
     host = _host(request)
     if host in settings.PUBLIC_HOSTS:
         return None
-    tenant = Tenant.objects.filter(domains__domain=host).first()
+    # No health check before it: it is one itself.
+    connection.health_check_done = True
+    tenant = healed(lambda: _enter(host))
     if tenant is None:
         raise NotFound(f"No organisation has the host {host}.", code="tenant_not_found")
     match tenant.status:
@@ -67,6 +74,20 @@ def tenant_of(request: HttpRequest) -> Tenant | None:
             raise Failed
         case _:
             raise PermissionDenied(f"This organisation is {tenant.status}.", code=f"tenant_{tenant.status}")
+
+
+def _enter(host: str) -> Tenant | None:
+    """The tenant of a host; if it is active, the connection is bound to it, by the same statement that looks."""
+    with connection.shared_cursor() as cursor:
+        cursor.execute(ENTER, [host])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    tenant: Tenant = Tenant.from_db(connection.alias, FIELDS, row[:-1])
+    if tenant.status == Tenant.Status.ACTIVE:
+        connection.set_tenant(tenant)
+        connection.bound()
+    return tenant
 
 
 def _host(request: HttpRequest) -> str:

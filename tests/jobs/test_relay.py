@@ -302,7 +302,7 @@ def test_a_request_under_way_holds_up_the_deletion_but_not_the_relay(doomed: Ten
 # What it costs
 
 STATEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "CLAIM": (leases.CLAIM, {"task": probe.name, "lease": "40 s", **leases.limits()}),
+    "CLAIM": (leases.CLAIM, {"task": probe.name, "lease": "40 s", "atomic": True, **leases.limits()}),
     "GATE": (leases.GATE, {}),
     "COMPLETE": (leases.COMPLETE, {}),
     "WAKE": (relay.WAKE, leases.limits()),

@@ -1,0 +1,126 @@
+"""What goes over the wire: the search path and BEGIN travel with the statement that needs them."""
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import DatabaseError, ProgrammingError, transaction
+from django_tenants.utils import schema_context
+
+from tenants.connection import connection
+from tenants.models import Tenant
+from tests.wire import queries
+
+
+def execute(statement: str) -> list[tuple[object, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(autouse=True)
+def _own_session(committed_db: None) -> None:
+    connection.close()
+    connection.ensure_connection()
+
+
+def test_a_transaction_begins_with_its_first_statement(acme: Tenant) -> None:
+    path = f'SET search_path = "{acme.schema_name}"'
+    with queries() as sent, schema_context(acme.schema_name), transaction.atomic():
+        assert execute("SELECT current_schema()") == [(acme.schema_name,)]
+        execute("SELECT 2")
+    assert sent == [f"BEGIN; {path}; SELECT current_schema()", "SELECT 2", "COMMIT"]
+
+
+def test_parameters_and_rows_are_those_of_the_statement(acme: Tenant) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT '%%', %s UNION ALL SELECT 'two', 'three'", ["%"])
+        assert cursor.rowcount == 2
+        assert len(cursor.description or ()) == 2
+        assert cursor.fetchall() == [("%", "%"), ("two", "three")]
+
+
+def test_outside_of_a_transaction_the_path_is_set_by_itself() -> None:
+    """For some statements can't share a message."""
+    with queries() as sent:
+        execute("VACUUM public.tenants_tenant")
+        execute("SELECT 1")
+    assert sent == ['SET search_path = "public"', "VACUUM public.tenants_tenant", "SELECT 1"]
+
+
+def test_a_shared_cursor_leaves_the_path_alone(acme: Tenant) -> None:
+    with schema_context(acme.schema_name):
+        execute("SELECT 1")
+        connection.set_schema_to_public()
+        with queries() as sent, connection.shared_cursor() as cursor:
+            cursor.execute("SELECT FROM public.tenants_tenant")
+        assert len(sent) == 1
+        assert execute("SELECT current_schema()") == [("public",)]
+
+
+def test_an_empty_transaction_sends_nothing() -> None:
+    with queries() as sent, transaction.atomic():
+        pass
+    assert sent == []
+
+
+def test_a_first_statement_that_fails_leaves_no_path_and_no_transaction(acme: Tenant, globex: Tenant) -> None:
+    with schema_context(acme.schema_name):
+        with pytest.raises(ProgrammingError), transaction.atomic():
+            execute("SELECT FROM nowhere")
+        assert execute("SELECT current_schema()") == [(acme.schema_name,)]
+    with schema_context(globex.schema_name):
+        assert execute("SELECT current_schema()") == [(globex.schema_name,)]
+
+
+def test_a_path_that_a_rollback_undid_is_set_again(acme: Tenant) -> None:
+    with schema_context(acme.schema_name):
+        with transaction.atomic():
+            execute("SELECT 1")
+            transaction.set_rollback(True)
+        assert execute("SELECT current_schema()") == [(acme.schema_name,)]
+
+
+def test_a_savepoint_that_is_rolled_back_undoes_no_path(acme: Tenant, globex: Tenant) -> None:
+    with transaction.atomic():
+        execute("SELECT 1")
+        with pytest.raises(DatabaseError), transaction.atomic(), schema_context(globex.schema_name):
+            execute("SELECT FROM nowhere")
+        with schema_context(acme.schema_name):
+            assert execute("SELECT current_schema()") == [(acme.schema_name,)]
+
+
+def test_a_body_of_many_rows_and_a_copy_are_in_the_transaction(acme: Tenant) -> None:
+    with schema_context(acme.schema_name):
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.executemany("INSERT INTO auth_group (name) VALUES (%s)", [("one",), ("two",)])
+            transaction.set_rollback(True)
+        with transaction.atomic():
+            with connection.cursor() as cursor, cursor.copy("COPY auth_group (name) FROM STDIN") as copy:
+                copy.write_row(("three",))
+            transaction.set_rollback(True)
+        assert not Group.objects.exists()
+
+
+def test_a_server_side_cursor_is_in_the_transaction_and_may_lock(acme: Tenant) -> None:
+    with schema_context(acme.schema_name):
+        Group.objects.create(name="one")
+        with queries() as sent, transaction.atomic():
+            assert [group.name for group in Group.objects.select_for_update().iterator()] == ["one"]
+        assert sent[0] == "BEGIN"
+        assert sent[-1] == "COMMIT"
+        assert [group.name for group in Group.objects.iterator()] == ["one"]
+
+
+def test_a_session_that_commits_by_hand_begins_anew(acme: Tenant) -> None:
+    transaction.set_autocommit(False)
+    try:
+        with queries() as sent:
+            execute("SELECT 1")
+            transaction.commit()
+            execute("SELECT 2")
+            with pytest.raises(ProgrammingError):
+                transaction.set_autocommit(True)
+            transaction.rollback()
+    finally:
+        transaction.set_autocommit(True)
+    assert sent[1:] == ["COMMIT", "BEGIN; SELECT 2", "ROLLBACK"]
