@@ -30,6 +30,18 @@ OPTION = "tenant_schema"
 MAPS = {"celery.map", "celery.starmap"}
 
 
+def header_of(message: Any) -> dict[str, Any]:
+    """What a message's headers, or the request that was made of them, say of where it belongs; empty if that makes no
+    sense.
+    """
+    header = message.get(HEADER)
+    return header if isinstance(header, dict) else {}
+
+
+def is_durable(message: Any) -> bool:
+    return bool(header_of(message).get("durable"))
+
+
 class TenantCelery(Celery):
     """Celery whose messages say which schema they belong to: the one that is active when a task is called."""
 

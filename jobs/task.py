@@ -17,7 +17,7 @@ from django_tenants.utils import schema_context
 from kombu.utils.compat import detect_environment
 
 from jobs import execution, outbox
-from jobs.app import HEADER, OPTION
+from jobs.app import OPTION, header_of, is_durable
 from jobs.schema import TenantUnavailable, clean, enter
 from tenants.connection import connection
 
@@ -182,16 +182,6 @@ def _staying_in_process() -> Iterator[None]:
         if type(error) is SystemExit and current_process().name == "MainProcess":
             raise RuntimeError(f"The body raised {error!r}") from error
         raise
-
-
-def is_durable(request: Context) -> bool:
-    return bool(header_of(request).get("durable"))
-
-
-def header_of(request: Context) -> dict[str, Any]:
-    """What the message says of where it belongs; empty if it says nothing that makes sense."""
-    header = getattr(request, HEADER, None)
-    return header if isinstance(header, dict) else {}
 
 
 def schema_of(request: Context) -> str:

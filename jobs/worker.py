@@ -22,9 +22,8 @@ from django_tenants.utils import schema_context
 
 from jobs import execution
 from jobs import lease as leases
-from jobs.app import HEADER
+from jobs.app import HEADER, is_durable
 from jobs.backends import home_of
-from jobs.task import is_durable
 from tenants.connection import connection
 
 logger = logging.getLogger(__name__)
@@ -60,8 +59,7 @@ class TenantRequest(Request):
 
     @property
     def durable(self) -> bool:
-        header = self._request_dict.get(HEADER)
-        return isinstance(header, dict) and bool(header.get("durable"))
+        return is_durable(self._request_dict)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if self.durable and not soft:
@@ -153,7 +151,7 @@ class TenantConsumer(Consumer):
         """
 
         def receive(message: Any, *args: Any, **options: Any) -> None:
-            if not is_durable(Context(message.headers)):
+            if not is_durable(message.headers):
                 strategy(message, *args, **options)
                 return
             reason = _limitless(type(self.pool).__module__.rpartition(".")[2], message.headers["task"])

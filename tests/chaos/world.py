@@ -148,21 +148,26 @@ class World:
         """A tenant that no other scenario needs."""
         return self.tenants.pop(next(slug for slug in self.tenants if slug not in SLUGS))
 
-    def halt(self, *names: str, every_process: bool = False) -> None:
-        """As a deploy does: SIGTERM to all of them, and patience. To `every_process` of theirs, as Heroku does."""
+    def halt(self, *names: str, every_process: bool = False) -> list[str]:
+        """As a deploy does: SIGTERM to all of them, and patience. To `every_process` of theirs, as Heroku does.
+
+        Those that did not end by themselves.
+        """
         for name in names:
             process = self.processes[name]
             if every_process:
                 os.killpg(process.pid, signal.SIGTERM)
             else:
                 process.signal(signal.SIGTERM)
-        for name in names:
-            self._wait_for_the_end(self.processes[name])
-            self.kill(name)
-
-    def _wait_for_the_end(self, process: Process) -> None:
         with contextlib.suppress(DevstackError):
-            wait_until(lambda: not process.running, seconds=STOP_SECONDS, what="end")
+            wait_until(lambda: not self._running(*names), seconds=STOP_SECONDS, what="end")
+        stubborn = self._running(*names)
+        for name in names:
+            self.kill(name)
+        return stubborn
+
+    def _running(self, *names: str) -> list[str]:
+        return [name for name in names if self.processes[name].running]
 
     def stop(self) -> None:
         for process in self.processes.values():

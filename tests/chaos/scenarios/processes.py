@@ -57,9 +57,9 @@ def rolling_restart(run: Run) -> None:
 
 def _timed(run: Run, *names: str, every_process: bool = False) -> None:
     began = time.monotonic()
-    run.world.halt(*names, every_process=every_process)
+    stubborn = run.world.halt(*names, every_process=every_process)
     seconds = time.monotonic() - began
-    run.expect(seconds < DEPLOY_SECONDS, f"{', '.join(names)} took {seconds:.0f} s to stop")
+    run.expect(seconds < DEPLOY_SECONDS, f"{', '.join(stubborn or names)} took {seconds:.0f} s to stop")
 
 
 def worker_frozen(run: Run) -> None:
