@@ -1,4 +1,4 @@
-"""DRF's throttles, counting in one round trip, and out of the way while the cache is."""
+"""DRF's throttles, counting in fixed windows, and out of the way while the cache is."""
 
 import logging
 import threading

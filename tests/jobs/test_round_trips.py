@@ -1,0 +1,159 @@
+"""What each thing costs on the wire, statement by statement, with the reason for each. One more has to be wanted."""
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+
+import pytest
+from celery import current_app
+from celery.app.trace import build_tracer
+from django_tenants.utils import schema_context
+from rest_framework.throttling import SimpleRateThrottle
+
+from devstack.processes import Process
+from jobs.app import HEADER
+from jobs.relay import Due, Relay
+from jobs.testing import receive
+from tenants.models import Tenant
+from tests.jobs.conftest import eventually, results_of
+from tests.jobs.durables import message_of
+from tests.jobs.probes import probe
+from tests.people import add_user, client_of
+from tests.wire import commands, queries
+
+pytestmark = pytest.mark.usefixtures("committed_db")
+ORDER = {
+    "currency": "EUR",
+    "payment_token": "tok_ok",
+    "lines": [{"description": "Widget", "quantity": 1, "unit_amount": 1234}],
+}
+Expected = Sequence[tuple[str, str]]  # how it begins, and why it is there
+
+
+def check(sent: list[str], expected: Expected) -> None:
+    beginnings = [beginning for beginning, _ in expected]
+    assert [query[: len(beginning)] for query, beginning in zip(sent, beginnings, strict=False)] == beginnings
+    assert len(sent) == len(expected), sent
+
+
+def test_an_order(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SimpleRateThrottle.THROTTLE_RATES, "user", "1000/min")
+    api = client_of(acme, add_user(acme, "ada"))
+    api.get("/api/v1/orders/")
+    with queries() as sent, commands("cache") as cached:
+        assert api.post("/api/v1/orders/", ORDER).status_code == 201
+    check(
+        sent,
+        [
+            ("SELECT tenant.schema_name", "finds the host's tenant, sees that it is active, and enters its schema"),
+            ('SELECT "knox_authtoken"', "who asks: the token, and its user"),
+            ("BEGIN; INSERT INTO public.jobs_job", "the job that bills the order"),
+            ('INSERT INTO "billing_order"', "the order"),
+            ('INSERT INTO "billing_orderline"', "its lines"),
+            ("COMMIT", "all of them, or none"),
+            ('SELECT "billing_orderline"', "the lines, as they were stored, for the answer"),
+        ],
+    )
+    assert names(cached) == ["EXISTS", "INCRBY"]  # the user's throttle, as Django counts in Redis
+
+
+def test_a_durable_job(acme: Tenant) -> None:
+    job = message_of(dispatch(acme))
+    with queries() as sent:
+        receive(job)
+    check(
+        sent,
+        [
+            ("UPDATE public.jobs_job job SET attempt", "the claim, which commits by itself"),
+            (
+                f'BEGIN; SET search_path = "{acme.schema_name}"; SELECT pg_try_advisory_xact_lock_shared',
+                "the gate: the tenant is not being deleted, is active, and the lease is ours",
+            ),
+            ("SELECT current_schema()", "the body"),
+            ("WITH ended AS (DELETE FROM public.jobs_job", "the job's end, under the fence, and its result"),
+            ("COMMIT", "with the body's effects"),
+        ],
+    )
+
+
+def test_a_plain_task(acme: Tenant) -> None:
+    task = current_app.tasks[probe.name]
+    request = {"id": str(uuid.uuid4()), "task": task.name, HEADER: {"schema": acme.schema_name}, "delivery_info": {}}
+    with queries() as sent:
+        build_tracer(task.name, task, app=current_app)(request["id"], ("one",), {}, request)
+    check(
+        sent,
+        [
+            ("INSERT INTO", "its result says STARTED"),
+            ("SELECT status, CASE status WHEN 'active' THEN set_config", "enters the schema of an active tenant"),
+            ("SELECT current_schema()", "the body"),
+            ("INSERT INTO", "its result"),
+        ],
+    )
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    """One that has kept house."""
+    current_app.control.purge()
+    relay = Relay(current_app._get_current_object())
+    relay.tick()
+    relay._next_housekeeping = relay._next_pulse = time.monotonic() + 60
+    yield relay
+    current_app.control.purge()
+
+
+LENGTH = ["MULTI", "LLEN", "LLEN", "LLEN", "LLEN", "EXEC"]  # of a queue: one list for each priority
+
+
+def test_an_idle_tick_of_the_relay(relay: Relay) -> None:
+    with queries() as sent, commands("") as asked:
+        relay.tick()
+    check(
+        sent,
+        [
+            ("WITH due AS", "lets rows whose time has come join the line"),
+            ("WITH line AS", "takes those from its head that the queue has room for"),
+        ],
+    )
+    assert names(asked) == LENGTH  # is there room?
+
+
+def test_a_busy_tick_of_the_relay(relay: Relay, acme: Tenant) -> None:
+    for _ in range(3):
+        dispatch(acme)
+    with queries() as sent, commands("") as asked:
+        relay.tick()
+    check(sent, [('SET search_path = "public"', "after this test's dispatch"), ("WITH due", ""), ("WITH line", "")])
+    assert names(asked) == [*LENGTH, *LENGTH, *3 * ["LPUSH"]]  # one batch, after kombu's look at the queue
+
+
+def names(asked: list[str]) -> list[str]:
+    """Without what a new connection says of itself: the test's own."""
+    return [command.split()[0] for command in asked if command.split()[0] not in ("HELLO", "CLIENT")]
+
+
+def test_redis_sees_no_more_of_a_durable_job_than_its_message(one_child: Process, acme: Tenant) -> None:
+    job = message_of(dispatch(acme))
+    with commands(str(job.id)) as asked:
+        publish(job)
+        eventually(lambda: results_of(str(job.id)), "a result")
+    assert names(asked) == ["LPUSH"]  # and the worker's BRPOP, which names the queue alone
+
+
+def test_redis_keeps_a_plain_task_while_a_worker_has_it(one_child: Process, acme: Tenant) -> None:
+    with schema_context(acme.schema_name), commands("") as asked:
+        result = probe.delay("one")
+        eventually(lambda: "SUCCESS" in results_of(result.id).values(), "a result")
+    kept = [name for name in names(asked) if name in ("LPUSH", "ZADD", "HSET", "ZREM", "HDEL")]
+    assert kept == ["LPUSH", "ZADD", "HSET", "ZREM", "HDEL"]
+
+
+def dispatch(tenant: Tenant) -> str:
+    with schema_context(tenant.schema_name):
+        job_id: str = probe.delay_on_commit("one")
+    return job_id
+
+
+def publish(job: Due) -> None:
+    Relay(current_app._get_current_object())._publish([job])
