@@ -33,7 +33,7 @@ def commands(about: str) -> Iterator[list[str]]:
     """The commands of the block to Redis that mention `about`, without the keys' prefix."""
     client = redis.Redis.from_url(settings.REDIS_URL)
     sent: list[str] = []
-    with client.monitor() as monitor:
+    with client.monitor() as monitor:  # type: ignore[no-untyped-call]  # redis-py types it half
         yield sent
         client.echo(END)
         while END not in (command := monitor.next_command()["command"]):
