@@ -26,13 +26,11 @@ Call = tuple[Sequence[Any], Mapping[str, Any]]
 
 # Start-time fair queueing: a tenant's next job stands one place behind its last one, and never before what the line has
 # come to, so that tenants with work take turns however much one of them queues.
+AFTER_OWN = "(SELECT max(own.tag) + 1 FROM public.jobs_job own WHERE own.tag IS NOT NULL AND own.tenant_id {home})"
 NEXT_TAG = """
     greatest(
         (SELECT first.tag FROM public.jobs_job first WHERE first.tag IS NOT NULL ORDER BY first.tag, first.seq LIMIT 1),
-        CASE WHEN {home} IS NULL
-            THEN (SELECT max(own.tag) + 1 FROM public.jobs_job own WHERE own.tag IS NOT NULL AND own.tenant_id IS NULL)
-            ELSE (SELECT max(own.tag) + 1 FROM public.jobs_job own WHERE own.tag IS NOT NULL AND own.tenant_id = {home})
-        END,
+        {after_own},
         0
     )
 """
@@ -53,12 +51,17 @@ INSERT = f"""
             coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval) AS expires_at
         ) AS term,
         ({{home}}) AS home (id),
-        LATERAL (SELECT {NEXT_TAG.format(home="home.id")} AS tag) AS line,
+        LATERAL (SELECT {NEXT_TAG.format(after_own="{after_own}")} AS tag) AS line,
         unnest(%(ids)s::uuid[], %(args)s::text[], %(kwargs)s::text[]) WITH ORDINALITY AS call (id, args, kwargs, place)
 """
-IN_PUBLIC = INSERT.format(home="SELECT NULL::uuid")
-IN_TENANT = INSERT.format(home="SELECT id FROM public.tenants_tenant WHERE schema_name = %(schema)s")
-IN_EACH_TENANT = INSERT.format(home="SELECT id FROM public.tenants_tenant WHERE status = 'active'")
+IN_PUBLIC = INSERT.format(home="SELECT NULL::uuid", after_own=AFTER_OWN.format(home="IS NULL"))
+IN_TENANT = INSERT.format(
+    home="SELECT id FROM public.tenants_tenant WHERE schema_name = %(schema)s",
+    after_own=AFTER_OWN.format(home="= home.id"),
+)
+IN_EACH_TENANT = INSERT.format(
+    home="SELECT id FROM public.tenants_tenant WHERE status = 'active'", after_own=AFTER_OWN.format(home="= home.id")
+)
 
 
 @dataclass(frozen=True, slots=True)

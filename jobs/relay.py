@@ -24,7 +24,7 @@ from jobs import lease as leases
 from jobs.app import TenantCelery
 from jobs.lease import FREE, POISON
 from jobs.models import RelayPulse
-from jobs.outbox import NEXT_TAG
+from jobs.outbox import AFTER_OWN, NEXT_TAG
 from jobs.schema import clean
 from tenants.connection import connection
 
@@ -45,6 +45,11 @@ PARKING = "timestamptz '9999-01-01 00:00:00+00'"
 NOW = "statement_timestamp()"
 DUE = f"state = 'waiting' AND tag IS NULL AND next_send_at <= {NOW} AND {FREE}"
 
+AFTER_OWN_OF_EITHER = f"""
+    CASE WHEN placed.tenant_id IS NULL
+        THEN {AFTER_OWN.format(home="IS NULL")} ELSE {AFTER_OWN.format(home="= placed.tenant_id")}
+    END
+"""
 # Rows whose time has come join the line: later ones, retries, and those whose message seems lost. A tenant that is not
 # active does not hold up the line: its rows are parked.
 WAKE = f"""
@@ -57,7 +62,7 @@ WAKE = f"""
         SELECT due.*, row_number() OVER (PARTITION BY tenant_id ORDER BY next_send_at) AS place FROM due
     )
     UPDATE public.jobs_job job SET
-        tag = CASE WHEN open THEN {NEXT_TAG.format(home="placed.tenant_id")} + place - 1 END,
+        tag = CASE WHEN open THEN {NEXT_TAG.format(after_own=AFTER_OWN_OF_EITHER)} + place - 1 END,
         next_send_at = CASE WHEN open THEN job.next_send_at ELSE {PARKING} END
     FROM placed WHERE placed.id = job.id
 """
