@@ -125,7 +125,7 @@ def test_a_busy_tick_of_the_relay(relay: Relay, acme: Tenant) -> None:
     with queries() as sent, commands("") as asked:
         relay.tick()
     check(sent, [('SET search_path = "public"', "after this test's dispatch"), ("WITH due", ""), ("WITH line", "")])
-    assert names(asked) == [*LENGTH, *LENGTH, *3 * ["LPUSH"]]  # one batch, after kombu's look at the queue
+    assert names(asked) == [*LENGTH, *3 * ["LPUSH"]]  # one batch
 
 
 def names(asked: list[str]) -> list[str]:
