@@ -24,7 +24,7 @@ from psycopg.errors import DivisionByZero
 from jobs import outbox, results
 from jobs.app import OPTION
 from jobs.schema import TenantUnavailable
-from tenants.connection import connection, healed
+from tenants.connection import HAS_SCHEMA, connection, healed
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +38,9 @@ POISON = "(kills >= %(max_kills)s OR lost + (token IS NOT NULL)::int >= %(max_lo
 HELD = "id = %(id)s AND token = %(token)s AND state = 'waiting'"
 NOT_ELSEWHERE = "id = %(id)s AND state = 'waiting' AND (token IS NULL OR token = %(token)s)"
 UNBEGUN = "id = %(id)s AND state = 'waiting' AND token IS NULL AND attempt = 0"
-# Whether bodies may run in the tenant. By the catalog too: a schema that was dropped while its row stayed is not there.
-OPEN = """(tenant_id IS NULL OR EXISTS (
-    SELECT FROM public.tenants_tenant home JOIN pg_catalog.pg_namespace ON nspname = home.schema_name
-    WHERE home.id = job.tenant_id AND home.status = 'active'
+# Whether bodies may run in the tenant
+OPEN = f"""(tenant_id IS NULL OR EXISTS (
+    SELECT FROM public.tenants_tenant home WHERE home.id = job.tenant_id AND home.status = 'active' AND {HAS_SCHEMA}
 ))"""
 
 # A crash of the server may forget the claim of a job that is all in one transaction: that is forgotten with it.

@@ -2,10 +2,9 @@
 
 from psycopg.pq import TransactionStatus
 
-from tenants.connection import ENTER_IF_ACTIVE, connection, healed
+from tenants.connection import ENTER_IF_ACTIVE, HAS_SCHEMA, connection, healed
 
-# By the catalog too: a schema that was dropped while its row stayed must not count as there.
-TENANT = "FROM public.tenants_tenant JOIN pg_catalog.pg_namespace ON nspname = schema_name WHERE schema_name = %s"
+TENANT = f"FROM public.tenants_tenant WHERE schema_name = %s AND {HAS_SCHEMA}"
 STATUS = f"SELECT status {TENANT}"
 ENTER = f"SELECT status, {ENTER_IF_ACTIVE} {TENANT}"
 

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 else:
     from django.db import connection
 
-__all__ = ["ENTER_IF_ACTIVE", "connection", "healed"]
+__all__ = ["ENTER_IF_ACTIVE", "HAS_SCHEMA", "connection", "healed"]
 
 T = TypeVar("T")
 
+# By the catalog too: a schema that was dropped while its tenant's row stayed is not there. Cheaper to plan than a join.
+HAS_SCHEMA = "to_regnamespace(quote_ident(schema_name)) IS NOT NULL"
 # For a statement that looks a tenant up, which then enters its schema in the same round trip: see `connection.bound()`.
 ENTER_IF_ACTIVE = "CASE status WHEN 'active' THEN set_config('search_path', quote_ident(schema_name), false) END"
 
