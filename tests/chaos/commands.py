@@ -43,7 +43,7 @@ class Commands:
     def hold(self, point: str) -> Iterator["Hold"]:
         """Processes that come to the point wait there until the end of the block."""
         with self.always(f"hold.{point}"):
-            yield Hold(self)
+            yield Hold(self, point)
 
     def events(self, *names: str) -> list[Event]:
         log = self.folder / "events.jsonl"
@@ -59,9 +59,10 @@ class Commands:
 
 
 class Hold:
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: Commands, point: str) -> None:
         self._commands = commands
-        self._before = len(commands.events("held"))
+        self._point = point
+        self._before = len(self._events())
 
     def wait(self, at_least: int = 1, *, seconds: float = 30) -> list[Event]:
         """Until so many are held: the events that say who."""
@@ -69,4 +70,7 @@ class Hold:
         return self._held()
 
     def _held(self) -> list[Event]:
-        return self._commands.events("held")[self._before :]
+        return self._events()[self._before :]
+
+    def _events(self) -> list[Event]:
+        return [event for event in self._commands.events("held") if event["point"] == self._point]

@@ -86,6 +86,11 @@ class Run:
     def wait(self, condition: Callable[[], Any], what: str, *, seconds: float = 30) -> None:
         wait_until(lambda: bool(condition()), seconds=seconds, what=what)
 
+    def wait_for(self, event: str, **facts: Any) -> None:
+        """Until such an event is noted."""
+        told = f"{event} {facts}"
+        self.wait(lambda: any(facts.items() <= noted.items() for noted in self.commands.events(event)), told)
+
     def wait_for_work(self) -> None:
         """Until some worker holds a lease."""
         self.wait(lambda: self.world.sql("SELECT FROM jobs_job WHERE token IS NOT NULL LIMIT 1"), "a lease")

@@ -3,7 +3,8 @@
 `kill.<point>.<n>`   one process that comes to the point takes the file away and kills itself, -9
 `hold.<point>`       processes that come to the point wait there until the file is gone
 `twice`, `early`     the relay sends every message twice; and all that is not due yet, at each tick
-`events.jsonl`       what happened: who entered a job, began its body, left it; who was held or struck
+`events.jsonl`       what happened: who entered a job, began its body, left it, was held or struck; and what a child's
+                     parent knew and did
 """
 
 import functools
@@ -21,7 +22,7 @@ import billing.gateways
 import billing.views
 import jobs.app
 import notifications.services
-from jobs import execution, lease, outbox, relay
+from jobs import execution, lease, outbox, relay, worker
 from tenants.connection import connection
 
 FOLDER = Path(os.environ["CHAOS_FOLDER"])
@@ -33,13 +34,12 @@ def note(event: str, **facts: Any) -> None:
         log.write(json.dumps(line) + "\n")
 
 
-def point(name: str, job: str = "", *, linger: float = 0) -> None:
+def point(name: str, job: str = "") -> None:
     job = job or (current_task.request.id if current_task else "")
     for order in FOLDER.glob(f"kill.{name}.*"):
         # A job whose child is killed again and again is poison, and no fault.
         if _is_first(job) and _take(order):
             note("struck", point=name, job=job)
-            time.sleep(linger)
             os.kill(os.getpid(), signal.SIGKILL)
     hold = FOLDER / f"hold.{name}"
     if hold.exists():
@@ -91,6 +91,8 @@ def install() -> None:
     wrap(relay.Relay, "_publish", _publish)
     wrap(relay.Relay, "tick", _tick)
     wrap(jobs.app.TenantCelery, "send_job", _send_job)
+    wrap(worker.TenantRequest, "on_accepted", _on_accepted)
+    wrap(worker.TenantRequest, "_hand_back", _hand_back)
 
 
 def _run(run: Callable[..., Any], task: Any, request: Any) -> Any:
@@ -105,11 +107,7 @@ def _run(run: Callable[..., Any], task: Any, request: Any) -> Any:
 
 def _claim(claim: Callable[..., Any], id: str, **terms: Any) -> Any:
     held = claim(id, **terms)
-    if held is None:
-        # Killed at once, it could be gone before its parent has read that the job was accepted.
-        point("refused", id, linger=0.2)
-    else:
-        point("after-claim", id)
+    point("after-claim" if held else "refused", id)
     return held
 
 
@@ -164,6 +162,16 @@ def _tick(tick: Callable[[relay.Relay], int], own: relay.Relay) -> int:
     if commanded("early"):
         own._publish(list(_undue()))
     return tick(own)
+
+
+def _on_accepted(on_accepted: Callable[..., None], request: worker.TenantRequest, pid: int, *args: Any) -> None:
+    on_accepted(request, pid, *args)
+    note("accepted", job=request.id, child=pid)
+
+
+def _hand_back(hand_back: Callable[..., None], request: worker.TenantRequest) -> None:
+    hand_back(request)
+    note("handed-back", job=request.id, child=request.worker_pid)
 
 
 def _undue() -> Iterator[relay.Due]:

@@ -10,6 +10,7 @@ from django.views.decorators.csrf import csrf_exempt
 from tenants.connection import connection
 from tests.chaos.saboteur import tasks
 
+OPTIONS = ("countdown", "time_limit", "soft_time_limit")
 NOTE = """
     INSERT INTO public.chaos_job (id, home, task, due, doomed)
     SELECT id, %s, task, due_at, %s FROM public.jobs_job WHERE id = %s
@@ -18,10 +19,10 @@ NOTE = """
 
 @csrf_exempt
 def dispatch(request: HttpRequest) -> HttpResponse:
-    """`{"probe", "kwargs", "countdown", "roll_back", "doomed"}`; the id of the job (that never was, if rolled back)."""
+    """`{"probe", "kwargs", OPTIONS, "roll_back", "doomed"}`; the id of the job (that never was, if rolled back)."""
     asked: dict[str, Any] = json.loads(request.body)
     task = getattr(tasks, asked["probe"])
-    options = {name: asked[name] for name in ("countdown",) if name in asked}
+    options = {name: asked[name] for name in OPTIONS if name in asked}
     with transaction.atomic():
         arguments = {"home": connection.schema_name, **asked.get("kwargs", {})}
         job_id = task.apply_async_on_commit(kwargs=arguments, **options)
