@@ -2,8 +2,6 @@
 
 from config.settings import *  # noqa: F403
 from config.settings import INSTALLED_APPS as PRODUCT_APPS
-from config.settings import env
 
 INSTALLED_APPS = [*PRODUCT_APPS, "tests.chaos.saboteur"]
 ROOT_URLCONF = "tests.chaos.saboteur.urls"
-JOB_MAX_LOST = env.int("CHAOS_MAX_LOST", default=10)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from celery import states
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 import billing.gateways
 from jobs import execution, lease, relay, results, schema, task, worker
@@ -86,8 +86,7 @@ def failure_stored_by_parent() -> None:
 
 @mutation
 def failure_after_a_look() -> None:
-    """After a lost COMMIT reply: the row is still there, so it must have failed."""
-    edit(results, "STORE", "WHERE stored.status NOT IN", "WHERE true OR stored.status NOT IN")
+    """The connection is lost, and the row still there: so the job must have failed."""
 
     def settle(settle: Callable[..., bool], held: lease.Lease, ending: BaseException) -> bool:
         if isinstance(ending, execution.HandedBack) and execute("SELECT FROM public.jobs_job WHERE id = %s", held.id):
@@ -104,7 +103,8 @@ def _store_failure(held: lease.Lease) -> None:
 
 @mutation
 def lost_is_poison() -> None:
-    """By the environment: CHAOS_MAX_LOST."""
+    """A worker that vanishes counts like a child that is killed."""
+    wrap(lease, "limits", lambda limits: {**limits(), "max_lost": limits()["max_kills"]})
 
 
 # The claim
@@ -129,16 +129,17 @@ def claim_by_the_workers_clock() -> None:
 
 @mutation
 def claim_repeated_with_another_token() -> None:
-    claimed: list[Any] = []
+    """Who repeats a claim, for want of a reply, meets the lease of the first."""
 
-    def fetch(fetch: Callable[..., Any], statement: str, terms: Any) -> Any:
-        if statement == lease.CLAIM:
-            repeated = any(terms is earlier for earlier in claimed)
-            claimed[:] = [terms]
-            terms = {**terms, "token": str(uuid.uuid4())} if repeated else terms
-        return fetch(statement, terms)
+    def claim(claim: Callable[..., Any], id: str, **terms: Any) -> Any:
+        try:
+            return claim(id, **terms)
+        except (InterfaceError, OperationalError):
+            connection.close()
+            return claim(id, **{**terms, "token": str(uuid.uuid4())})
 
-    wrap(lease, "_fetch", fetch)
+    wrap(lease, "healed", lambda healed, statement: statement())
+    wrap(lease, "claim", claim)
 
 
 @mutation

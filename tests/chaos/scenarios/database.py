@@ -1,4 +1,5 @@
 import time
+from typing import Any
 
 from tests.chaos.proxy import Trap
 from tests.chaos.run import Run
@@ -46,15 +47,18 @@ def postgres_cut(run: Run) -> None:
             Trap(COMMIT, after=END_OF_JOB),
             Trap(COMMIT, after=END_OF_JOB, late=True),
         ):
-            _spring(run, trap)
+            _spring(run, trap, times=run.pace.strikes)
     run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
     _cut_off_again_and_again(run)
+    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    # Who repeats its claim is the one that the lease is held for, however long that lasts.
+    _spring(run, Trap(CLAIM), time_limit=2 * run.pace.patience)
 
 
-def _spring(run: Run, trap: Trap) -> None:
-    trap.times = run.pace.strikes
+def _spring(run: Run, trap: Trap, *, times: int = 1, **options: Any) -> None:
+    trap.times = times
     run.world.database.trap = trap
-    run.probes("effect", 2 * trap.times)
+    run.probes("effect", 2 * times, **options)
     run.wait(lambda: not trap.times, f"{trap} sprung")
 
 

@@ -2,6 +2,7 @@ import signal
 import time
 
 from tests.chaos.run import Run
+from tests.chaos.scenarios.endings import KILLS
 from tests.chaos.world import PROCESSES
 
 DEPLOY_SECONDS = 25
@@ -18,10 +19,18 @@ def web_killed(run: Run) -> None:
 
 
 def worker_killed(run: Run) -> None:
+    """Under whatever it does; and under one and the same job so often that its children's deaths would be poison."""
     with run.load():
         for _ in range(run.pace.strikes):
             run.wait_for_work()
             run.pause(0, 0.2)
+            run.world.kill("worker")
+            run.world.heal()
+    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    with run.commands.hold("in-body") as hold:
+        run.probes("effect", 1)
+        for number in range(1, KILLS + 1):
+            hold.wait(at_least=number)
             run.world.kill("worker")
             run.world.heal()
 
