@@ -105,7 +105,12 @@ PARKED_BATCH = f"""
 """
 UNPARK = f"UPDATE public.jobs_job SET next_send_at = clock_timestamp() WHERE {PARKED_BATCH}"
 FORGET = f"DELETE FROM public.jobs_job WHERE {PARKED_BATCH}"
-PRUNE = f"DELETE FROM public.jobs_job WHERE state = 'dead' AND died_at < {NOW} - %(days)s"
+PRUNE = f"""
+    DELETE FROM public.jobs_job WHERE id = ANY(ARRAY(
+        SELECT id FROM public.jobs_job WHERE state = 'dead' AND died_at < {NOW} - %(days)s
+        LIMIT {BATCH} FOR UPDATE SKIP LOCKED
+    ))
+"""
 POISONED = f"{DUE} AND {POISON}"
 EXPIRED = f"state = 'waiting' AND expires_at <= {NOW} AND {FREE}"
 

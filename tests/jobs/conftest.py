@@ -9,7 +9,9 @@ from celery import current_app, states
 
 from devstack.processes import Process, wait_until
 from tenants.connection import connection
+from tenants.models import Domain, Tenant
 from tests.jobs import probes
+from tests.jobs.durables import sql
 
 DEADLINE = 30
 RESULTS = "django_celery_results_taskresult"
@@ -64,6 +66,15 @@ def worker(start_worker: Callable[..., Process]) -> Process:
 def relay(committed_db: None, tmp_path: Path) -> Iterator[Process]:
     with Process("relay", ["python", "manage.py", "relay"], log=tmp_path / "relay.log") as relay:
         yield relay
+
+
+@pytest.fixture
+def doomed(committed_db: None) -> Tenant:
+    """A tenant that may be deleted."""
+    tenant = Tenant.objects.create(slug="doomed", name="Doomed", schema_name="doomed_1", status="active")
+    Domain.objects.create(tenant=tenant, domain="doomed.localhost", is_primary=True)
+    sql("CREATE SCHEMA doomed_1 CREATE TABLE kept ()")
+    return tenant
 
 
 @pytest.fixture(autouse=True)

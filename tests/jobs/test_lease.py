@@ -1,50 +1,23 @@
-"""Claim, gate and the fence: who may run a job, and whose effects count."""
+"""Claim and gate: who may run a job."""
 
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from threading import Event
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
 from django.db import transaction
-from django_tenants.utils import schema_context
 
-from jobs import deletion, execution
+from jobs import deletion
 from jobs import lease as leases
-from jobs.lease import Lease, LeaseLost
+from jobs.lease import Lease
 from jobs.models import Job
 from jobs.testing import receive
-from tenants.connection import connection
 from tenants.models import Tenant
 from tenants.services import delete_tenant, resume_tenant, suspend_tenant
-from tests.jobs.conftest import eventually
-from tests.jobs.durables import atomic, bodies, groups, message_of, open, result_of, sql
+from tests.jobs.claims import OVER, change, claim, deliver, dispatch, held, lock_out
+from tests.jobs.durables import bodies, message_of, result_of, sql
 from tests.people import at_once
-
-OVER = "lease_until = clock_timestamp() - interval '1 second'"
-
-
-def dispatch(tenant: Tenant, *args: Any, **options: Any) -> str:
-    with schema_context(tenant.schema_name):
-        job_id: str = atomic.apply_async_on_commit(args, **options)
-    return job_id
-
-
-def claim(job_id: str, *, task: str = atomic.name, token: str = "", hard_limit: float = 30) -> Lease | None:
-    return leases.claim(job_id, task=task, token=token or str(uuid.uuid4()), hard_limit=hard_limit)
-
-
-def held(job_id: str, **options: Any) -> Lease:
-    lease = claim(job_id, **options)
-    assert lease
-    return lease
-
-
-def change(job_id: str, assignment: str) -> None:
-    sql(f"UPDATE public.jobs_job SET {assignment} WHERE id = %s", job_id)
-
 
 # Claim
 
@@ -96,10 +69,6 @@ def test_the_lease_follows_the_limit_of_the_request(acme: Tenant, option: dict[s
     )
     deliver(job_id)
     assert limit + 5 < seen[0].total_seconds() <= limit + 10
-
-
-def deliver(job_id: str) -> None:
-    receive(message_of(job_id))
 
 
 def test_a_claim_after_the_lease_is_over_counts_it_as_lost(acme: Tenant) -> None:
@@ -182,16 +151,9 @@ def test_no_body_starts_after_another_worker_claimed_its_job(acme: Tenant) -> No
 def test_no_body_starts_while_its_tenant_is_dropped(acme: Tenant) -> None:
     lease = held(dispatch(acme))
     with transaction.atomic():
-        lock_out(acme)
+        assert lock_out(acme)
         assert at_once(lambda: passes(lease)) == [False]
     assert passes(lease)
-
-
-def lock_out(tenant: Tenant) -> None:
-    """As its deletion does, until this transaction ends."""
-    with connection.cursor() as cursor:
-        cursor.execute(deletion.LOCK, {"class": leases.TENANT_LOCK, "tenant": str(tenant.id)})
-        assert cursor.fetchone() == (True,)
 
 
 @pytest.mark.usefixtures("committed_db")
@@ -202,6 +164,14 @@ def test_no_tenant_is_dropped_while_a_body_is_past_the_gate(acme: Tenant) -> Non
         at_once(lambda: change(lease.id, OVER))  # its worker was frozen, say
         at_once(lambda: delete_tenant(acme))
         assert at_once(lambda: deletion.delete_when_idle(acme)) == [False]
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_the_gate_is_passed_in_the_transaction_of_the_body(acme: Tenant) -> None:
+    locked_out: list[bool] = []
+    bodies(lambda task: locked_out.extend(at_once(lambda: lock_out(acme))))
+    deliver(dispatch(acme))
+    assert locked_out == [False]
 
 
 def test_a_job_that_the_gate_refused_runs_when_its_tenant_is_back(
@@ -224,171 +194,3 @@ def test_a_job_that_the_gate_refused_runs_when_its_tenant_is_back(
     resume_tenant(acme)
     run_jobs()
     assert result_of(acme.schema_name, job_id).status == "SUCCESS"
-
-
-# The fence: what a worker does that does not hold the job any more
-
-
-def slow_worker_and_its_successor(acme: Tenant, task: Any) -> str:
-    """One worker's lease ends within the body; another one takes the job, and completes it first."""
-    frozen: list[Lease] = []
-
-    def body(task: Any, name: str) -> str:
-        if frozen:
-            Group.objects.create(name="successor")
-            return "successor"
-        frozen.append(task.request.lease)
-        overtake(task.request.id)
-        Group.objects.create(name="frozen")
-        return "frozen"
-
-    bodies(body)
-    with schema_context(acme.schema_name):
-        job_id: str = task.delay_on_commit("name")
-    deliver(job_id)
-    return job_id
-
-
-def overtake(job_id: str) -> None:
-    """The lease of who runs the job ends, and another worker runs it."""
-    at_once(lambda: change(job_id, OVER))
-    at_once(lambda: deliver(job_id))
-
-
-@pytest.mark.usefixtures("committed_db")
-def test_a_worker_that_lost_its_lease_leaves_nothing(acme: Tenant) -> None:
-    job_id = slow_worker_and_its_successor(acme, atomic)
-    assert groups(acme.schema_name) == ["successor"]
-    result = result_of(acme.schema_name, job_id)
-    assert (result.status, result.result) == ("SUCCESS", '"successor"')
-    assert not Job.objects.exists()
-
-
-@pytest.mark.usefixtures("committed_db")
-def test_an_effect_within_a_completion_counts_only_for_the_holder(acme: Tenant) -> None:
-    completions: list[str] = []
-
-    def body(task: Any) -> None:
-        name = f"attempt {Job.objects.get().attempt}"
-        if name == "attempt 1":
-            overtake(task.request.id)
-        with task.completion() as done:
-            Group.objects.create(name=name)
-            done.result = name
-        completions.append(name)
-
-    bodies(body)
-    with schema_context(acme.schema_name):
-        job_id = open.delay_on_commit()
-    deliver(job_id)
-    assert completions == groups(acme.schema_name) == ["attempt 2"]
-    assert result_of(acme.schema_name, job_id).result == '"attempt 2"'
-
-
-@pytest.mark.usefixtures("committed_db")
-def test_a_lost_lease_fails_on_the_server_so_that_a_commit_on_its_way_fails_too(acme: Tenant) -> None:
-    lease = held(dispatch(acme))
-    change(lease.id, "token = NULL")
-    with schema_context(acme.schema_name), connection.cursor() as cursor:
-        cursor.execute("BEGIN; INSERT INTO auth_group (name) VALUES ('effect')")
-        with pytest.raises(LeaseLost):
-            leases.complete(lease, None)
-        cursor.execute("COMMIT")
-    assert groups(acme.schema_name) == []
-
-
-@pytest.mark.usefixtures("committed_db")
-def test_a_parent_that_hands_back_waits_for_the_commit_of_its_killed_child(acme: Tenant) -> None:
-    lease = held(dispatch(acme))
-    completed, tried = Event(), Event()
-
-    def child() -> None:
-        with transaction.atomic():
-            leases.complete(lease, "done")
-            completed.set()
-            assert not tried.wait(0.3)  # the parent waits: it can't tell yet whether this commits
-
-    def parent() -> bool:
-        assert completed.wait(10)
-        hit = leases.hand_back(lease.key, counted=True)
-        tried.set()
-        return hit
-
-    assert at_once(child, parent) == [None, False]
-    assert result_of(acme.schema_name, lease.id).result == '"done"'
-
-
-def test_a_hand_back_is_by_token_so_that_a_duplicate_frees_nothing(acme: Tenant) -> None:
-    lease = held(dispatch(acme))
-    assert not leases.hand_back({"id": lease.id, "token": str(uuid.uuid4())}, counted=True)
-    assert str(Job.objects.get().token) == lease.token
-
-
-@pytest.mark.parametrize("ending", ["bury", "end", "retry", "hand_back"])
-def test_no_ending_counts_without_the_lease(acme: Tenant, ending: str) -> None:
-    lease = held(dispatch(acme))
-    change(lease.id, OVER)
-    held(lease.id)
-    before = Job.objects.values().get()
-    endings: dict[str, Callable[[], bool]] = {
-        "bury": lambda: leases.bury(lease, error=ValueError()),
-        "end": lambda: leases.end(lease, state="IGNORED", reason=""),
-        "retry": lambda: leases.retry(lease, 0, error=""),
-        "hand_back": lambda: leases.hand_back(lease.key, counted=True),
-    }
-    assert not endings[ending]()
-    assert Job.objects.values().get() == before
-    with pytest.raises(Exception, match="does not exist"):
-        result_of(acme.schema_name, lease.id)
-
-
-def test_no_worker_completes_a_job_that_is_dead(acme: Tenant) -> None:
-    lease = held(dispatch(acme))
-    assert leases.bury(lease, error=ValueError("hard limit"))
-    with pytest.raises(LeaseLost), transaction.atomic():
-        leases.complete(lease, "too late")
-    assert result_of(acme.schema_name, lease.id).status == "FAILURE"
-
-
-def test_a_result_is_never_overwritten(acme: Tenant) -> None:
-    first, second = dispatch(acme), dispatch(acme)
-    leases.complete(held(first), "first")
-    change(second, f"id = '{first}'")
-    leases.complete(held(first), "second")
-    assert result_of(acme.schema_name, first).result == '"first"'
-
-
-# A tenant's lock comes before its jobs' rows
-
-
-@pytest.mark.usefixtures("committed_db")
-@pytest.mark.parametrize("ending", ["complete", "bury", "end"])
-def test_an_ending_that_waits_for_a_deletion_holds_no_row(acme: Tenant, ending: str) -> None:
-    lease = held(dispatch(acme))
-    endings: dict[str, Callable[[], Any]] = {
-        "complete": lambda: enter_completion(lease),
-        "bury": lambda: leases.bury(lease, error=ValueError()),
-        "end": lambda: leases.end(lease, state="IGNORED", reason=""),
-    }
-    dropping = Event()
-
-    def end() -> Any:
-        assert dropping.wait(10)
-        return endings[ending]()
-
-    def drop() -> None:
-        with transaction.atomic():
-            lock_out(acme)
-            dropping.set()
-            eventually(lambda: sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"), "it waits")
-            sql("SET LOCAL lock_timeout = '1s'")
-            sql("DELETE FROM public.jobs_job")
-
-    outcome, _ = at_once(end, drop)
-    assert not outcome
-
-
-def enter_completion(lease: Lease) -> bool:
-    with pytest.raises(LeaseLost), execution.completing(lease):
-        pass
-    return False

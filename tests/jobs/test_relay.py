@@ -23,7 +23,7 @@ from jobs import lease as leases
 from jobs import outbox, relay
 from jobs.models import Job, RelayPulse
 from jobs.relay import Relay
-from tenants.models import Domain, Tenant
+from tenants.models import Tenant
 from tenants.services import delete_tenant, resume_tenant, suspend_tenant
 from tests.jobs.conftest import eventually
 from tests.jobs.durables import atomic, bodies, queue_length, result_of, sql
@@ -207,25 +207,6 @@ def test_more_parked_jobs_than_a_batch_come_back(acme: Tenant, monkeypatch: pyte
     resume_tenant(acme)
     relay.keep_house()
     assert relay.wake() + relay.wake() == relay.BATCH + 10
-
-
-def test_the_jobs_of_a_tenant_that_is_gone_are_forgotten(acme: Tenant) -> None:
-    dispatch(acme)
-    dispatch(acme, countdown=60)
-    sql("UPDATE public.jobs_job SET tenant_id = gen_random_uuid()")
-    later()
-    relay.wake()
-    assert relay.mark(10) == []
-    relay.keep_house()
-    assert not Job.objects.exists()
-
-
-@pytest.fixture
-def doomed(committed_db: None) -> Tenant:
-    tenant = Tenant.objects.create(slug="doomed", name="Doomed", schema_name="doomed_1", status="active")
-    Domain.objects.create(tenant=tenant, domain="doomed.localhost", is_primary=True)
-    sql("CREATE SCHEMA doomed_1 CREATE TABLE kept ()")
-    return tenant
 
 
 def exists(tenant: Tenant) -> bool:

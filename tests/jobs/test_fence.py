@@ -1,0 +1,177 @@
+"""The fence: what a worker does that does not hold the job any more changes nothing."""
+
+import uuid
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import transaction
+from django_tenants.utils import schema_context
+
+from jobs import control, relay
+from jobs import lease as leases
+from jobs.lease import Lease, LeaseLost
+from jobs.models import Job
+from tenants.connection import connection
+from tenants.models import Tenant
+from tests.jobs.claims import OVER, change, deliver, dispatch, held
+from tests.jobs.durables import atomic, bodies, groups, open, result_of
+from tests.people import at_once, await_blocked
+
+ENDINGS: dict[str, Callable[[Lease], bool]] = {
+    "death": lambda lease: leases.bury(lease, error=ValueError()),
+    "end": lambda lease: leases.end(lease, state="IGNORED", reason=""),
+    "retry": lambda lease: leases.retry(lease, 0, error=""),
+    "hand-back": lambda lease: leases.hand_back(lease.key, counted=True),
+}
+
+
+def slow_worker_and_its_successor(acme: Tenant, task: Any) -> str:
+    """One worker's lease ends within the body; another one takes the job, and completes it first."""
+    frozen: list[Lease] = []
+
+    def body(task: Any, name: str) -> str:
+        if frozen:
+            Group.objects.create(name="successor")
+            return "successor"
+        frozen.append(task.request.lease)
+        overtake(task.request.id)
+        Group.objects.create(name="frozen")
+        return "frozen"
+
+    bodies(body)
+    with schema_context(acme.schema_name):
+        job_id: str = task.delay_on_commit("name")
+    deliver(job_id)
+    return job_id
+
+
+def overtake(job_id: str) -> None:
+    """The lease of who runs the job ends, and another worker runs it."""
+    at_once(lambda: change(job_id, OVER))
+    at_once(lambda: deliver(job_id))
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_worker_that_lost_its_lease_leaves_nothing(acme: Tenant) -> None:
+    job_id = slow_worker_and_its_successor(acme, atomic)
+    assert groups(acme.schema_name) == ["successor"]
+    result = result_of(acme.schema_name, job_id)
+    assert (result.status, result.result) == ("SUCCESS", '"successor"')
+    assert not Job.objects.exists()
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_an_effect_within_a_completion_counts_only_for_the_holder(acme: Tenant) -> None:
+    completions: list[str] = []
+
+    def body(task: Any) -> None:
+        name = f"attempt {Job.objects.get().attempt}"
+        if name == "attempt 1":
+            overtake(task.request.id)
+        with task.completion() as done:
+            Group.objects.create(name=name)
+            done.result = name
+        completions.append(name)
+
+    bodies(body)
+    with schema_context(acme.schema_name):
+        job_id = open.delay_on_commit()
+    deliver(job_id)
+    assert completions == groups(acme.schema_name) == ["attempt 2"]
+    assert result_of(acme.schema_name, job_id).result == '"attempt 2"'
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_lost_lease_fails_on_the_server_so_that_a_commit_on_its_way_fails_too(acme: Tenant) -> None:
+    lease = held(dispatch(acme))
+    change(lease.id, "token = NULL")
+    with schema_context(acme.schema_name), connection.cursor() as cursor:
+        cursor.execute("BEGIN; INSERT INTO auth_group (name) VALUES ('effect')")
+        with pytest.raises(LeaseLost):
+            leases.complete(lease, None)
+        cursor.execute("COMMIT")
+    assert groups(acme.schema_name) == []
+
+
+@pytest.mark.usefixtures("committed_db")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_else_is_recorded_of_an_attempt_waits_for_its_commit_under_way(acme: Tenant, ending: str) -> None:
+    """As a killed child's parent does, and a child that has lost the reply: nobody can tell yet whether it commits."""
+    lease = held(dispatch(acme))
+    completed = Event()
+
+    def child() -> None:
+        with transaction.atomic():
+            leases.complete(lease, "done")
+            completed.set()
+            await_blocked()
+
+    def other() -> bool:
+        assert completed.wait(10)
+        return ENDINGS[ending](lease)
+
+    assert at_once(child, other) == [None, False]
+    assert result_of(acme.schema_name, lease.id).result == '"done"'
+
+
+def test_a_hand_back_is_by_token_so_that_a_duplicate_frees_nothing(acme: Tenant) -> None:
+    lease = held(dispatch(acme))
+    assert not leases.hand_back({"id": lease.id, "token": str(uuid.uuid4())}, counted=True)
+    assert str(Job.objects.get().token) == lease.token
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_no_ending_counts_without_the_lease(acme: Tenant, ending: str) -> None:
+    lease = held(dispatch(acme))
+    change(lease.id, OVER)
+    held(lease.id)
+    before = Job.objects.values().get()
+    assert not ENDINGS[ending](lease)
+    assert Job.objects.values().get() == before
+    with pytest.raises(Exception, match="does not exist"):
+        result_of(acme.schema_name, lease.id)
+
+
+def bury_as_poison(lease: Lease) -> None:
+    change(lease.id, f"kills = 3, next_send_at = clock_timestamp(), {OVER}")
+    relay.bury_poisoned()
+
+
+def run_again(lease: Lease) -> None:
+    change(lease.id, "state = 'dead'")
+    assert control.replay(Job.objects.get())
+
+
+AFTER_WHICH_THE_ROW_STAYS: dict[str, Callable[[Lease], Any]] = {
+    **{ending: ENDINGS[ending] for ending in ("death", "retry", "hand-back")},
+    "death as poison": bury_as_poison,
+    "replay": run_again,
+}
+
+
+@pytest.mark.parametrize("ending", AFTER_WHICH_THE_ROW_STAYS)
+def test_no_token_outlives_its_attempt_so_that_a_worker_that_thaws_completes_nothing(acme: Tenant, ending: str) -> None:
+    lease = held(dispatch(acme))
+    AFTER_WHICH_THE_ROW_STAYS[ending](lease)
+    assert Job.objects.get().token is None
+    with pytest.raises(LeaseLost), transaction.atomic():
+        leases.complete(lease, "thawed")
+
+
+def test_no_worker_completes_a_job_that_is_dead(acme: Tenant) -> None:
+    lease = held(dispatch(acme))
+    assert leases.bury(lease, error=ValueError("hard limit"))
+    with pytest.raises(LeaseLost), transaction.atomic():
+        leases.complete(lease, "too late")
+    assert result_of(acme.schema_name, lease.id).status == "FAILURE"
+
+
+def test_a_result_is_never_overwritten(acme: Tenant) -> None:
+    first, second = dispatch(acme), dispatch(acme)
+    leases.complete(held(first), "first")
+    change(second, f"id = '{first}'")
+    leases.complete(held(first), "second")
+    assert result_of(acme.schema_name, first).result == '"first"'

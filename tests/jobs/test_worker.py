@@ -1,0 +1,68 @@
+"""What a worker's parent process does for its children."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from billiard.context import Process
+from celery import current_app
+from django_celery_results.models import TaskResult
+from django_tenants.utils import schema_context
+
+from jobs import lease as leases
+from jobs.models import Job
+from jobs.worker import TenantRequest
+from tenants.models import Tenant
+from tests.jobs.claims import dispatch
+from tests.jobs.durables import atomic, message_of, result_of
+
+
+@pytest.fixture
+def child() -> Iterator[Process]:
+    """A process of this one's, as a pool starts them."""
+    process = Process(target=time.sleep, args=(60,))
+    process.start()
+    yield process
+    kill(process)
+
+
+def kill(process: Process) -> None:
+    if process.is_alive():
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+def received(job_id: str) -> TenantRequest:
+    """The job's message, as a worker takes it from the queue; its child has claimed the job."""
+    with current_app.connection_for_read() as broker:
+        with current_app.producer_pool.acquire() as producer:
+            current_app.send_job(message_of(job_id), producer=producer)
+        queue = broker.SimpleQueue(current_app.amqp.queues["jobs"])
+        message = queue.get(timeout=5)
+        message.ack()
+        queue.close()
+    request = TenantRequest(message, app=current_app, task=atomic)
+    assert leases.claim(job_id, task=atomic.name, token=request._request_dict["lease_token"], hard_limit=30)
+    return request
+
+
+def test_a_hard_limit_is_the_death_of_a_job_whose_child_lives(acme: Tenant, child: Process) -> None:
+    request = received(dispatch(acme))
+    request.on_accepted(child.pid, time.monotonic())
+    request.on_timeout(soft=False, timeout=30)
+    assert Job.objects.get().state == Job.State.DEAD
+    assert result_of(acme.schema_name, request.id).status == "FAILURE"
+
+
+def test_a_child_that_was_killed_has_reached_no_hard_limit(acme: Tenant, child: Process) -> None:
+    """The pool may see that seconds late, while the clock of its job runs on."""
+    request = received(dispatch(acme))
+    request.on_accepted(child.pid, time.monotonic())
+    kill(child)
+    request.on_timeout(soft=False, timeout=30)
+    job = Job.objects.get()
+    assert (job.state, job.token, job.kills) == (Job.State.WAITING, None, 1)
+    with schema_context(acme.schema_name):
+        assert not TaskResult.objects.exists()
