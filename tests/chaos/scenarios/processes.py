@@ -19,7 +19,7 @@ def web_killed(run: Run) -> None:
 
 
 def worker_killed(run: Run) -> None:
-    """Under whatever it does; and under one and the same job so often that its children's deaths would be poison."""
+    """Under whatever it does; and under one and the same job, as often as would be poison if its children were killed."""
     with run.load():
         for _ in range(run.pace.strikes):
             run.wait_for_work()
@@ -72,11 +72,15 @@ def _timed(run: Run, *names: str, every_process: bool = False) -> None:
 
 
 def worker_frozen(run: Run) -> None:
-    """All but complete, asleep for longer than its lease, while another worker takes over; then it wakes up."""
+    """An order is billed but for the COMMIT, and a call made but not recorded, when the worker falls asleep for longer
+    than its leases, and another one takes over; then it wakes up.
+    """
+    with run.commands.hold("before-complete") as billing, run.commands.hold("after-call") as calling:
+        run.orders(1)
+        run.probes("call", 1)
+        held = billing.wait() + calling.wait()
+        run.world.signal_all(signal.SIGSTOP, "worker")
     with run.load():
-        with run.commands.hold("before-complete") as hold:
-            held = hold.wait(at_least=2)
-            run.world.signal_all(signal.SIGSTOP, "worker")
         run.world.start("worker-2")
         jobs = [event["job"] for event in held]
         ended = "SELECT FROM jobs_job WHERE state = 'waiting' AND id = ANY(%s::uuid[])"
