@@ -48,6 +48,7 @@ MUTANTS = (
     Mutant("nothing-fenced", "delivered-twice"),
     Mutant("hand-back-by-id", "delivered-twice"),
     Mutant("claim-before-due", "delivered-early"),
+    Mutant("no-waking", "delivered-early"),
     Mutant("claim-in-any-tenant", "tenant-suspended"),
     Mutant("no-unparking", "tenant-suspended"),
     Mutant("no-gate", "tenant-deleted"),

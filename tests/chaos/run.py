@@ -91,6 +91,9 @@ class Run:
         told = f"{event} {facts}"
         self.wait(lambda: any(facts.items() <= noted.items() for noted in self.commands.events(event)), told)
 
+    def wait_for_quiet(self) -> None:
+        self.wait(self.world.is_quiet, "quiet", seconds=self.pace.patience)
+
     def wait_for_work(self) -> None:
         """Until some worker holds a lease."""
         self.wait(lambda: self.world.sql("SELECT FROM jobs_job WHERE token IS NOT NULL LIMIT 1"), "a lease")
@@ -149,7 +152,7 @@ def play(world: World, scenario: Callable[[Run], None], name: str, seed: int) ->
         scenario(run)
         run.over_at = run.over_at or time.monotonic()
         world.heal()
-        wait_until(world.is_quiet, seconds=world.pace.patience, what="quiet")
+        run.wait_for_quiet()
         result.recovered_s = round(time.monotonic() - run.over_at, 1)
     except (DevstackError, AssertionError) as error:
         run.complaints.append(str(error))

@@ -5,15 +5,13 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
-import psycopg
-import redis
 
 from devstack import CHECKOUT, DevstackError, application
 from devstack.ports import free_port
@@ -24,6 +22,7 @@ from tests.chaos.commands import Commands
 from tests.chaos.pace import Pace
 from tests.chaos.proxy import Mode, Proxy
 from tests.chaos.tenants import Tenant, sign_up, tables_of
+from tests.chaos.view import View
 
 SLUGS = ("acme", "globex", "initech", "hooli", "umbrella")
 PROCESSES = ("web", "worker", "relay", "beat")
@@ -50,14 +49,13 @@ class World:
         self.processes: dict[str, Process] = {}
         self.tenants: dict[str, Tenant] = {}
         self._sabotage: dict[str, str] = {}
-        self._connection: psycopg.Connection | None = None
-        self._redis = redis.Redis.from_url(self.valkey.url)
+        self._view = View(self.postgres.url(), self.valkey.url)
+        self.sql, self.queued = self._view.sql, self._view.queued
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as exits:
-            exits.callback(self._redis.close)
-            exits.callback(self._disconnect)
+            exits.callback(self._view.close)
             exits.enter_context(self.database)
             exits.enter_context(self.broker)
             exits.callback(self.stop)
@@ -200,7 +198,7 @@ class World:
         self.start(*(name for name in PROCESSES if name not in self.processes))
 
     def _empty(self) -> None:
-        self._redis.delete("jobs", "celery", "unacked", "unacked_index")
+        self._view.empty_queues()
         self.sql("UPDATE tenants_tenant SET status = 'active' WHERE status = 'suspended'")
         self.sql(f"TRUNCATE {', '.join(tables_of(self))} CASCADE")
 
@@ -211,30 +209,7 @@ class World:
             shutil.copytree(self.folder, Path(logs) / name, ignore=NO_DATA, dirs_exist_ok=True)
         self.sql(TERMINATE_OTHERS)
 
-    # What the driver sees, past the proxies
-
-    def sql(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        for _ in range(2):
-            try:
-                cursor = self._connected().execute(statement, parameters or None)
-                return cursor.fetchall() if cursor.description is not None else []
-            except psycopg.OperationalError as error:
-                failure = error
-                self._disconnect()
-        raise failure
-
-    def _connected(self) -> psycopg.Connection:
-        if self._connection is None or self._connection.broken:
-            self._connection = psycopg.connect(self.postgres.url(), autocommit=True, connect_timeout=5)
-        return self._connection
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def queued(self) -> int:
-        return int(self._redis.llen("jobs"))
+    # What the driver sees
 
     def is_quiet(self) -> bool:
         """No job is under way, and nobody is at work on one."""
@@ -254,7 +229,7 @@ def _through(proxy: Proxy, url: str) -> str:
 
 
 @contextmanager
-def new_world(pace: Pace, *, spares: int = 1, environ: Mapping[str, str] | None = None) -> Iterator[World]:
+def new_world(pace: Pace, *, spares: int = 1) -> Iterator[World]:
     """On embedded servers, whatever DATABASE_URL and REDIS_URL say."""
     with temporary_stack() as stack, World(stack, stack.mail.calls.parent, pace) as world:
         world.found(spares=spares)

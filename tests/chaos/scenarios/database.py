@@ -18,7 +18,7 @@ def postgres_killed(run: Run) -> None:
         run.world.postgres.kill()
         time.sleep(run.pace.postgres_down)
         run.world.postgres.start()
-    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    run.wait_for_quiet()
     _kill_after_a_claim(run)
     run.over()
 
@@ -48,9 +48,9 @@ def postgres_cut(run: Run) -> None:
             Trap(COMMIT, after=END_OF_JOB, late=True),
         ):
             _spring(run, trap, times=run.pace.strikes)
-    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    run.wait_for_quiet()
     _cut_off_again_and_again(run)
-    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    run.wait_for_quiet()
     # Who repeats its claim is the one that the lease is held for, however long that lasts.
     _spring(run, Trap(CLAIM), time_limit=2 * run.pace.patience)
 

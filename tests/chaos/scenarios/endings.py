@@ -10,7 +10,7 @@ def poison(run: Run) -> None:
     poisoned = run.probes("kills", 2, doomed=True)
     with run.load():
         pass
-    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    run.wait_for_quiet()
     bodies = Counter(event["job"] for event in run.commands.events("began"))
     for job in poisoned:
         run.expect(bodies[job] == KILLS, f"{job} ran {bodies[job]} times")
@@ -22,4 +22,4 @@ def hard_limit(run: Run) -> None:
         run.probes(probe, run.pace.strikes, doomed=True)
     with run.load():
         pass
-    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    run.wait_for_quiet()

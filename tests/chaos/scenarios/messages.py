@@ -13,9 +13,9 @@ def delivered_twice(run: Run) -> None:
         with run.load():
             pass
         for _ in range(run.pace.strikes):
-            run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+            run.wait_for_quiet()
             _kill_the_second(run)
-        run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+        run.wait_for_quiet()
 
 
 def _kill_the_second(run: Run) -> None:
@@ -39,7 +39,7 @@ def delivered_early(run: Run) -> None:
         run.probes("effect", len(run.tenants), countdown=run.pace.hard_limit)
         with run.load():
             pass
-        run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+        run.wait_for_quiet()
 
 
 def clock_skew(run: Run) -> None:

@@ -19,14 +19,14 @@ def web_killed(run: Run) -> None:
 
 
 def worker_killed(run: Run) -> None:
-    """Under whatever it does; and under one and the same job, as often as would be poison if its children were killed."""
+    """Under whatever it does; and under one job, as often as makes poison of one that kills its children."""
     with run.load():
         for _ in range(run.pace.strikes):
             run.wait_for_work()
             run.pause(0, 0.2)
             run.world.kill("worker")
             run.world.heal()
-    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    run.wait_for_quiet()
     with run.commands.hold("in-body") as hold:
         run.probes("effect", 1)
         for number in range(1, KILLS + 1):
@@ -48,7 +48,7 @@ def two_relays_two_workers(run: Run) -> None:
     run.world.start("relay-2", "worker-2")
     with run.load():
         pass
-    run.wait(run.world.is_quiet, "quiet")
+    run.wait_for_quiet()
 
 
 def rolling_restart(run: Run) -> None:

@@ -14,7 +14,7 @@ def tenant_suspended(run: Run) -> None:
     tenant = run.chance.choice(run.tenants)
     with run.load():
         pass
-    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    run.wait_for_quiet()
     with run.commands.hold("after-claim") as hold:
         run.probes("effect", 4, tenants=[tenant], countdown=2)
         run.probes("call", 4, tenants=[tenant])
@@ -34,7 +34,7 @@ def tenant_deleted(run: Run) -> None:
     tenant = run.world.take_spare()
     with run.load(tenants=[*run.tenants, tenant]):
         pass
-    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    run.wait_for_quiet()
     run.probes("effect", 3, tenants=[tenant], countdown=FAR)
     with run.commands.hold("after-claim") as hold:
         run.probes("effect", 1, tenants=[tenant])

@@ -1,0 +1,122 @@
+"""How a job ends, and the fence that each ending has to pass."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from celery import states
+from django.db import transaction
+
+import billing.gateways
+from jobs import execution, lease, results, task, worker
+from tests.chaos.saboteur.faults import wrap
+from tests.chaos.saboteur.mutations.ways import edit, execute, mutation
+
+
+@mutation
+def completion_unfenced() -> None:
+    """It does not raise when someone else holds the job."""
+    edit(lease, "COMPLETE", "SELECT 1 / count(*)", "SELECT count(*)")
+
+
+@mutation
+def nothing_fenced() -> None:
+    """A message is all that it takes to run a job."""
+    completion_unfenced()
+    edit(lease, "CLAIM", lease.FREE, "true")
+    edit(lease, "GATE", lease.HELD, "id = %(id)s")
+
+
+@mutation
+def completion_apart() -> None:
+    """First the effects, then the job's end, in a transaction of its own."""
+
+    def run_atomic(run_atomic: Callable[..., Any], own: task.TenantTask, held: lease.Lease) -> Any:
+        with transaction.atomic(durable=True):
+            lease.pass_gate(held)
+            result = own.run(*held.args, **held.kwargs)
+        with transaction.atomic(durable=True):
+            lease.complete(held, result)
+        return result
+
+    wrap(execution, "_run_atomic", run_atomic)
+
+
+@mutation
+def completion_at_the_acknowledgement() -> None:
+    """The job ends when its worker is through with the message."""
+    edit(lease, "COMPLETE", "DELETE FROM public.jobs_job WHERE", "SELECT id FROM public.jobs_job WHERE")
+    edit(lease, "COMPLETE", " RETURNING id", "")
+
+    def run(run: Callable[..., Any], own: task.TenantTask, request: Any) -> Any:
+        result = run(own, request)
+        execute("DELETE FROM public.jobs_job WHERE id = %s", request.id)
+        return result
+
+    wrap(execution, "run", run)
+
+
+@mutation
+def new_key_at_each_try() -> None:
+    def charge(charge: Callable[..., Any], gateway: Any, request: Any) -> Any:
+        return charge(gateway, replace(request, idempotency_key=str(uuid.uuid4())))
+
+    wrap(billing.gateways.HttpCardGateway, "charge", charge)
+
+
+@mutation
+def failure_stored_by_parent() -> None:
+    """As Celery does it: what a killed child leaves behind is a FAILURE."""
+
+    def hand_back(hand_back: Callable[..., None], request: Any) -> None:
+        if held := request._lease():
+            _store_failure(held)
+        hand_back(request)
+
+    wrap(worker.TenantRequest, "_hand_back", hand_back)
+
+
+@mutation
+def failure_after_a_look() -> None:
+    """The connection is lost, and the row still there: so the job must have failed."""
+
+    def settle(settle: Callable[..., bool], held: lease.Lease, ending: BaseException) -> bool:
+        if isinstance(ending, execution.HandedBack) and execute("SELECT FROM public.jobs_job WHERE id = %s", held.id):
+            _store_failure(held)
+        return settle(held, ending)
+
+    wrap(execution, "_settle", settle)
+
+
+def _store_failure(held: lease.Lease) -> None:
+    row = {**lease._result_row(held, states.FAILURE), **results.encoded("mutant")}
+    results.store(held.schema, row)
+
+
+@mutation
+def hard_limit_unrecorded() -> None:
+    wrap(worker.TenantRequest, "_bury", lambda bury, request, error: None)
+
+
+@mutation
+def hand_back_by_id() -> None:
+    """The parent of a child that never held the job frees it."""
+    edit(lease, "HAND_BACK", "token = %(token)s", "%(token)s IS NOT NULL")
+
+
+@mutation
+def hand_back_counted() -> None:
+    """Outages and deploys count like kills."""
+    edit(lease, "HAND_BACK", "%(counted)s", "1 + 0 * %(counted)s")
+
+
+@mutation
+def kills_uncounted() -> None:
+    edit(lease, "HAND_BACK", "%(counted)s", "0 * %(counted)s")
+
+
+@mutation
+def lost_is_poison() -> None:
+    """A worker that vanishes counts like a child that is killed."""
+    wrap(lease, "limits", lambda limits: {**limits(), "max_lost": limits()["max_kills"]})

@@ -1,0 +1,81 @@
+"""The dispatch, and the relay."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db import transaction
+
+from jobs import relay, task
+from tests.chaos.saboteur.faults import wrap
+from tests.chaos.saboteur.mutations.endings import nothing_fenced
+from tests.chaos.saboteur.mutations.ways import edit, execute, mutation
+
+
+@mutation
+def published_after_the_commit() -> None:
+    """As Django's documentation has it: straight to the broker, in a hook."""
+
+    def dispatch(
+        dispatch: Callable[..., str], own: task.TenantTask, args: Any = None, kwargs: Any = None, **terms: Any
+    ) -> str:
+        job_id = dispatch(own, args, kwargs, **terms)
+
+        def publish() -> None:
+            execute("DELETE FROM public.jobs_job WHERE id = %s", job_id)
+            own.apply_async(args, kwargs, task_id=job_id, **terms)
+
+        transaction.on_commit(publish, robust=True)
+        return job_id
+
+    wrap(task.TenantTask, "apply_async_on_commit", dispatch)
+
+
+@mutation
+def published_before_the_commit() -> None:
+    """Straight to the broker, at the call."""
+
+    def dispatch(
+        dispatch: Callable[..., str], own: task.TenantTask, args: Any = None, kwargs: Any = None, **terms: Any
+    ) -> str:
+        job_id = dispatch(own, args, kwargs, **terms)
+        own.apply_async(args, kwargs, task_id=job_id, **terms)
+        transaction.on_commit(lambda: execute("DELETE FROM public.jobs_job WHERE id = %s", job_id) and None)
+        return job_id
+
+    wrap(task.TenantTask, "apply_async_on_commit", dispatch)
+
+
+@mutation
+def send_deletes() -> None:
+    def publish(publish: Callable[..., None], own: relay.Relay, due: list[relay.Due]) -> None:
+        publish(own, due)
+        execute("DELETE FROM public.jobs_job WHERE id = ANY(%s)", [job.id for job in due])
+
+    wrap(relay.Relay, "_publish", publish)
+
+
+@mutation
+def never_sent_again() -> None:
+    edit(relay, "MARK", "least(%(first)s *", "86400 + least(%(first)s *")
+
+
+@mutation
+def sent_without_a_mark() -> None:
+    nothing_fenced()
+    edit(relay, "MARK", "tag = NULL,", "tag = job.tag,")
+
+
+@mutation
+def no_waking() -> None:
+    """Nobody puts in line what was not due when it was dispatched."""
+    wrap(relay, "wake", lambda wake: 0)
+
+
+@mutation
+def no_unparking() -> None:
+    edit(relay, "UNPARK", "WHERE", "WHERE false AND")
+
+
+@mutation
+def no_burying() -> None:
+    wrap(relay, "bury_poisoned", lambda bury_poisoned: None)
