@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from devstack.watchdog import watchdog
 from tests.chaos.__main__ import stop
 from tests.chaos.pace import SHORT
-from tests.chaos.run import COUNTERS, Result, play
+from tests.chaos.run import COUNTERS, play
 from tests.chaos.scenarios import SCENARIOS
 from tests.chaos.world import World, new_world
 
@@ -68,28 +68,25 @@ def main() -> int:
     chosen = [mutant for mutant in MUTANTS if not only or {mutant.name, mutant.scenario} & only]
     try:
         with new_world(PACE, spares=1 + sum(mutant.scenario == "tenant-deleted" for mutant in chosen)) as world:
-            survivors = [mutant for mutant in chosen if not caught(mutant, world)]
+            risen = [attack(mutant, world) for mutant in chosen]
     finally:
         watchdog().close()
-    print(f"{len(chosen)} mutants, {len(survivors)} survived", flush=True)
-    return 1 if survivors or not chosen else 0
+    survived = risen.count({})
+    up = [counter for counter in COUNTERS if any(counter in counters for counters in risen)]
+    print(f"{len(chosen)} mutants, {survived} survived; what went up: {', '.join(up)}", flush=True)
+    return 1 if survived or not chosen else 0
 
 
-def caught(mutant: Mutant, world: World) -> bool:
+def attack(mutant: Mutant, world: World) -> dict[str, int]:
+    """The counters that went up."""
     world.sabotage(CHAOS_MUTANT=mutant.name)
     result = play(world, SCENARIOS[mutant.scenario], mutant.scenario, SEED)
-    print(f"{mutant.name:36}{mutant.scenario:34}{_verdict(result)}", flush=True)
+    risen = {counter: count for counter in COUNTERS if (count := getattr(result, counter))}
+    verdict = ", ".join(f"{counter} {count}" for counter, count in risen.items())
+    print(f"{mutant.name:36}{mutant.scenario:34}{verdict or f'SURVIVED {result.details[:2]}'}", flush=True)
     for detail in result.details if VERBOSE else []:
         print(f"    {detail}", flush=True)
-    return bool(_risen(result))
-
-
-def _risen(result: Result) -> list[str]:
-    return [f"{counter} {getattr(result, counter)}" for counter in COUNTERS if getattr(result, counter)]
-
-
-def _verdict(result: Result) -> str:
-    return ", ".join(_risen(result)) or f"SURVIVED {result.details[:2] or ''}"
+    return risen
 
 
 if __name__ == "__main__":

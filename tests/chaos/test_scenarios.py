@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.chaos.mutants import MUTANTS
 from tests.chaos.pace import SHORT
 from tests.chaos.run import play
 from tests.chaos.scenarios import SCENARIOS
@@ -24,3 +25,7 @@ def test_every_job_ends_once_at_home_and_in_time(world: World, name: str) -> Non
     result = play(world, SCENARIOS[name], name, SEED)
     assert result.jobs > 0
     assert result.details == [], f"SEED={SEED}"
+
+
+def test_every_scenario_is_there_to_catch_a_mutant() -> None:
+    assert {mutant.scenario for mutant in MUTANTS} == set(SCENARIOS)
