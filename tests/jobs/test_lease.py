@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django_tenants.utils import schema_context
 
 from jobs import deletion
 from jobs import lease as leases
@@ -16,7 +17,7 @@ from jobs.testing import receive
 from tenants.models import Tenant
 from tenants.services import delete_tenant, resume_tenant, suspend_tenant
 from tests.jobs.claims import OVER, change, claim, deliver, dispatch, held, lock_out
-from tests.jobs.durables import bodies, message_of, result_of, sql
+from tests.jobs.durables import atomic, bodies, message_of, open, result_of, sql
 from tests.people import at_once
 
 # Claim
@@ -25,6 +26,33 @@ from tests.people import at_once
 def test_a_claim_takes_the_job_with_its_arguments_from_the_row(acme: Tenant) -> None:
     lease = held(dispatch(acme, "one", 2))
     assert (lease.schema, lease.args, lease.kwargs, lease.attempt) == (acme.schema_name, ["one", 2], {}, 1)
+
+
+@pytest.mark.usefixtures("committed_db")
+@pytest.mark.parametrize(
+    ("task", "sends", "flushed"),
+    [(atomic, 1, "off"), (atomic, 2, "on"), (open, 1, "on")],
+    ids=["first", "again", "open"],
+)
+def test_a_claim_is_on_disk_before_the_outside_world_can_be_called(
+    acme: Tenant, task: Any, sends: int, flushed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a first attempt which is all in one transaction is forgotten with it, if at all."""
+    commits: list[str] = []
+
+    def fetch(statement: str, parameters: Any) -> Any:
+        row = original(statement, parameters)
+        commits.extend(row[-1:] if statement == leases.CLAIM else ())
+        return row
+
+    original = leases._fetch
+    monkeypatch.setattr(leases, "_fetch", fetch)
+    bodies(lambda task: commits.extend(*sql("SHOW synchronous_commit")))
+    with schema_context(acme.schema_name):
+        job_id = task.delay_on_commit()
+    change(job_id, f"sends = {sends}")
+    deliver(job_id)
+    assert commits == [flushed, "on"]
 
 
 def test_a_second_message_claims_nothing(acme: Tenant) -> None:
