@@ -107,6 +107,17 @@ def test_a_claim_after_the_lease_is_over_counts_it_as_lost(acme: Tenant) -> None
     assert Job.objects.get().lost == 1
 
 
+@pytest.mark.usefixtures("committed_db")
+@pytest.mark.parametrize(("task_is_atomic", "sends"), [(False, 1), (True, 2)])
+def test_no_crash_of_the_server_forgets_a_claim_that_may_matter(acme: Tenant, task_is_atomic: bool, sends: int) -> None:
+    """That of a job which calls the outside world, and of one which may have taken a worker down before."""
+    job_id = dispatch(acme)
+    change(job_id, f"sends = {sends}")
+    [[written]] = sql("SELECT pg_current_wal_insert_lsn()")
+    assert leases.claim(job_id, task=atomic.name, token=str(uuid.uuid4()), hard_limit=30, atomic=task_is_atomic)
+    assert sql("SELECT pg_current_wal_flush_lsn() > %s::pg_lsn", written) == [(True,)]
+
+
 def suspend(job_id: str) -> None:
     suspend_tenant(Tenant.objects.get(slug="acme"))
 
