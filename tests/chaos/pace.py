@@ -17,7 +17,7 @@ class Pace:
     broker_hole: float
     postgres_down: float
     waiting: int  # jobs, when the broker comes back empty
-    patience: float  # from the fault's end until all has to be quiet
+    patience: float  # with whatever has to come: with quiet after a fault, above all
 
     @property
     def lease(self) -> float:

@@ -83,8 +83,8 @@ class Run:
         """Until a random moment."""
         time.sleep(self.chance.uniform(least, most))
 
-    def wait(self, condition: Callable[[], Any], what: str, *, seconds: float = 30) -> None:
-        wait_until(lambda: bool(condition()), seconds=seconds, what=what)
+    def wait(self, condition: Callable[[], Any], what: str) -> None:
+        wait_until(lambda: bool(condition()), seconds=self.pace.patience, what=what)
 
     def wait_for(self, event: str, **facts: Any) -> None:
         """Until such an event is noted."""
@@ -92,7 +92,7 @@ class Run:
         self.wait(lambda: any(facts.items() <= noted.items() for noted in self.commands.events(event)), told)
 
     def wait_for_quiet(self) -> None:
-        self.wait(self.world.is_quiet, "quiet", seconds=self.pace.patience)
+        self.wait(self.world.is_quiet, "quiet")
 
     def wait_for_work(self) -> None:
         """Until some worker holds a lease."""

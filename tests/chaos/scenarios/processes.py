@@ -84,6 +84,6 @@ def worker_frozen(run: Run) -> None:
         run.world.start("worker-2")
         jobs = [event["job"] for event in held]
         ended = "SELECT FROM jobs_job WHERE state = 'waiting' AND id = ANY(%s::uuid[])"
-        run.wait(lambda: not run.world.sql(ended, [jobs]), "others took over", seconds=run.pace.patience)
+        run.wait(lambda: not run.world.sql(ended, [jobs]), "others took over")
     run.over()
     run.thaw("worker", held)
