@@ -53,6 +53,6 @@ lint-openapi: setup
 shell: setup ## Open a Python shell on the data of `make run`
 	@$(VENV) -m devstack exec -- python manage.py shell
 
-clean: ## Remove .venv and the data of `make run`
+clean: ## Remove .venv, .peers and the data of `make run`
 	@test ! -x $(VENV) || $(VENV) -m devstack clean
-	@rm -rf .venv .devstack
+	@rm -rf .venv .devstack .peers
