@@ -26,18 +26,18 @@ def main() -> int:
     seed = int(os.environ.get("SEED") or random.randrange(2**31))
     scenarios = chosen(os.environ.get("ONLY", ""))
     pace = SHORT if os.environ.get("PACE") == "short" else LONG
-    _say(f"SEED={seed}\n{'scenario':34}{''.join(f'{column:>12}' for column in COLUMNS)}")
+    say(f"SEED={seed}\n{head()}")
     started = time.monotonic()
     try:
         with new_world(pace) as world:
-            _say(f"ready after {time.monotonic() - started:.0f} s")
+            say(f"ready after {time.monotonic() - started:.0f} s")
             results = [_played(play(world, scenario, name, seed)) for name, scenario in scenarios.items()]
     finally:
         watchdog().close()
     report = {"seed": seed, "scenarios": [result.row() for result in results]}
     REPORT.write_text(json.dumps(report, indent=2) + "\n")
     failed = [result.name for result in results if result.failed]
-    _say(f"{len(results)} scenarios in {time.monotonic() - started:.0f} s; failed: {', '.join(failed) or 'none'}")
+    say(f"{len(results)} scenarios in {time.monotonic() - started:.0f} s; failed: {', '.join(failed) or 'none'}")
     return 1 if failed or not results else 0
 
 
@@ -49,16 +49,23 @@ def chosen(only: str) -> dict[str, Scenario]:
 
 
 def _played(result: Result) -> Result:
-    row = result.row()
-    _say(f"{result.name:34}{''.join(f'{row[column]!s:>12}' for column in COLUMNS)}")
-    for detail in result.details[:SHOWN]:
-        _say(f"    {detail}")
-    if len(result.details) > SHOWN:
-        _say(f"    and {len(result.details) - SHOWN} more")
+    say(lines(result))
     return result
 
 
-def _say(text: str) -> None:
+def head() -> str:
+    return f"{'scenario':34}{''.join(f'{column:>12}' for column in COLUMNS)}"
+
+
+def lines(result: Result) -> str:
+    """Its row, and what was found."""
+    row = result.row()
+    more = [f"and {len(result.details) - SHOWN} more"] if len(result.details) > SHOWN else []
+    told = [f"\n    {detail}" for detail in [*result.details[:SHOWN], *more]]
+    return "".join([f"{result.name:34}", *(f"{row[column]!s:>12}" for column in COLUMNS), *told])
+
+
+def say(text: str) -> None:
     print(text, flush=True)
 
 

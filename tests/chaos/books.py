@@ -42,6 +42,7 @@ class Books:
         self._inactive = inactive
         there = {schema for (schema,) in world.sql("SELECT nspname FROM pg_namespace")}
         self.tenants = {tenant.schema: tenant for tenant in world.tenants.values() if tenant.schema in there}
+        self.schemas = tuple(dict.fromkeys(("public", *self.tenants)))
         self.faults = faults
         self.jobs: dict[str, Promised] = {}
 
@@ -55,6 +56,7 @@ class Books:
         self._audit_states()
         self._audit_effects()
         self._audit_bodies()
+        self._audit_homes()
         self._audit_cards()
         self._audit_mails()
         return self.faults
@@ -100,21 +102,26 @@ class Books:
     def _audit_states(self) -> None:
         """Each job's one terminal state is at home."""
         dead = {id for (id,) in self._world.sql("SELECT id::text FROM jobs_job WHERE state = 'dead'")}
-        states: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for schema in ("public", *self.tenants):
-            for id, status in self._world.sql(
-                f'SELECT task_id, status FROM "{schema}".django_celery_results_taskresult'
-            ):
-                states[id].append((schema, status))
+        states = self._states()
         for id, job in self.jobs.items():
             self.faults.wrong += [f"result of {id} in {schema}" for schema, _ in states[id] if schema != job.home]
             expected = (job.home, "FAILURE" if job.doomed else "SUCCESS")
             if id not in self._waiting and (expected not in states[id] or (id in dead) != job.doomed):
                 self.faults.lost += [f"{id} is {states[id] or 'nowhere'}{', dead' * (id in dead)}"]
 
+    def _states(self) -> dict[str, list[tuple[str, str]]]:
+        """Of each job that has a result: the schemas that it lies in, and its state there."""
+        states: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for schema in self.schemas:
+            for id, status in self._world.sql(
+                f'SELECT task_id, status FROM "{schema}".django_celery_results_taskresult'
+            ):
+                states[id].append((schema, status))
+        return states
+
     def _audit_effects(self) -> None:
         effects: Counter[str] = Counter()
-        for schema in ("public", *self.tenants):
+        for schema in self.schemas:
             for id, home, early in self._world.sql(f'SELECT job::text, home, early FROM "{schema}".chaos_effect'):
                 effects[id] += 1
                 self.faults.wrong += [f"effect of {id} in {schema}"] * (home != schema)
@@ -128,7 +135,7 @@ class Books:
         self.faults.twice += [f"{id} left {count} effects" for id, count in effects.items() if count > 1]
 
     def _audit_bodies(self) -> None:
-        """No two bodies of a job run at once within one lease, and none runs while its tenant is suspended or gone."""
+        """No two bodies of a job run at once within one lease."""
         ended: dict[tuple[int, str], list[float]] = defaultdict(list)
         for event in self._world.commands.events("left"):
             ended[event["pid"], event["job"]].append(event["at"])
@@ -139,13 +146,17 @@ class Books:
                 if alive and event["at"] < other["at"] + self._world.pace.lease and not _over(other, event, ended):
                     self.faults.twice.append(f"two bodies of {event['job']} at once")
             begun[event["job"]].append(event)
+
+    def _audit_homes(self) -> None:
+        """No body runs while its tenant is suspended or gone."""
+        for event in self._world.commands.events("began"):
             if self._inactive(event):
                 found = self.faults.early if event["home"] in self.tenants else self.faults.wrong
                 found.append(f"{event['job']} ran in {event['home']}, which was not active")
 
     def _audit_cards(self) -> None:
         keys: dict[tuple[str, str], set[str]] = defaultdict(set)
-        payments = {tenant.slug: self._ids(tenant, "billing_payment") for tenant in self.tenants.values()}
+        payments = self._payments()
         for call in self._logged(self._world.stack.cards.calls):
             if call["tenant"] in payments:
                 known = call["key"] in payments[call["tenant"]] and call["outcome"] != "conflict"
@@ -154,8 +165,12 @@ class Books:
                 keys[call["tenant"], call["reference"]].add(call["key"])
         self.faults.twice += [f"{charge} was charged {len(of)} times" for charge, of in keys.items() if len(of) > 1]
 
+    def _payments(self) -> dict[str, set[str]]:
+        """Their ids, by what the card sink knows a tenant by."""
+        return {tenant.slug: self._ids(tenant, "billing_payment") for tenant in self.tenants.values()}
+
     def _audit_mails(self) -> None:
-        sent = {mail["message_id"]: mail["to"] for mail in self._logged(self._world.stack.mail.calls)}
+        sent = self._mails()
         for tenant in self.tenants.values():
             for id in self._ids(tenant, "notifications_message"):
                 to = sent.get(f"<{id}@localhost>")
@@ -164,6 +179,10 @@ class Books:
                     f"SELECT status FROM \"{tenant.schema}\".notifications_message WHERE id = '{id}'"
                 )
                 self.faults.lost += [f"mail {id} of {tenant.slug}"] * (to is None and done == [("sent",)])
+
+    def _mails(self) -> dict[str, list[str]]:
+        """To whom they went, by Message-ID."""
+        return {mail["message_id"]: mail["to"] for mail in self._logged(self._world.stack.mail.calls)}
 
     def _ids(self, tenant: Tenant, table: str) -> set[str]:
         return {id for (id,) in self._world.sql(f'SELECT id::text FROM "{tenant.schema}".{table}')}

@@ -12,7 +12,7 @@ Event = dict[str, Any]
 
 
 class Commands:
-    """See `tests.chaos.saboteur.faults`."""
+    """See `tests.chaos.saboteur.points`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -62,11 +62,12 @@ class Answer:
 
 
 class Load:
-    """Starts with the `with` block, and has been placed in full at its end."""
+    """Starts with the `with` block; at its end it has been placed in full, or the clients have lost their patience."""
 
     def __init__(self, world: World, requests: Sequence[Request]) -> None:
         self.answers: list[Answer] = []
         self._port = world.port
+        self._patience = max((request.at for request in requests), default=0) + world.pace.placing
         self._pending: queue.Queue[Request] = queue.Queue()
         for request in sorted(requests, key=lambda request: request.at):
             self._pending.put(request)
@@ -94,18 +95,21 @@ class Load:
                 except queue.Empty:
                     return
                 time.sleep(max(0.0, self._started + request.at - time.monotonic()))
-                self.answers.append(_send(http, request))
+                if not self._over():
+                    self.answers.append(self._send(http, request))
 
+    def _send(self, http: httpx.Client, request: Request) -> Answer:
+        headers = {"Host": f"{request.tenant.slug}.localhost", "Authorization": f"Bearer {request.tenant.token}"}
+        headers["Idempotency-Key"] = str(uuid.uuid4())
+        answer = _post(http, request, headers)
+        while not answer.is_final and answer.tries < (TRIES if request.path == ORDERS else 1) and not self._over():
+            time.sleep(PAUSE)
+            again = _post(http, request, headers)
+            answer = replace(again, tries=answer.tries + 1, seconds=max(again.seconds, answer.seconds))
+        return answer
 
-def _send(http: httpx.Client, request: Request) -> Answer:
-    headers = {"Host": f"{request.tenant.slug}.localhost", "Authorization": f"Bearer {request.tenant.token}"}
-    headers["Idempotency-Key"] = str(uuid.uuid4())
-    answer = _post(http, request, headers)
-    while not answer.is_final and answer.tries < (TRIES if request.path == ORDERS else 1):
-        time.sleep(PAUSE)
-        again = _post(http, request, headers)
-        answer = replace(again, tries=answer.tries + 1, seconds=max(again.seconds, answer.seconds))
-    return answer
+    def _over(self) -> bool:
+        return time.monotonic() > self._started + self._patience
 
 
 def _post(http: httpx.Client, request: Request, headers: dict[str, str]) -> Answer:

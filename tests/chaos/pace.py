@@ -1,5 +1,6 @@
 """How much and how long: in full for `make chaos`, in short for `make test`. Times are in seconds."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -18,6 +19,7 @@ class Pace:
     postgres_down: float
     waiting: int  # jobs, when the broker comes back empty
     patience: float  # with whatever has to come: with quiet after a fault, above all
+    placing: float = math.inf  # from the last request's time until clients stop trying
 
     @property
     def lease(self) -> float:

@@ -30,6 +30,8 @@ class Result:
     early: int = 0
     stuck: int = 0
     recovered_s: float | None = None
+    asked: int = 0
+    unserved: int = 0
     details: list[str] = field(default_factory=list)
 
     @property
@@ -49,6 +51,7 @@ class Run:
         self.tenants = [world.tenants[slug] for slug in SLUGS]
         self.loads: list[Load] = []
         self.complaints: list[str] = []
+        self.asked = self.unserved = 0
         self.faults = Faults()
         self.over_at = 0.0
         self.inactive: list[tuple[str, float, float]] = []
@@ -95,8 +98,7 @@ class Run:
         self.wait(self.world.is_quiet, "quiet")
 
     def wait_for_work(self) -> None:
-        """Until some worker holds a lease."""
-        self.wait(lambda: self.world.sql("SELECT FROM jobs_job WHERE token IS NOT NULL LIMIT 1"), "a lease")
+        self.wait(self.world.is_at_work, "somebody at work")
 
     def strike(self, *points: str, times: int = 1) -> None:
         """Kill the next processes that come to each of the points; returns when they have come."""
@@ -134,7 +136,10 @@ class Run:
         """Whatever is broken, no request failed or took long."""
         for answer in self.answers:
             told = f"{answer.request.path} answered {answer.status} at try {answer.tries}, after {answer.seconds:.1f} s"
-            self.expect(answer.created and answer.tries == 1 and answer.seconds < within, told)
+            served = answer.created and answer.tries == 1 and answer.seconds < within
+            self.asked += 1
+            self.unserved += not served
+            self.expect(served, told)
 
     def was_inactive(self, event: dict[str, Any]) -> bool:
         return any(home == event["home"] and since < event["at"] < until for home, since, until in self.inactive)
@@ -144,7 +149,7 @@ class Run:
         return [answer for load in self.loads for answer in load.answers]
 
 
-def play(world: World, scenario: Callable[[Run], None], name: str, seed: int) -> Result:
+def play(world: World, scenario: Callable[[Run], None], name: str, seed: int, *, books: type[Books] = Books) -> Result:
     world.tidy()
     run = Run(world, name, seed)
     result = Result(name)
@@ -157,8 +162,9 @@ def play(world: World, scenario: Callable[[Run], None], name: str, seed: int) ->
     except (DevstackError, AssertionError) as error:
         run.complaints.append(str(error))
         world.heal()
-    books = Books(world, run.faults, sinks_from=run.sinks_from, answers=run.answers, inactive=run.was_inactive)
-    _enter(result, books.close(), len(books.jobs), run.complaints)
+    book = books(world, run.faults, sinks_from=run.sinks_from, answers=run.answers, inactive=run.was_inactive)
+    result.asked, result.unserved = run.asked, run.unserved
+    _enter(result, book.close(), len(book.jobs), run.complaints)
     if result.failed:
         world.clear_away(name)
     return result

@@ -44,10 +44,15 @@ def sign_up(world: "World", slugs: list[str]) -> dict[str, Tenant]:
     wait_until(lambda: len(world.sql(active)) == len(slugs), seconds=120, what="all tenants active")
     wait_until(world.is_quiet, seconds=60, what="all welcome mails sent")
     schemas = dict(world.sql(active))
-    world.sql(NOTES)
-    for schema in ("public", *schemas.values()):
-        world.sql(EFFECTS.format(schema=schema))
+    make_tables(world, list(schemas.values()))
     return {slug: _log_in(world, slug, schemas[slug], password) for slug in slugs}
+
+
+def make_tables(world: "World", schemas: list[str]) -> None:
+    """For what is promised, and for what comes of it."""
+    world.sql(NOTES)
+    for schema in dict.fromkeys(["public", *schemas]):
+        world.sql(EFFECTS.format(schema=schema))
 
 
 def _log_in(world: "World", slug: str, schema: str, password: str) -> Tenant:

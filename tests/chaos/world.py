@@ -25,11 +25,8 @@ from tests.chaos.tenants import Tenant, sign_up, tables_of
 from tests.chaos.view import View
 
 SLUGS = ("acme", "globex", "initech", "hooli", "umbrella")
-PROCESSES = ("web", "worker", "relay", "beat")
 ROOMY = {"JOB_SOFT_TIME_LIMIT": "50", "JOB_HARD_TIME_LIMIT": "60"}
 STOP_SECONDS = 30
-# What was taken from the queue may not have entered its job yet.
-LINGER = 0.2
 TERMINATE_OTHERS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IS NOT NULL AND pid <> pg_backend_pid()
 """
@@ -37,6 +34,10 @@ NO_DATA = shutil.ignore_patterns("postgres", "valkey")
 
 
 class World:
+    usual: tuple[str, ...] = ("web", "worker", "relay", "beat")
+    # What was taken from the queue may not have entered its job yet.
+    linger = 0.2
+
     def __init__(self, stack: Stack, folder: Path, pace: Pace) -> None:
         assert stack.postgres
         assert stack.valkey
@@ -68,12 +69,9 @@ class World:
     # The product
 
     def env(self) -> dict[str, str]:
-        given = self.stack.env
         return {
-            **given,
+            **self.servers(),
             **self.pace.environment(),
-            "DATABASE_URL": _through(self.database, given["DATABASE_URL"]),
-            "REDIS_URL": _through(self.broker, given["REDIS_URL"]),
             "REDIS_KEY_PREFIX": "",
             "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
             "CHAOS_FOLDER": str(self.commands.folder),
@@ -81,9 +79,21 @@ class World:
             "DEBUG": "1",
             "LOG_JSON": "0",
             "PORT": str(self.port),
-            "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{self.port} --threads=4 --workers=1 --graceful-timeout=5",
             "PYTHONPATH": str(CHECKOUT),
         }
+
+    def servers(self) -> dict[str, str]:
+        given = self.stack.env
+        return {
+            **given,
+            "DATABASE_URL": _through(self.database, given["DATABASE_URL"]),
+            "REDIS_URL": _through(self.broker, given["REDIS_URL"]),
+            "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{self.port} --threads=4 --workers=1 --graceful-timeout=5",
+        }
+
+    def lines(self) -> dict[str, str]:
+        """How to start each type of process."""
+        return commands()
 
     def found(self, *, spares: int) -> None:
         """Migrate, and sign tenants up over HTTP: those of every scenario, and `spares` that a scenario may delete."""
@@ -96,7 +106,7 @@ class World:
         """`name` is a type of the Procfile's, perhaps with a number: `worker-2`."""
         kind = name.partition("-")[0]
         extra = {"worker": f"-c 2 -n {name}@chaos", "beat": f"-s {self.folder / 'beat'}"}.get(kind, "")
-        command = ["sh", "-c", f"exec env {commands()[kind]} {extra}"]
+        command = ["sh", "-c", f"exec env {self.lines()[kind]} {extra}"]
         log = self.folder / f"{name}.log"
         env = {**self.env(), **self._sabotage, **environ}
         return Process(name, command, log=log, env=env)
@@ -183,7 +193,7 @@ class World:
     def tidy(self) -> None:
         """Everything runs, in its usual numbers, and nothing is left of the last scenario."""
         self.commands.clear()
-        for name in [name for name in self.processes if name not in PROCESSES]:
+        for name in [name for name in self.processes if name not in self.usual]:
             self.kill(name)
         self._empty()
         self.heal()
@@ -195,7 +205,7 @@ class World:
         self.broker.turn(Mode.PASS)
         for name in [name for name, process in self.processes.items() if not process.running]:
             self.kill(name)
-        self.start(*(name for name in PROCESSES if name not in self.processes))
+        self.start(*(name for name in self.usual if name not in self.processes))
 
     def _empty(self) -> None:
         self._view.empty_queues()
@@ -211,11 +221,15 @@ class World:
 
     # What the driver sees
 
+    def is_at_work(self) -> bool:
+        """Whether some worker holds a lease."""
+        return bool(self.sql("SELECT FROM jobs_job WHERE token IS NOT NULL LIMIT 1"))
+
     def is_quiet(self) -> bool:
         """No job is under way, and nobody is at work on one."""
         if self._is_busy():
             return False
-        time.sleep(LINGER)
+        time.sleep(self.linger)
         return not self._is_busy()
 
     def _is_busy(self) -> bool:

@@ -9,7 +9,7 @@ from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 
 from tenants.connection import connection
-from tests.chaos.saboteur import faults
+from tests.chaos.saboteur.points import point
 
 # `early` is judged by the row's own due time, which a retry moves, and by the database's clock.
 LEAVE_EFFECT = """
@@ -28,15 +28,15 @@ def leave_effect(task: Any, home: str) -> None:
 def effect(self: Any, home: str, seconds: float = 0) -> None:
     leave_effect(self, home)
     time.sleep(seconds)
-    faults.point("in-body")
+    point("in-body")
 
 
 @shared_task(bind=True, atomic=False)
 def call(self: Any, home: str, seconds: float = 0) -> None:
     """As a task that calls the outside world."""
-    faults.point("before-call")
+    point("before-call")
     time.sleep(seconds)
-    faults.point("after-call")
+    point("after-call")
     with self.completion():
         leave_effect(self, home)
 

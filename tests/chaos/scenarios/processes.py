@@ -3,7 +3,6 @@ import time
 
 from tests.chaos.run import Run
 from tests.chaos.scenarios.endings import KILLS
-from tests.chaos.world import PROCESSES
 
 DEPLOY_SECONDS = 25
 
@@ -55,12 +54,12 @@ def rolling_restart(run: Run) -> None:
     """SIGTERM to one after the other, as a deploy does; and at once to every process there is, as Heroku does."""
     with run.load():
         run.probes("effect", 4, kwargs={"seconds": 0.8})
-        for name in PROCESSES:
+        for name in run.world.usual:
             _timed(run, name)
             run.world.heal()
         run.probes("effect", 4, kwargs={"seconds": 0.8})
         run.wait_for_work()
-        _timed(run, *PROCESSES, every_process=True)
+        _timed(run, *run.world.usual, every_process=True)
         run.world.heal()
 
 

@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError
 
 from jobs import execution, lease, schema, task
 from tenants.connection import connection
-from tests.chaos.saboteur.faults import note, wrap
+from tests.chaos.saboteur.points import note, wrap
 from tests.chaos.saboteur.mutations.endings import completion_unfenced
 from tests.chaos.saboteur.mutations.ways import edit, execute, mutation
 

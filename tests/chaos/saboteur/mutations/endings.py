@@ -10,7 +10,7 @@ from django.db import transaction
 
 import billing.gateways
 from jobs import execution, lease, results, task, worker
-from tests.chaos.saboteur.faults import wrap
+from tests.chaos.saboteur.points import wrap
 from tests.chaos.saboteur.mutations.ways import edit, execute, mutation
 
 
