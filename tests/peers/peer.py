@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -34,18 +35,20 @@ TUNED = (
 
 @dataclass(frozen=True)
 class Peer:
-    """`name` is its folder's. `commands` are those of its Procfile, if it had one."""
+    """`name` is its folder's, `release` the command that migrates. `lines` are what its Procfile would hold."""
 
     name: str
     title: str
+    distribution: str
     release: str
+    tenants: bool
 
     @property
     def package(self) -> str:
         return f"tests.peers.{self.name}"
 
     @property
-    def commands(self) -> dict[str, str]:
+    def lines(self) -> dict[str, str]:
         return {kind: line.format(package=self.package) for kind, line in (("web", WEB), ("worker", WORKER))}
 
     @property
@@ -80,6 +83,17 @@ class Peer:
         """`python <command>` in its environment, to its end; the standard output."""
         return _run(["python", *command.split()], {**os.environ, **env})
 
+    def version(self) -> str:
+        """Of what it is, by its lock."""
+        lock = (PEERS / self.name / "requirements.txt").read_text()
+        found = re.search(rf"^{self.distribution}==(\S+)", lock, flags=re.MULTILINE)
+        assert found, f"{self.distribution} is not in the lock of {self.name}"
+        return found[1]
+
+    def schema(self, slug: str) -> str:
+        """That of the tenant."""
+        return slug.replace("-", "_") if self.tenants else "public"
+
     def found(self, env: Mapping[str, str], slugs: list[str]) -> dict[str, str]:
         """Migrate, and make a tenant (or what comes closest) for each slug, with a user: the users' tokens."""
         self.run(f"-m django {self.release}", env)
@@ -89,8 +103,14 @@ class Peer:
         return tokens
 
 
-PLAIN_CELERY = Peer("plain_celery", "plain Celery", release="migrate")
-TENANT_SCHEMAS = Peer("tenant_schemas", "tenant-schemas-celery", release="migrate_schemas --noinput")
+PLAIN_CELERY = Peer("plain_celery", "plain Celery", "celery", release="migrate", tenants=False)
+TENANT_SCHEMAS = Peer(
+    "tenant_schemas",
+    "tenant-schemas-celery",
+    "tenant-schemas-celery",
+    release="migrate_schemas --noinput",
+    tenants=True,
+)
 
 
 def tuned() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What the settings of both peers have in common: Celery as its guide for Django has it.
 
-PEER_SETTINGS, a JSON object, takes the place of any of them.
+PEER_SETTINGS, a JSON object, takes the place of any of them; PEER_APPS adds to the apps.
 """
 
 from typing import Any
@@ -12,7 +12,14 @@ env = environ.Env()
 SECRET_KEY = "peer"
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "tests.peers.shop.urls"
-APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django_celery_results", "knox", "tests.peers.shop"]
+APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django_celery_results",
+    "knox",
+    "tests.peers.shop",
+    *env.list("PEER_APPS", default=[]),
+]
 MIDDLEWARE = ["django.middleware.security.SecurityMiddleware", "django.middleware.common.CommonMiddleware"]
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -8,7 +8,7 @@ from django.db import InterfaceError, OperationalError, connection
 from tests.peers.shop import services
 
 # Celery's advice for errors that pass.
-RETRIES = {"retry_backoff": 1, "retry_backoff_max": 600, "max_retries": 30}
+RETRIES = {"retry_backoff": 1, "retry_backoff_max": 600, "max_retries": 30, "default_retry_delay": 1}
 DATABASE_ERRORS = (OperationalError, InterfaceError) if settings.RETRY_DATABASE_ERRORS else ()
 
 

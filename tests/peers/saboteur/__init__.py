@@ -1,0 +1,1 @@
+"""What `tests.chaos.saboteur` is to the product: jobs to count, and faults at the same points."""
