@@ -11,11 +11,11 @@ class View:
     def __init__(self, database_url: str, redis_url: str) -> None:
         self._database_url = database_url
         self._connection: psycopg.Connection | None = None
-        self._redis = redis.Redis.from_url(redis_url)
+        self.redis = redis.Redis.from_url(redis_url)
 
     def close(self) -> None:
         self._disconnect()
-        self._redis.close()
+        self.redis.close()
 
     def sql(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Tried again once: the server may have been killed meanwhile, and be back."""
@@ -29,10 +29,10 @@ class View:
         raise failure
 
     def queued(self) -> int:
-        return int(self._redis.llen("jobs"))
+        return int(self.redis.llen("jobs"))
 
     def empty_queues(self) -> None:
-        self._redis.delete("jobs", "celery", "unacked", "unacked_index")
+        self.redis.delete("jobs", "celery", "unacked", "unacked_index")
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None or self._connection.broken:

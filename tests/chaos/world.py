@@ -51,7 +51,7 @@ class World:
         self.tenants: dict[str, Tenant] = {}
         self._sabotage: dict[str, str] = {}
         self._view = View(self.postgres.url(), self.valkey.url)
-        self.sql, self.queued = self._view.sql, self._view.queued
+        self.sql = self._view.sql
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
@@ -220,6 +220,9 @@ class World:
         self.sql(TERMINATE_OTHERS)
 
     # What the driver sees
+
+    def queued(self) -> int:
+        return self._view.queued()
 
     def is_at_work(self) -> bool:
         """Whether some worker holds a lease."""

@@ -31,7 +31,7 @@ def two_workers(run: Run) -> None:
     run.world.start("worker-2")
     with run.load():
         pass
-    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    run.wait(run.world.is_quiet, "quiet")
 
 
 def postgres_killed(run: Run) -> None:
@@ -66,7 +66,7 @@ def delivered_twice(run: Run) -> None:
     with run.commands.always("twice"):
         with run.load():
             pass
-        run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+        run.wait(run.world.is_quiet, "quiet")
 
 
 def tenant_deleted(run: Run) -> None:
@@ -75,7 +75,7 @@ def tenant_deleted(run: Run) -> None:
     tenant = run.world.take_spare()
     with run.load(tenants=[*run.tenants, tenant]):
         pass
-    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    run.wait(run.world.is_quiet, "quiet")
     run.probes("effect", 3, tenants=[tenant], countdown=SOON)
     with run.commands.hold("after-claim") as hold:
         run.probes("effect", 1, tenants=[tenant])
@@ -86,7 +86,7 @@ def tenant_deleted(run: Run) -> None:
     run.inactive.append((tenant.schema, time.monotonic(), float("inf")))
     run.over()
     run.thaw("worker", held)
-    run.wait(run.world.is_quiet, "quiet", seconds=run.pace.patience)
+    run.wait(run.world.is_quiet, "quiet")
     time.sleep(SOON)
 
 

@@ -78,7 +78,7 @@ class PeerWorld(World):
         return False
 
     def _empty(self) -> None:
-        self._redis.flushdb()
+        self._view.redis.flushdb()
         tables = self.sql(
             "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables WHERE tablename = ANY(%s)",
             [TRACES],
@@ -89,11 +89,11 @@ class PeerWorld(World):
         return self.commands.at_work()
 
     def queued(self) -> int:
-        return int(self._redis.llen("celery"))
+        return int(self._view.redis.llen("celery"))
 
     def in_broker(self) -> str:
         """All messages that the broker has, taken by a worker or not."""
-        messages = [*self._redis.lrange("celery", 0, -1), *self._redis.hvals("unacked")]
+        messages = [*self._view.redis.lrange("celery", 0, -1), *self._redis.hvals("unacked")]
         return "\n".join(map(str, messages))
 
     def _is_busy(self) -> bool:

@@ -10,9 +10,9 @@ from django.db import InterfaceError, OperationalError
 
 from jobs import execution, lease, schema, task
 from tenants.connection import connection
-from tests.chaos.saboteur.points import note, wrap
 from tests.chaos.saboteur.mutations.endings import completion_unfenced
 from tests.chaos.saboteur.mutations.ways import edit, execute, mutation
+from tests.chaos.saboteur.points import note, wrap
 
 
 @mutation

@@ -10,8 +10,8 @@ from django.db import transaction
 
 import billing.gateways
 from jobs import execution, lease, results, task, worker
-from tests.chaos.saboteur.points import wrap
 from tests.chaos.saboteur.mutations.ways import edit, execute, mutation
+from tests.chaos.saboteur.points import wrap
 
 
 @mutation

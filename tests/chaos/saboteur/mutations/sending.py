@@ -6,9 +6,9 @@ from typing import Any
 from django.db import transaction
 
 from jobs import relay, task
-from tests.chaos.saboteur.points import wrap
 from tests.chaos.saboteur.mutations.endings import nothing_fenced
 from tests.chaos.saboteur.mutations.ways import edit, execute, mutation
+from tests.chaos.saboteur.points import wrap
 
 
 @mutation
