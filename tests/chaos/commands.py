@@ -47,7 +47,8 @@ class Commands:
 
     def events(self, *names: str) -> list[Event]:
         log = self.folder / "events.jsonl"
-        lines = log.read_text().splitlines() if log.exists() else []
+        # The last line may be on its way.
+        *lines, _ = log.read_text().split("\n") if log.exists() else [""]
         return [event for event in map(json.loads, lines) if not names or event["event"] in names]
 
     def at_work(self) -> bool:

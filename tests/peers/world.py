@@ -93,7 +93,7 @@ class PeerWorld(World):
 
     def in_broker(self) -> str:
         """All messages that the broker has, taken by a worker or not."""
-        messages = [*self._view.redis.lrange("celery", 0, -1), *self._redis.hvals("unacked")]
+        messages = [*self._view.redis.lrange("celery", 0, -1), *self._view.redis.hvals("unacked")]
         return "\n".join(map(str, messages))
 
     def _is_busy(self) -> bool:
