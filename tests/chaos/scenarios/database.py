@@ -12,15 +12,28 @@ CUTS = 4
 
 
 def postgres_killed(run: Run) -> None:
-    """Under load, and with nothing going on but a job that is about to call the outside world."""
+    """Under load, while all children are idle, and under a job that is about to call the outside world."""
     with run.load():
         run.pause(0.2 * run.pace.spread, 0.8 * run.pace.spread)
         run.world.postgres.kill()
         time.sleep(run.pace.postgres_down)
         run.world.postgres.start()
     run.wait_for_quiet()
+    _kill_under_idle_children(run)
+    run.wait_for_quiet()
     _kill_after_a_claim(run)
     run.over()
+
+
+def _kill_under_idle_children(run: Run) -> None:
+    """Each one's session has served, and is dead at its next claim."""
+    with run.commands.hold("in-body") as hold:
+        run.probes("effect", 2)
+        hold.wait(at_least=2)
+    run.wait_for_quiet()
+    run.world.postgres.kill()
+    run.world.postgres.start()
+    run.probes("effect", 2)
 
 
 def _kill_after_a_claim(run: Run) -> None:
