@@ -1,6 +1,7 @@
 import uuid
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.hashers import make_password
 from django.db import IntegrityError, transaction
@@ -17,6 +18,8 @@ from notifications.services import send_message
 from tenants.errors import violated_constraint
 from tenants.models import SignUp, Tenant
 from tenants.services import activate_tenant, create_schema, fail_tenant, register_tenant, restart_tenant
+from tenants.spares import take_spare
+from tenants.tasks import fill_spares
 
 Role = User.Role
 
@@ -31,6 +34,7 @@ def sign_up(*, name: str, slug: str, owner: dict[str, str], login_url: str, time
     password_hash = make_password(owner["password"])
     with transaction.atomic():
         tenant = register_tenant(name=name, slug=slug, timezone=timezone)
+        take_spare(tenant)
         SignUp.objects.create(
             tenant=tenant,
             email=owner["email"],
@@ -39,6 +43,8 @@ def sign_up(*, name: str, slug: str, owner: dict[str, str], login_url: str, time
             login_url=login_url,
         )
         _dispatch_provisioning(tenant)
+        if settings.SPARE_SCHEMAS:
+            fill_spares.delay_on_commit()
     return tenant
 
 

@@ -136,6 +136,8 @@ DATABASES["default"]["OPTIONS"] = {
 DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
 TENANT_MODEL = "tenants.Tenant"
 TENANT_DOMAIN_MODEL = "tenants.Domain"
+# Schemas that wait, migrated, for the next sign-ups
+SPARE_SCHEMAS = env.int("SPARE_SCHEMAS", default=3)
 
 # Redis or Valkey: the broker, and the cache that throttles count in
 REDIS_URL = env("REDIS_URL", default="redis://localhost:6379/0")

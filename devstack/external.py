@@ -34,11 +34,12 @@ def check_redis(url: str) -> None:
 
 
 @contextmanager
-def fresh_database(url: str) -> Iterator[str]:
-    """The URL of a new database on that server, dropped at the end."""
+def fresh_database(url: str, *, template: str = "template1") -> Iterator[str]:
+    """The URL of a new database on that server, a copy of `template`, dropped at the end."""
     name = f"tenantry_test_{secrets.token_hex(6)}"
     with _database(url) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
     try:
         yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
     finally:

@@ -58,3 +58,19 @@ class SignUp(models.Model):
 
     def __str__(self) -> str:
         return f"{self.email} ({self.tenant})"
+
+
+class Spare(models.Model):
+    """A schema that was migrated in advance, for a tenant to come: no host leads there, and nothing runs in it."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    ready = models.BooleanField(default=False, help_text="False while it is being migrated, and for good if that fails")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.schema_name
+
+    @property
+    def schema_name(self) -> str:
+        # A slug begins with a letter, so no tenant's schema is ever called that.
+        return f"_spare_{self.id.hex[-12:]}"

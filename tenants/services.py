@@ -1,14 +1,10 @@
 from django.conf import settings
-from django.core.management import call_command
 from django.db import IntegrityError, transaction
-from django_tenants.utils import quote_schema_name
 
 from tenants.connection import connection
 from tenants.errors import Conflict, violated_constraint
 from tenants.models import Domain, Tenant
-
-# The first half of the advisory lock under which a schema is migrated; the second is the schema's.
-MIGRATION_LOCK = 0x7E4B
+from tenants.schemas import lacks, make_schema
 
 
 def register_tenant(*, name: str, slug: str, timezone: str = "UTC") -> Tenant:
@@ -48,15 +44,8 @@ def create_schema(tenant: Tenant) -> None:
 
     Not inside a transaction: migrations commit as they go.
     """
-    with connection.cursor() as cursor:
-        # Held by the session, and so until the migrations close the connection or the process dies.
-        cursor.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", [MIGRATION_LOCK, tenant.schema_name])
-        cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_schema_name(tenant.schema_name)}")
-    try:
-        call_command("migrate_schemas", tenant=True, schema_name=tenant.schema_name, interactive=False, verbosity=0)
-    finally:
-        connection.close()
-        connection.set_schema_to_public()
+    if lacks([tenant.schema_name]):
+        make_schema(tenant.schema_name)
 
 
 def activate_tenant(tenant: Tenant) -> bool:

@@ -14,7 +14,8 @@ from accounts.models import User
 from jobs.models import Job
 from notifications.models import Message
 from tenants.models import Domain, SignUp, Tenant
-from tenants.services import MIGRATION_LOCK, create_schema
+from tenants.schemas import MIGRATION_LOCK
+from tenants.services import create_schema
 from tests.people import PASSWORD, at_once
 
 RunJobs = Callable[..., int]

@@ -5,7 +5,8 @@ from django_tenants.utils import schema_exists
 
 from tenants.connection import connection
 from tenants.models import Tenant
-from tenants.services import MIGRATION_LOCK, create_schema, register_tenant
+from tenants.schemas import MIGRATION_LOCK
+from tenants.services import create_schema, register_tenant
 from tests.people import at_once
 
 

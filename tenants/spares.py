@@ -1,0 +1,94 @@
+"""Spare schemas: migrated in advance, so that a sign-up has only to rename one."""
+
+import logging
+from collections.abc import Collection
+
+from django.conf import settings
+from django.db import transaction
+from django_tenants.utils import quote_schema_name
+
+from tenants.connection import connection
+from tenants.models import Spare, Tenant
+from tenants.schemas import MIGRATION_LOCK, lacks, lock_schema, make_schema
+
+logger = logging.getLogger(__name__)
+
+# The advisory lock under which spares are counted.
+SPARES_LOCK = 0x7E4C
+
+
+def take_spare(tenant: Tenant) -> bool:
+    """Give a new tenant the schema of a spare; False, and nothing is done, if there is none that is up to date.
+
+    Needs the caller's transaction: if that rolls back, the spare is where it was.
+    """
+    # The newest is as much up to date as any.
+    spare = Spare.objects.select_for_update(skip_locked=True).filter(ready=True).order_by("-pk").first()
+    if spare is None or lacks([spare.schema_name]):
+        if settings.SPARE_SCHEMAS:
+            logger.warning("No spare schema is ready for %s: its job makes one, which takes longer", tenant.slug)
+        return False
+    old, new = quote_schema_name(spare.schema_name), quote_schema_name(tenant.schema_name)
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER SCHEMA {old} RENAME TO {new}")
+    spare.delete()
+    return True
+
+
+def fill_spares() -> int:
+    """Make spares until there are SPARE_SCHEMAS, and drop those that can't be used; how many were made.
+
+    Not inside a transaction. Safe to repeat and to overlap.
+    """
+    _drop_useless()
+    made = 0
+    while made < settings.SPARE_SCHEMAS and _make_spare():
+        made += 1
+    return made
+
+
+def set_ready(schemas: Collection[str], *, ready: bool) -> None:
+    """Let these spares be taken, or not. Waits for a sign-up that is just taking one; that one is a spare no more."""
+    ids = [spare.pk for spare in Spare.objects.all() if spare.schema_name in schemas]
+    Spare.objects.filter(pk__in=ids).update(ready=ready)
+
+
+def _drop_useless() -> None:
+    """Those whose making or migrating stopped half-way, and those that a new version of the code has overtaken."""
+    spares = list(Spare.objects.all())
+    lacking = lacks([spare.schema_name for spare in spares])
+    for spare in spares:
+        if not spare.ready or spare.schema_name in lacking:
+            _drop(spare)
+
+
+def _drop(spare: Spare) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        # Who holds the lock is at work on it; who has locked the row is taking it; and it may have become ready.
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, hashtext(%s))", [MIGRATION_LOCK, spare.schema_name])
+        [free] = cursor.fetchone()
+        unchanged = Spare.objects.select_for_update(skip_locked=True).filter(pk=spare.pk, ready=spare.ready)
+        if free and unchanged.first():
+            cursor.execute(f"DROP SCHEMA IF EXISTS {quote_schema_name(spare.schema_name)} CASCADE")
+            spare.delete()
+
+
+def _make_spare() -> bool:
+    """False if there are enough."""
+    spare = _registered()
+    if spare is None:
+        return False
+    make_schema(spare.schema_name)
+    Spare.objects.filter(pk=spare.pk).update(ready=True)
+    return True
+
+
+def _registered() -> Spare | None:
+    """A row, committed before its schema exists, so that whatever happens to that can be found."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, 0)", [SPARES_LOCK])
+        if Spare.objects.count() >= settings.SPARE_SCHEMAS:
+            return None
+        spare = Spare.objects.create()
+        lock_schema(spare.schema_name)  # before the row is seen, or it would look like one that was left half-way
+        return spare
