@@ -86,7 +86,9 @@ def assert_billed(api: Api, slug: str, order_ids: set[str]) -> None:
 
 
 def assert_nothing_elsewhere() -> None:
-    assert Counter(TaskResult.objects.values_list("task_name", "status")) == {
+    # Those that make spare schemas may be under way still.
+    of_sign_ups = TaskResult.objects.exclude(task_name="tenants.tasks.fill_spares")
+    assert Counter(of_sign_ups.values_list("task_name", "status")) == {
         ("accounts.tasks.provision_tenant", "SUCCESS"): len(SLUGS)
     }
     for slug in ("acme", "globex"):
