@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parent.parent
-# Those that start the product's processes take minutes, and say no more of this.
+# Those that start the product's processes, or migrate many schemas, take minutes, and say no more of this.
+TENANTS = ("tenants/test_hosts.py", "tenants/test_schemas.py", "tenants/test_status.py")
 JOBS = ("jobs/test_control.py", "jobs/test_lease.py", "jobs/test_outbox.py")
-REST = ("accounts", "api", "notifications", "tenants", *JOBS)
+REST = ("accounts", "api", "notifications", *TENANTS, *JOBS)
 
 
 @pytest.fixture
