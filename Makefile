@@ -6,7 +6,7 @@ ARGS ?=
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi shell clean chaos chaos-mutants chaos-peers
+.PHONY: help setup run test lint lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi shell clean chaos chaos-mutants chaos-peers bench
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do printf 'make %-13s %s\n' "$$target" "$$text"; done
@@ -29,6 +29,9 @@ chaos-mutants: setup ## Break the product in one place after the other, and see 
 
 chaos-peers: setup ## Do the same to Tenantry's peers, in environments of their own (ONLY=poison PEERS=plain_celery)
 	@$(VENV) -m tests.peers
+
+bench: setup ## Measure everything beside its peers, in 25 minutes (ONLY=plain-task-tuned,durable-drain)
+	@$(VENV) -m bench
 
 lint: lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi ## Check style, types, imports, migrations and the OpenAPI schema
 

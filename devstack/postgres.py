@@ -42,10 +42,10 @@ class Postgres:
         self.data = folder / "data"
         self._password = password
         self._account = folders.unprivileged()
-        self._programs = _programs(self._account)
+        self.programs = _programs(self._account)
         self._process = Process(
             self.name,
-            [str(self._programs / "postgres"), "-D", str(self.data), "-p", str(self.port), *_settings()],
+            [str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port), *_settings()],
             log=folder / "postgres.log",
             cwd=Path("/"),
             account=self._account,
@@ -100,7 +100,7 @@ class Postgres:
         if self._account:
             os.chown(new, *self._account)
             os.chown(password, *self._account)
-        command = [str(self._programs / "initdb"), "-D", str(new), f"--username={USER}", f"--pwfile={password}"]
+        command = [str(self.programs / "initdb"), "-D", str(new), f"--username={USER}", f"--pwfile={password}"]
         try:
             _run([*command, *INITDB_OPTIONS], self._account)
         finally:

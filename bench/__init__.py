@@ -1,0 +1,1 @@
+"""`make bench`: Tenantry beside its peers, interleaved in one run, on servers of their own."""

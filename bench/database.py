@@ -1,0 +1,63 @@
+"""A database of the embedded PostgreSQL, as the measuring process sees it."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import psycopg
+from psycopg import sql
+
+from devstack.postgres import Postgres
+
+
+class Database:
+    """For a `with` block. Nobody else may be connected while it is copied."""
+
+    def __init__(self, postgres: Postgres, name: str) -> None:
+        self.postgres = postgres
+        self.name = name
+        self.url = postgres.url(name)
+        self._connection: psycopg.Connection | None = None
+
+    @classmethod
+    def create(cls, postgres: Postgres, name: str, *, template: str = "template0") -> Self:
+        with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+            drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            connection.execute(drop)
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+            connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+        return cls(postgres, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def sql(self, statement: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Several statements, too, as long as they have no parameters."""
+        if self._connection is None:
+            self._connection = psycopg.connect(self.url, autocommit=True)
+        cursor = self._connection.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description is not None else []
+
+    def count(self) -> int:
+        """How many bodies have run since the last reset."""
+        [(count,)] = self.sql("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM public.work_count")
+        return int(count)
+
+    def reset_count(self) -> None:
+        self.sql("SELECT setval('public.work_count', 1, false)")
+
+    def empty(self, *tables: str) -> None:
+        """These tables, in every schema that has them."""
+        found = self.sql(
+            "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables WHERE tablename = ANY(%s)",
+            [list(tables)],
+        )
+        if found:
+            self.sql(f"TRUNCATE {', '.join(name for (name,) in found)}")

@@ -1,0 +1,58 @@
+"""Durable jobs: what it takes to dispatch them, and to run them."""
+
+from bench.measure import jobs_per_second, tasks_per_second
+from bench.statistics import Outcome, compare, interleaved, medians
+from bench.system import System
+from bench.world import World
+from tests.peers.peer import tuned
+
+TASK = "look_and_tell"
+WARM_UP = 200
+DRAINED = 800
+DISPATCHED = 400
+MAPPED = 1000
+
+
+def durable_drain(world: World) -> Outcome:
+    """Relay, claim, fence, result row, with the relay's CPU, against plain tuned tasks with stock result rows."""
+    # With the start tracked, the peer would write a row twice for each task.
+    settings = {**tuned(), "CELERY_TASK_TRACK_STARTED": False}
+    with world.tenantry() as ours, world.plain_celery(**settings) as theirs:
+
+        def executed(times: int) -> float:
+            return tasks_per_second(theirs, times, task=TASK, results=times)
+
+        jobs_per_second(ours, WARM_UP), executed(WARM_UP)
+        rounds = interleaved(lambda: jobs_per_second(ours, DRAINED), lambda: executed(DRAINED))
+    part = compare("jobs a second", rounds, float, at_least=1.2)
+    note = "the same task, with one SELECT and a result; the peer does not track starts, and writes one row for each"
+    return Outcome([part], "times as many jobs a second", {"note": note, **medians(rounds)})
+
+
+def durable_dispatch(world: World) -> Outcome:
+    """One job in a transaction that writes a row anyway, against plain `delay()` after the same transaction."""
+    with world.tenantry(["worker"]) as ours, world.plain_celery() as theirs:
+        rounds = interleaved(
+            lambda: _dispatched(ours, "insert_after_a_row", DISPATCHED),
+            lambda: _dispatched(theirs, "delay_after_a_row", DISPATCHED),
+        )
+    part = compare("dispatches a second", rounds, float, at_least=1.5)
+    note = "transaction and dispatch together, one after the other in one process, for one tenant"
+    return Outcome([part], "times as many a second", {"note": note, **medians(rounds)})
+
+
+def map_on_commit(world: World) -> Outcome:
+    """1,000 jobs in one transaction, against 1,000 plain `delay()`."""
+    with world.tenantry(["worker"]) as ours, world.plain_celery() as theirs:
+        rounds = interleaved(lambda: _dispatched(ours, "map", MAPPED), lambda: _dispatched(theirs, "delay", MAPPED))
+    part = compare("dispatches a second", rounds, float, at_least=15)
+    return Outcome([part], "times as many a second", medians(rounds))
+
+
+def _dispatched(system: System, call: str, times: int) -> float:
+    """A second; for one tenant, whose worker sleeps."""
+    system.empty()
+    system.call(call, task=TASK, homes=system.homes[:1], times=times // 10)
+    seconds: float = system.call(call, task=TASK, homes=system.homes[:1], times=times)
+    system.check_dispatched(times // 10 + times)
+    return times / seconds

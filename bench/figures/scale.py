@@ -1,0 +1,124 @@
+"""What many tenants, many rows and many jobs do to the cost of one."""
+
+import time
+from statistics import median
+
+from bench.measure import PATIENCE, watch, work_off
+from bench.statistics import Outcome, Part, compare, interleaved
+from bench.system import RESULTS, System
+from bench.world import World
+from devstack.processes import wait_until
+
+MANY, FEW = 1000, 10
+JOBS = 800
+ROWS = 1_000_000
+LOOK_SECONDS = 0.005
+# One tenant's, as `jobs.outbox` writes them: half in line, half due tomorrow.
+FILL = """
+    INSERT INTO public.jobs_job (
+        id, tenant_id, task, args, kwargs, link, link_error, request_id, due_at, next_send_at, tag, state, attempt,
+        retries, kills, lost, sends, error, traceback, created_at
+    )
+    SELECT gen_random_uuid(), home.id, 'bench.work.tasks.look_and_tell', '["{home}"]', '{{}}', '[]', '[]', '',
+        term.due, term.due, CASE WHEN term.place % 2 = 0 THEN term.place END, 'waiting', 0, 0, 0, 0, 0, '', '', now()
+    FROM public.tenants_tenant home, (
+        SELECT place, now() + place % 2 * interval '1 day' AS due FROM generate_series(1, {rows}) AS place
+    ) AS term
+    WHERE home.schema_name = '{home}'
+"""
+
+
+def fan_out(world: World) -> Outcome:
+    """One schedule to 1,000 tenants, until all are in the outbox, against publishing one by one; and no herd then."""
+    with world.tenantry(count=MANY) as ours, world.plain_celery() as theirs:
+
+        def fanned() -> tuple[float, float]:
+            ours.empty()
+            seconds = ours.call("fan_out")
+            return seconds, _herd(ours)
+
+        def published() -> tuple[float, float]:
+            theirs.empty()
+            return theirs.call("delay", task="look", homes=theirs.homes, times=MANY), MANY
+
+        fanned()
+        rounds = interleaved(fanned, published)
+    parts = [
+        compare("seconds until all are dispatched", rounds, lambda measured: measured[0], at_most=0.03),
+        compare("messages in the broker at once, of 1,000", rounds, lambda measured: measured[1], at_most=0.1),
+    ]
+    return Outcome(parts, "ratio", {"ours, seconds": median(round.ours[0] for round in rounds)})
+
+
+def _herd(system: System) -> float:
+    """The most messages that lie in the broker at once until all jobs have run."""
+    most = 0
+    with system.awake():
+        while not (most and system.is_idle()):
+            most = max(most, int(system.redis.llen("jobs")))
+            time.sleep(LOOK_SECONDS)
+    system.check(MANY, results=MANY)
+    return most
+
+
+def durable_cost(world: World) -> Outcome:
+    """Of one job, from its dispatch to its result: 1,000 tenants against 10; 1,000,000 rows waiting against none."""
+    parts = [_by_tenants(world), _by_rows(world)]
+    return Outcome(parts, "ratio of seconds a job", {"note": "dispatched one by one, then drained by relay and worker"})
+
+
+def _by_tenants(world: World) -> Part:
+    with world.tenantry(count=MANY) as many, world.tenantry(count=FEW, name="few") as few:
+        _cost(many), _cost(few)
+        rounds = interleaved(lambda: _cost(many), lambda: _cost(few))
+    return compare("1,000 tenants against 10", rounds, float, at_most=1.15)
+
+
+def _by_rows(world: World) -> Part:
+    """One run: twice without the rows, twice with them."""
+    with world.tenantry(count=FEW + 1) as system:
+        crowd = system.homes.pop()
+        _cost(system)
+        without = [_cost(system) for _ in range(2)]
+        system.empty()
+        system.database.sql(FILL.format(home=crowd, rows=ROWS))
+        system.database.sql("VACUUM ANALYZE public.jobs_job")
+        system.database.sql("CHECKPOINT")
+        among = [_cost_among(system, crowd) for _ in range(2)]
+    return Part(
+        "1,000,000 rows waiting against none",
+        values=[with_them / none for with_them, none in zip(among, without, strict=True)],
+        nulls=[first / second for first, second in (without, among)],
+        target=1.15,
+        at_least=False,
+    )
+
+
+def _cost(system: System) -> float:
+    """Seconds a job."""
+    system.empty()
+    dispatch = _dispatch(system)
+    return dispatch + 1 / work_off(system, JOBS, results=JOBS)
+
+
+def _cost_among(system: System, crowd: str) -> float:
+    """As `_cost`, while a crowd of rows waits, whose tenant takes its turns."""
+    system.database.reset_count()
+    system.database.empty(RESULTS)
+    dispatch = _dispatch(system)
+    with system.awake():
+        rate = watch(system, JOBS)
+        system.sleep("relay")
+        wait_until(lambda: _let_go(system), seconds=PATIENCE, what="worker idle")
+    system.check(system.database.count(), results=system.database.count(), homes=[*system.homes, crowd])
+    return dispatch + 1 / rate
+
+
+def _dispatch(system: System) -> float:
+    seconds: float = system.call("insert", task="look_and_tell", homes=system.homes, times=JOBS)
+    return seconds / JOBS
+
+
+def _let_go(system: System) -> bool:
+    held = system.database.sql("SELECT FROM public.jobs_job WHERE token IS NOT NULL LIMIT 1")
+    return not held and not system.redis.exists("jobs")

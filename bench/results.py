@@ -1,0 +1,91 @@
+"""What is told of the figures: a table for who watches, results.json for who reads it later."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench.statistics import Outcome, Part
+
+FILE = Path(__file__).parent / "results.json"
+HEADING = f"{'figure':44}{'value':>9}{'target':>10}{'spread':>9}  holds"
+PACKAGES = ("Django", "celery", "kombu", "django-tenants", "django-celery-results", "psycopg", "redis", "gunicorn")
+
+
+def lines(name: str, outcome: Outcome, *, seconds: float) -> str:
+    """A line for the figure, and one for each part where there are several."""
+    told = [f"{_line(name, outcome.worst, outcome.holds)}   {seconds:.0f} s"]
+    if len(outcome.parts) > 1:
+        told += [_line(f"  {part.name}", part, part.holds) for part in outcome.parts]
+    return "\n".join(told)
+
+
+def _line(name: str, part: Part, holds: bool) -> str:
+    target = f"{'≥' if part.at_least else '≤'} {part.target:g}"
+    return f"{name:44}{part.value:9.3f}{target:>10}{part.spread:9.3f}  {'yes' if holds else 'NO'}"
+
+
+def write(outcomes: Mapping[str, Outcome], file: Path = FILE) -> None:
+    report = {
+        "machine": machine(),
+        "versions": versions(),
+        "figures": [entry(name, outcome) for name, outcome in outcomes.items()],
+    }
+    file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+
+
+def entry(name: str, outcome: Outcome) -> dict[str, Any]:
+    """`value`, `target` and `spread` are those of the part that is nearest to failing; `detail` has all parts."""
+    worst = outcome.worst
+    return {
+        "figure": name,
+        "value": _rounded(worst.value),
+        "target": worst.target,
+        "holds": outcome.holds,
+        "spread": _rounded(worst.spread),
+        "unit": outcome.unit,
+        "detail": _rounded({"parts": [_part(part) for part in outcome.parts], **outcome.detail}),
+    }
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {
+        "part": part.name,
+        "value": part.value,
+        "target": part.target,
+        "bound": "at least" if part.at_least else "at most",
+        "holds": part.holds,
+        "spread": part.spread,
+        "values": list(part.values),
+        "nulls": list(part.nulls),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    match value:
+        case float():
+            return float(f"{value:.4g}")
+        case list():
+            return [_rounded(item) for item in value]
+        case dict():
+            return {name: _rounded(item) for name, item in value.items()}
+    return value
+
+
+def machine() -> dict[str, Any]:
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return {"cpu": _cpu(), "cores": os.cpu_count(), "memory_gb": round(pages * size / 1e9), "os": platform.platform()}
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else ""
+    models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def versions() -> dict[str, str]:
+    return {"Python": platform.python_version(), **{package: version(package) for package in PACKAGES}}

@@ -1,0 +1,1 @@
+"""Tenantry as it is shipped, and the app with the work."""

@@ -1,0 +1,74 @@
+"""What only Tenantry's driver does, and what all do."""
+
+import time
+from collections.abc import Sequence
+
+from celery import current_app
+from django.db import transaction
+from django.test import override_settings
+from knox.models import AuthToken
+
+from accounts.models import User
+from bench.work.calls import *  # noqa: F403
+from bench.work.calls import at
+from bench.work.tasks import count
+from jobs.relay import Relay
+from tenants import spares
+from tenants.services import create_schema, register_tenant
+
+
+def add_tenant(slug: str) -> str:
+    """The normal way, but that it stays closed; its schema's name."""
+    with transaction.atomic():
+        tenant = register_tenant(name=slug, slug=slug)
+    create_schema(tenant)
+    return str(tenant.schema_name)
+
+
+def log_in(homes: Sequence[str]) -> dict[str, str]:
+    """A new user in each schema (here: in `public` alone, where there are no tenants); their tokens."""
+    tokens = {}
+    for home in homes:
+        with at(home):
+            _, tokens[home] = AuthToken.objects.create(
+                User.objects.create(email=f"ada@{home}.example", full_name="Ada")
+            )
+    return tokens
+
+
+def publish_all() -> int:
+    """All that is due, however much that is for the broker."""
+    return Relay(current_app._get_current_object()).drain()
+
+
+def fan_out() -> float:
+    """One schedule to all tenants, until all are in the outbox."""
+    began = time.perf_counter()
+    with transaction.atomic():
+        count.for_each_tenant_on_commit()
+    return time.perf_counter() - began
+
+
+def fill_spares(count: int) -> None:
+    with override_settings(SPARE_SCHEMAS=count):
+        spares.fill_spares()
+
+
+def take_spare(slug: str) -> float:
+    """What a schema costs a sign-up with a spare at hand: to take it, and the job's look at whether it is complete."""
+    with transaction.atomic():
+        tenant = register_tenant(name=slug, slug=slug)
+        began = time.perf_counter()
+        if not spares.take_spare(tenant):
+            raise RuntimeError("No spare was at hand.")
+    create_schema(tenant)
+    return time.perf_counter() - began
+
+
+def create_and_migrate(slug: str) -> float:
+    """As django-tenants does."""
+    with transaction.atomic():
+        tenant = register_tenant(name=slug, slug=slug)
+    began = time.perf_counter()
+    tenant.create_schema(verbosity=0)
+    return time.perf_counter() - began

@@ -1,0 +1,12 @@
+from config.settings import *  # noqa: F403
+from config.settings import DATABASES
+from config.settings import INSTALLED_APPS as PRODUCT_APPS
+from config.settings import MIDDLEWARE as PRODUCT_MIDDLEWARE
+
+DATABASES["default"]["ENGINE"] = "django.db.backends.postgresql"
+DATABASE_ROUTERS = []
+MIDDLEWARE = [name for name in PRODUCT_MIDDLEWARE if name != "tenants.middleware.TenantMiddleware"]
+# Its app checks that there are tenants; its models need no app.
+INSTALLED_APPS = [name for name in PRODUCT_APPS if name != "django_tenants"]
+CELERY_RESULT_BACKEND = "django-db"
+CELERY_WORKER_CONSUMER = "celery.worker.consumer:Consumer"

@@ -1,0 +1,1 @@
+"""The app with the work that is measured: installed, as it is, in every system."""

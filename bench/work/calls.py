@@ -1,0 +1,113 @@
+"""What drivers do for figures. `homes` are schemas; times are in seconds."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import cycle, islice
+from typing import Any
+
+from django.db import connection, transaction
+
+from bench.work import tasks
+
+LOOK_SECONDS = 0.01
+
+
+def at(home: str) -> AbstractContextManager[Any]:
+    """Inside a tenant, for who has tenants."""
+    if not hasattr(connection, "schema_name"):
+        return nullcontext()
+    from django_tenants.utils import schema_context
+
+    entered: AbstractContextManager[Any] = schema_context(home)
+    return entered
+
+
+def _turns(homes: Sequence[str], times: int) -> Iterator[str]:
+    return islice(cycle(homes), times)
+
+
+def delay(task: str, homes: Sequence[str], times: int, **arguments: Any) -> float:
+    """Plain dispatch, one tenant after the other."""
+    called = getattr(tasks, task)
+    began = time.perf_counter()
+    for home in _turns(homes, times):
+        with at(home):
+            called.delay(home, **arguments)
+    return time.perf_counter() - began
+
+
+def insert(task: str, homes: Sequence[str], times: int, **arguments: Any) -> float:
+    """Durable jobs, a transaction each."""
+    called = getattr(tasks, task)
+    began = time.perf_counter()
+    for home in _turns(homes, times):
+        with at(home), transaction.atomic():
+            called.delay_on_commit(home, **arguments)
+    return time.perf_counter() - began
+
+
+def insert_after_a_row(task: str, homes: Sequence[str], times: int) -> float:
+    """Durable jobs of one tenant, each in a transaction that writes a row anyway."""
+    called, [home] = getattr(tasks, task), homes
+    with at(home):
+        began = time.perf_counter()
+        for _ in range(times):
+            with transaction.atomic():
+                _write_row()
+                called.delay_on_commit(home)
+        return time.perf_counter() - began
+
+
+def delay_after_a_row(task: str, homes: Sequence[str], times: int) -> float:
+    """Plain dispatches of one tenant, each after such a transaction."""
+    called, [home] = getattr(tasks, task), homes
+    with at(home):
+        began = time.perf_counter()
+        for _ in range(times):
+            with transaction.atomic():
+                _write_row()
+            called.delay(home)
+        return time.perf_counter() - began
+
+
+def map(task: str, homes: Sequence[str], times: int, **arguments: Any) -> float:
+    """Durable jobs, so many for each tenant in one transaction."""
+    called = getattr(tasks, task)
+    began = time.perf_counter()
+    for home in homes:
+        with at(home), transaction.atomic():
+            called.map_on_commit([[home, *arguments.values()]] * times)
+    return time.perf_counter() - began
+
+
+def waits(durable: bool, homes: Sequence[str], pauses: Sequence[float]) -> list[float]:
+    """From the return of COMMIT to the start of the body, one job after the other, after a pause each."""
+    [home] = homes
+    with at(home):
+        return [_wait(durable, pause) for pause in pauses]
+
+
+def _wait(durable: bool, pause: float) -> float:
+    time.sleep(pause)
+    with transaction.atomic():
+        _execute("DELETE FROM work_note")
+        if durable:
+            tasks.note_start.delay_on_commit()
+    committed = time.time()
+    if not durable:
+        tasks.note_start.delay()
+    while not (noted := _execute("SELECT text FROM work_note")):
+        time.sleep(LOOK_SECONDS)
+    [(began,)] = noted
+    return float(began) - committed
+
+
+def _write_row() -> None:
+    _execute("INSERT INTO work_note (text) VALUES ('a row')")
+
+
+def _execute(statement: str) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall() if cursor.description else []

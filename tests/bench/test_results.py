@@ -1,0 +1,64 @@
+"""results.json, as others read it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import results
+from bench.__main__ import chosen
+from bench.figures import FIGURES
+from bench.statistics import Outcome, Part
+
+GOOD = Part("rate", [3.0, 3.2, 3.1], [1.0, 1.02, 0.97], target=3, at_least=True)
+BAD = Part("p99", [1.5], [1.0], target=1.1, at_least=False)
+
+
+def test_the_file_has_machine_versions_and_an_entry_for_each_figure(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+
+    results.write({"drain": Outcome([GOOD], "times as many", {"note": "so", "ours": 712.3456})}, file)
+
+    report = json.loads(file.read_text())
+    assert set(report) == {"machine", "versions", "figures"}
+    assert report["machine"]["cores"] > 0
+    assert report["versions"]["celery"]
+    [entry] = report["figures"]
+    assert {name: entry[name] for name in entry if name != "detail"} == {
+        "figure": "drain",
+        "value": 3.1,
+        "target": 3,
+        "holds": True,
+        "spread": 0.02,
+        "unit": "times as many",
+    }
+    assert entry["detail"]["note"] == "so"
+    assert entry["detail"]["ours"] == 712.3
+
+
+def test_a_figure_of_several_parts_shows_the_one_that_fails() -> None:
+    entry = results.entry("orders", Outcome([GOOD, BAD], "ratio"))
+
+    assert (entry["value"], entry["target"], entry["holds"]) == (1.5, 1.1, False)
+    assert [(part["part"], part["bound"], part["holds"]) for part in entry["detail"]["parts"]] == [
+        ("rate", "at least", True),
+        ("p99", "at most", False),
+    ]
+
+
+def test_the_table_has_a_line_for_each_part_of_several() -> None:
+    one = results.lines("drain", Outcome([GOOD], "ratio"), seconds=12)
+    two = results.lines("orders", Outcome([GOOD, BAD], "ratio"), seconds=12)
+
+    assert one.split() == ["drain", "3.100", "≥", "3", "0.020", "yes", "12", "s"]
+    assert [line.split()[0] for line in two.splitlines()] == ["orders", "rate", "p99"]
+    assert "NO" in two.splitlines()[0]
+
+
+def test_only_picks_figures_by_name() -> None:
+    first, second, *_ = FIGURES
+
+    assert chosen("") == list(FIGURES)
+    assert chosen(f"{second}, {first}") == [second, first]
+    with pytest.raises(SystemExit, match="no-such-figure"):
+        chosen(f"{first},no-such-figure")
