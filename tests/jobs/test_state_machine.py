@@ -346,7 +346,7 @@ def stage(committed_db: None, settings: Settings) -> Iterator[Stage]:
 
 def test_the_promise_holds_whatever_happens(stage: Stage) -> None:
     profile = settings(
-        max_examples=EXAMPLES or 100,
+        max_examples=EXAMPLES or 60,
         derandomize=not EXAMPLES,
         stateful_step_count=40,
         deadline=None,
