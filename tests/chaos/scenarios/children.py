@@ -19,9 +19,10 @@ def child_killed_leased_after_call(run: Run) -> None:
 
 def child_killed_after_commit(run: Run) -> None:
     """The job is complete, and its message not acknowledged."""
-    _strike(run, "after-commit")
+    # More of them, for an order's jobs would leave no trace of running again.
+    _strike(run, "after-commit", times=3 * run.pace.strikes)
 
 
-def _strike(run: Run, *points: str) -> None:
+def _strike(run: Run, *points: str, times: int = 0) -> None:
     with run.load():
-        run.strike(*points, times=max(2, run.pace.strikes // len(points)))
+        run.strike(*points, times=times or max(2, run.pace.strikes // len(points)))
