@@ -50,7 +50,8 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
         if status is TransactionStatus.INERROR:
             return []  # only a ROLLBACK can follow, to a savepoint perhaps
         begin = status is TransactionStatus.IDLE and not wrapper.autocommit
-        path = self.needs_path and wrapper.search_path_set_schemas is None
+        # Each transaction sets its own: one that a body has rolled back by itself takes its path with it.
+        path = self.needs_path and (begin or wrapper.search_path_set_schemas is None)
         return ["BEGIN"] * begin + [f"SET search_path = {quote_schema_name(wrapper.schema_name)}"] * path
 
     def _prepared(self) -> None:

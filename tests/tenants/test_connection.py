@@ -79,6 +79,19 @@ def test_a_path_that_a_rollback_undid_is_set_again(acme: Tenant) -> None:
         assert execute("SELECT current_schema()") == [(acme.schema_name,)]
 
 
+@pytest.mark.parametrize("ending", ["ROLLBACK", "COMMIT"])
+def test_a_transaction_that_is_ended_behind_djangos_back_is_followed_by_one_at_home(
+    acme: Tenant, globex: Tenant, ending: str
+) -> None:
+    """Not in the schema of whoever had the session before."""
+    with schema_context(globex.schema_name), transaction.atomic():
+        execute("SELECT 1")
+    with schema_context(acme.schema_name), transaction.atomic():
+        execute("SELECT 1")
+        execute(ending)
+        assert execute("SELECT current_schema()") == [(acme.schema_name,)]
+
+
 def test_a_savepoint_that_is_rolled_back_undoes_no_path(acme: Tenant, globex: Tenant) -> None:
     with transaction.atomic():
         execute("SELECT 1")
@@ -106,7 +119,7 @@ def test_a_server_side_cursor_is_in_the_transaction_and_may_lock(acme: Tenant) -
         Group.objects.create(name="one")
         with queries() as sent, transaction.atomic():
             assert [group.name for group in Group.objects.select_for_update().iterator()] == ["one"]
-        assert sent[0] == "BEGIN"
+        assert sent[0] == f'BEGIN; SET search_path = "{acme.schema_name}"'
         assert sent[-1] == "COMMIT"
         assert [group.name for group in Group.objects.iterator()] == ["one"]
 
@@ -123,4 +136,4 @@ def test_a_session_that_commits_by_hand_begins_anew(acme: Tenant) -> None:
             transaction.rollback()
     finally:
         transaction.set_autocommit(True)
-    assert sent[1:] == ["COMMIT", "BEGIN; SELECT 2", "ROLLBACK"]
+    assert sent[1:] == ["COMMIT", 'BEGIN; SET search_path = "public"; SELECT 2', "ROLLBACK"]
