@@ -26,7 +26,11 @@ Call = tuple[Sequence[Any], Mapping[str, Any]]
 
 # Start-time fair queueing: a tenant's next job stands one place behind its last one, and never before what the line has
 # come to, so that tenants with work take turns however much one of them queues.
-AFTER_OWN = "(SELECT max(own.tag) + 1 FROM public.jobs_job own WHERE own.tag IS NOT NULL AND own.tenant_id {home})"
+# Ordered by the tenant too, as an index is: max() may read the whole line.
+AFTER_OWN = """
+    (SELECT own.tag + 1 FROM public.jobs_job own WHERE own.tag IS NOT NULL AND own.tenant_id {home}
+     ORDER BY own.tenant_id DESC, own.tag DESC LIMIT 1)
+"""
 NEXT_TAG = """
     greatest(
         (SELECT first.tag FROM public.jobs_job first WHERE first.tag IS NOT NULL ORDER BY first.tag, first.seq LIMIT 1),
@@ -35,33 +39,36 @@ NEXT_TAG = """
     )
 """
 
+# What the jobs are called with: arrays, or the elements of one; either way one statement, but one row plans sooner.
+MANY = "unnest(%(ids)s::uuid[], %(args)s::text[], %(kwargs)s::text[]) WITH ORDINALITY AS call (id, args, kwargs, place)"
+ONE = "(SELECT %(id)s::uuid AS id, %(args)s AS args, %(kwargs)s AS kwargs, 1 AS place) AS call"
+DUE_AT = "coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s)"
+# Materialized, or the place in line would be looked up again for each of the rows.
 INSERT = f"""
+    WITH home AS MATERIALIZED (SELECT id, {NEXT_TAG.format(after_own="{after_own}")} AS tag FROM {{home}})
     INSERT INTO public.jobs_job (
         id, tenant_id, task, args, kwargs, link, link_error, soft_limit, hard_limit, request_id, due_at, next_send_at,
         expires_at, tag, state, attempt, retries, kills, lost, sends, error, traceback, created_at
     )
     SELECT
         coalesce(call.id, gen_random_uuid()), home.id, %(task)s, call.args, call.kwargs, %(link)s, %(link_error)s,
-        %(soft_limit)s, %(hard_limit)s, %(request_id)s, term.due_at, term.due_at, term.expires_at,
-        CASE WHEN %(immediate)s THEN line.tag + call.place - 1 END,
+        %(soft_limit)s::float, %(hard_limit)s::float, %(request_id)s, {DUE_AT}, {DUE_AT},
+        coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
+        CASE WHEN %(immediate)s THEN home.tag + call.place - 1 END,
         'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
-    FROM
-        (SELECT
-            coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s) AS due_at,
-            coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval) AS expires_at
-        ) AS term,
-        ({{home}}) AS home (id),
-        LATERAL (SELECT {NEXT_TAG.format(after_own="{after_own}")} AS tag) AS line,
-        unnest(%(ids)s::uuid[], %(args)s::text[], %(kwargs)s::text[]) WITH ORDINALITY AS call (id, args, kwargs, place)
+    FROM home, {{calls}}
 """
-IN_PUBLIC = INSERT.format(home="SELECT NULL::uuid", after_own=AFTER_OWN.format(home="IS NULL"))
-IN_TENANT = INSERT.format(
-    home="SELECT id FROM public.tenants_tenant WHERE schema_name = %(schema)s",
-    after_own=AFTER_OWN.format(home="= home.id"),
-)
-IN_EACH_TENANT = INSERT.format(
-    home="SELECT id FROM public.tenants_tenant WHERE status = 'active'", after_own=AFTER_OWN.format(home="= home.id")
-)
+
+
+def _insert_into(home: str, *, after_own: str) -> tuple[str, str]:
+    """The statements for one call and for many."""
+    own = AFTER_OWN.format(home=after_own)
+    return INSERT.format(home=home, after_own=own, calls=ONE), INSERT.format(home=home, after_own=own, calls=MANY)
+
+
+IN_PUBLIC = _insert_into("(SELECT NULL::uuid AS id) AS home", after_own="IS NULL")
+IN_TENANT = _insert_into("public.tenants_tenant home WHERE schema_name = %(schema)s", after_own="= home.id")
+IN_EACH_TENANT, _ = _insert_into("public.tenants_tenant home WHERE status = 'active'", after_own="= home.id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +140,15 @@ def insert(terms: Terms, calls: Iterable[Call], *, schema: str) -> list[str]:
 
     Raises TenantUnavailable if no tenant has the schema, TypeError if an argument is no JSON.
     """
-    statement = IN_PUBLIC if schema == "public" else IN_TENANT
+    one, many = IN_PUBLIC if schema == "public" else IN_TENANT
     ids: list[str] = []
     for batch in _batches(calls):
         batch_ids = [str(new_id()) for _ in batch]
-        inserted = _execute(statement, terms, batch, ids=batch_ids, schema=schema)
+        args, kwargs = [_json(args) for args, _ in batch], [_json(kwargs) for _, kwargs in batch]
+        if len(batch) == 1:
+            inserted = _execute(one, terms, id=batch_ids[0], args=args[0], kwargs=kwargs[0], schema=schema)
+        else:
+            inserted = _execute(many, terms, ids=batch_ids, args=args, kwargs=kwargs, schema=schema)
         if inserted != len(batch):
             raise TenantUnavailable(f"No tenant has the schema {schema!r}, so no job can belong to it.")
         ids += batch_ids
@@ -146,7 +157,7 @@ def insert(terms: Terms, calls: Iterable[Call], *, schema: str) -> list[str]:
 
 def insert_for_each_tenant(terms: Terms, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
     """Write one job in each active tenant, by one statement; how many."""
-    return _execute(IN_EACH_TENANT, terms, [(args, kwargs)], ids=[None], schema=None)
+    return _execute(IN_EACH_TENANT, terms, id=None, args=_json(args), kwargs=_json(kwargs))
 
 
 def _refuse_elsewhere() -> None:
@@ -161,9 +172,7 @@ def _refuse_elsewhere() -> None:
             )
 
 
-def _execute(statement: str, terms: Terms, calls: Sequence[Call], **parameters: Any) -> int:
-    parameters["args"] = [_json(args) for args, _ in calls]
-    parameters["kwargs"] = [_json(kwargs) for _, kwargs in calls]
+def _execute(statement: str, terms: Terms, **parameters: Any) -> int:
     with connection.cursor() as cursor:
         cursor.execute(statement, {**terms.parameters(), **parameters})
         return int(cursor.rowcount)

@@ -50,6 +50,8 @@ AFTER_OWN_OF_EITHER = f"""
         THEN {AFTER_OWN.format(home="IS NULL")} ELSE {AFTER_OWN.format(home="= placed.tenant_id")}
     END
 """
+# The table fills and empties faster than its statistics follow: a plan made for an empty one would read all of it. So a
+# row that is to be changed is always found by its key, in an array: by a join it might not be.
 # Rows whose time has come join the line: later ones, retries, and those whose message seems lost. A tenant that is not
 # active does not hold up the line: its rows are parked.
 WAKE = f"""
@@ -64,24 +66,27 @@ WAKE = f"""
     UPDATE public.jobs_job job SET
         tag = CASE WHEN open THEN {NEXT_TAG.format(after_own=AFTER_OWN_OF_EITHER)} + place - 1 END,
         next_send_at = CASE WHEN open THEN job.next_send_at ELSE {PARKING} END
-    FROM placed WHERE placed.id = job.id
+    FROM placed WHERE placed.id = job.id AND job.id = ANY(ARRAY(SELECT id FROM due))
 """
 MARK = f"""
     WITH line AS (
-        SELECT job.id, job.tag, job.seq, coalesce(home.schema_name, 'public') AS schema_name,
-            (job.tenant_id IS NULL OR coalesce(home.status = 'active', false)) AS open
+        SELECT job.tag, job.seq, (job.tenant_id IS NULL OR coalesce(home.status = 'active', false)) AS open,
+            job.id, job.task, coalesce(home.schema_name, 'public'), soft_limit, hard_limit, request_id
         FROM public.jobs_job job LEFT JOIN public.tenants_tenant home ON home.id = job.tenant_id
-        WHERE job.tag IS NOT NULL AND state = 'waiting' AND {FREE}
+        WHERE job.tag IS NOT NULL AND {FREE}
         ORDER BY job.tag, job.seq LIMIT %(room)s FOR UPDATE OF job SKIP LOCKED
+    ), marked AS (
+        UPDATE public.jobs_job SET
+            tag = NULL,
+            sends = sends + 1,
+            next_send_at = clock_timestamp()
+                + least(%(first)s * power(2, least(sends, 30)), %(longest)s) * interval '1 second'
+        WHERE id = ANY(ARRAY(SELECT id FROM line WHERE open))
+    ), parked AS (
+        UPDATE public.jobs_job SET tag = NULL, next_send_at = {PARKING}
+        WHERE id = ANY(ARRAY(SELECT id FROM line WHERE NOT open))
     )
-    UPDATE public.jobs_job job SET
-        tag = NULL,
-        sends = sends + open::int,
-        next_send_at = CASE WHEN open
-            THEN clock_timestamp() + least(%(first)s * power(2, least(sends, 30)), %(longest)s) * interval '1 second'
-            ELSE {PARKING} END
-    FROM line WHERE line.id = job.id
-    RETURNING line.tag, line.seq, line.open, job.id, job.task, line.schema_name, soft_limit, hard_limit, request_id
+    SELECT * FROM line
 """
 PARKED = f"state = 'waiting' AND tag IS NULL AND next_send_at = {PARKING}"
 # The tenants of parked rows that are active again, or gone. From one tenant to the next it hops over the rows in the
@@ -144,7 +149,7 @@ class Relay:
         self._producer: Producer | None = None
         self._depth = MIN_DEPTH
         self._expected = 0
-        self._next_housekeeping = self._next_pulse = 0.0
+        self._next_wake = self._next_housekeeping = self._next_pulse = 0.0
 
     def run(self) -> None:
         """Relay until `stop()` is called. Backs off while database or broker is away; nothing is lost meanwhile.
@@ -180,7 +185,7 @@ class Relay:
     def tick(self) -> int:
         """One look at outbox and broker; how many jobs were sent."""
         self._keep_house()
-        woken = wake()
+        woken = self._wake()
         room = self._room()
         due = mark(room) if room else []
         self._publish(due)
@@ -197,6 +202,15 @@ class Relay:
             self._publish(due)
             sent += len(due)
         return sent
+
+    def _wake(self) -> int:
+        # However often a busy relay looks at the line: what is woken has waited for its time anyway.
+        now = time.monotonic()
+        if now < self._next_wake:
+            return 0
+        woken = wake()
+        self._next_wake = now if woken == BATCH else now + settings.RELAY_IDLE_POLL
+        return woken
 
     def _room(self) -> int:
         length = self._connected().channel.queue_declare("jobs").message_count

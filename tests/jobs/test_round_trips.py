@@ -48,7 +48,7 @@ def test_an_order(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
             ("SELECT tenant.schema_name", "finds the host's tenant, sees that it is active, and enters its schema"),
             ('SELECT "knox_authtoken"', "who asks: the token, and its user"),
             (
-                f'BEGIN; SET search_path = "{acme.schema_name}"; INSERT INTO public.jobs_job',
+                f'BEGIN; SET search_path = "{acme.schema_name}"; WITH home AS',
                 "the job that bills the order",
             ),
             ('INSERT INTO "billing_order"', "the order"),
@@ -101,7 +101,7 @@ def relay() -> Iterator[Relay]:
     current_app.control.purge()
     relay = Relay(current_app._get_current_object())
     relay.tick()
-    relay._next_housekeeping = relay._next_pulse = time.monotonic() + 60
+    relay._next_wake = relay._next_housekeeping = relay._next_pulse = time.monotonic() + 60
     yield relay
     current_app.control.purge()
 
@@ -110,6 +110,7 @@ LENGTH = ["MULTI", "LLEN", "LLEN", "LLEN", "LLEN", "EXEC"]  # of a queue: one li
 
 
 def test_an_idle_tick_of_the_relay(relay: Relay) -> None:
+    relay._next_wake = 0
     with queries() as sent, commands("") as asked:
         relay.tick()
     check(
@@ -127,7 +128,13 @@ def test_a_busy_tick_of_the_relay(relay: Relay, acme: Tenant) -> None:
         dispatch(acme)
     with queries() as sent, commands("") as asked:
         relay.tick()
-    check(sent, [('SET search_path = "public"', "after this test's dispatch"), ("WITH due", ""), ("WITH line", "")])
+    check(
+        sent,
+        [
+            ('SET search_path = "public"', "after this test's dispatch"),
+            ("WITH line AS", "takes what there is room for, and marks it as sent; nothing was to be woken so soon"),
+        ],
+    )
     assert names(asked) == [*LENGTH, *3 * ["LPUSH"]]  # one batch
 
 
