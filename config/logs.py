@@ -38,7 +38,12 @@ def config(*, json: bool | None, level: str) -> dict[str, Any]:
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": level},
-        "loggers": {"django.server": {"propagate": True}, "httpx": {"level": "WARNING"}},
+        "loggers": {
+            "django.server": {"propagate": True},
+            "httpx": {"level": "WARNING"},
+            # That a task was received. Its end is told, with all that is known of it.
+            "celery.worker.strategy": {"level": "WARNING"},
+        },
     }
 
 

@@ -1,9 +1,11 @@
-"""The Redis transport, with less bookkeeping for durable jobs.
+"""The Redis transport, with less bookkeeping.
 
 kombu notes each message that a worker holds in two keys of Redis (`unacked`, `unacked_index`), to deliver it again when
 the worker has vanished: half of the work of a worker's main process. A durable job's row does that, and sooner.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kombu.transport import redis, virtual
@@ -12,6 +14,12 @@ from jobs.app import is_durable
 
 
 class QoS(redis.QoS):
+    @contextmanager
+    def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:
+        # Without MULTI: half of a note is as good as none, for a message is restored only if both keys have it.
+        with self.channel.conn_or_acquire(client) as client:
+            yield pipe or client.pipeline(transaction=False)
+
     def append(self, message: Any, delivery_tag: str) -> None:
         if is_durable(message.headers):
             virtual.QoS.append(self, message, delivery_tag)
@@ -49,6 +57,17 @@ class QoS(redis.QoS):
 
 class Channel(redis.Channel):
     QoS = QoS
+
+    _commands: Any = None
+
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """One client for as long as its pool lives: kombu makes one for each command, which costs more than that."""
+        if client is None:
+            if self._commands is None or self._commands.connection_pool is not self.pool:
+                self._commands = self._create_client()  # type: ignore[no-untyped-call]  # as above
+            client = self._commands
+        yield client
 
 
 class Transport(redis.Transport):

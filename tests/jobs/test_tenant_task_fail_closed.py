@@ -227,7 +227,7 @@ def test_the_database_refuses_connections(one_child: Process, acme: Tenant, afte
         one_child.wait_for(f"{expired.id} was expired")
         one_child.wait_for(unknown.id)
         last = probe.delay("last")
-        one_child.wait_for(f"tests.jobs.probes.probe[{last.id}] received")
+        one_child.wait_for(f"tests.jobs.probes.probe[{last.id}]")
 
     probes.broker().delete(probes.RAN)
     afterwards()
