@@ -207,7 +207,7 @@ JOB_MAX_LOST = 10
 JOB_DEAD_DAYS = env.int("JOB_DEAD_DAYS", default=30)
 RELAY_IDLE_POLL = env.float("RELAY_IDLE_POLL", default=0.1)
 RELAY_STALL_SECONDS = env.float("RELAY_STALL_SECONDS", default=300)
-RELAY_BUSY_POLL = env.float("RELAY_BUSY_POLL", default=0.005)
+RELAY_BUSY_POLL = env.float("RELAY_BUSY_POLL", default=0.01)
 
 # The API
 REST_FRAMEWORK = {

@@ -11,10 +11,10 @@ from celery import states
 from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from django.conf import settings
-from django.db import Error, InterfaceError, OperationalError, transaction
+from django.db import DataError, Error, InterfaceError, OperationalError, transaction
 
 from jobs import lease as leases
-from jobs.lease import Lease
+from jobs.lease import Lease, LeaseLost
 from jobs.schema import clean, in_transaction
 from tenants.connection import connection, healed
 
@@ -65,14 +65,13 @@ def hard_limit(task: "TenantTask", of_call: float | None) -> float:
 
 
 def _run_atomic(task: "TenantTask", lease: Lease) -> Any:
-    with transaction.atomic(durable=True):
+    with _ending(lease) as done:
         if not leases.pass_gate(lease):
             raise HandedBack("its lease ran out, or its tenant is not active any more")
-        result = task.run(*lease.args, **lease.kwargs)
-        leases.complete(lease, result)
+        done.result = task.run(*lease.args, **lease.kwargs)
     if in_transaction():
         raise RuntimeError("The body left a transaction open, so nothing of it was committed.")
-    return result
+    return done.result
 
 
 def _run_open(task: "TenantTask", lease: Lease) -> Any:
@@ -90,12 +89,25 @@ def _run_open(task: "TenantTask", lease: Lease) -> Any:
 @contextmanager
 def completing(lease: Lease) -> Iterator[Done]:
     """One transaction of effects and completion, for a body that ran outside of one."""
-    done = Done()
     connection.set_schema(lease.schema)
-    with transaction.atomic(durable=True):
+    with _ending(lease) as done:
         leases.lock_tenant(lease)
         yield done
-        leases.complete(lease, done.result)
+
+
+@contextmanager
+def _ending(lease: Lease) -> Iterator[Done]:
+    """A transaction whose COMMIT ends the job. Raises LeaseLost, nothing committed, if someone else holds that."""
+    done, over = Done(), False
+    try:
+        with transaction.atomic(durable=True):
+            yield done
+            over = True
+            leases.complete(lease, done.result)
+    except DataError as error:
+        if over and leases.is_lost(error):
+            raise LeaseLost(f"Job {lease.id} is not held by this worker any more") from error
+        raise
 
 
 def _record(lease: Lease, ending: BaseException) -> None:

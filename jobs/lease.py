@@ -175,15 +175,15 @@ def lock_tenant(lease: Lease) -> None:
 
 
 def complete(lease: Lease, result: Any) -> None:
-    """End the job within the transaction of its effects. Raises LeaseLost; then the transaction can't commit."""
+    """End the job with the COMMIT of its effects, in one message. If the lease is lost, see `is_lost`, that fails."""
     row = {**_result_row(lease, states.SUCCESS), **results.encoded(result)}
     dispatch_links(lease, lease.link, result)
-    try:
-        _fetch(f"{COMPLETE}; {results.statement(lease.schema)}", {**lease.key, **results.columns(row)})
-    except DataError as error:
-        if isinstance(error.__cause__, DivisionByZero):
-            raise LeaseLost(f"Job {lease.id} is not held by this worker any more") from error
-        raise
+    connection.send_with_commit(f"{COMPLETE}; {results.statement(lease.schema)}", {**lease.key, **results.columns(row)})
+
+
+def is_lost(error: DataError) -> bool:
+    """Whether it is what `complete` raises on the server when the lease is not held any more."""
+    return isinstance(error.__cause__, DivisionByZero)
 
 
 def retry(lease: Lease, when: datetime | float | None, *, error: str, counted: bool = True) -> bool:

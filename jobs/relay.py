@@ -148,7 +148,8 @@ class Relay:
         self._outages = (Error, KombuError, OSError, *self._broker.connection_errors, *self._broker.channel_errors)
         self._producer: Producer | None = None
         self._depth = MIN_DEPTH
-        self._expected = 0
+        # What the queue held after the last look, and how much less it was at this one.
+        self._expected = self._drained = 0
         self._next_wake = self._next_housekeeping = self._next_pulse = 0.0
 
     def run(self) -> None:
@@ -161,8 +162,9 @@ class Relay:
             # No time-out of a server's comes from one that is cut off behind a proxy that lives on.
             faulthandler.dump_traceback_later(settings.RELAY_STALL_SECONDS, exit=True)
             try:
-                sent = self.tick()
-                pause = settings.RELAY_BUSY_POLL if sent else settings.RELAY_IDLE_POLL
+                # Busy as long as workers drain the queue too, or it would run dry while this sleeps.
+                busy = self.tick() or self._drained
+                pause = settings.RELAY_BUSY_POLL if busy else settings.RELAY_IDLE_POLL
             except Exception as error:  # nobody else publishes: whatever it is, the relay goes on
                 pause = min(max(2 * pause, settings.RELAY_IDLE_POLL), MAX_PAUSE)
                 known = isinstance(error, self._outages)
@@ -214,8 +216,8 @@ class Relay:
 
     def _room(self) -> int:
         length = self._connected().channel.queue_declare("jobs").message_count
-        drained = max(self._expected - length, 0)
-        self._depth = min(max(2 * drained, MIN_DEPTH), MAX_DEPTH)
+        self._drained = max(self._expected - length, 0)
+        self._depth = min(max(2 * self._drained, MIN_DEPTH), MAX_DEPTH)
         self._expected = length
         # Filled from half empty on: one larger batch costs less than many small ones.
         return self._depth - length if 2 * length <= self._depth else 0

@@ -68,6 +68,8 @@ class DatabaseWrapper(TenantDatabaseWrapper):
     """
 
     schema_name: str
+    # What goes with the next COMMIT, and its parameters
+    _with_commit: tuple[str, Any] | None = None
 
     def bound(self) -> None:
         """Note that the session's search path is that of `schema_name`."""
@@ -79,7 +81,31 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         cursor.cursor.needs_path = False
         return cursor
 
+    def send_with_commit(self, statement: str, parameters: Any) -> None:
+        """The last statement of a transaction, in one message with its COMMIT; it names the schema of every table.
+
+        What it raises on the server, COMMIT raises, and nothing is committed. In a nested block it is sent at once.
+        """
+        if self.in_atomic_block and not self.savepoint_ids:
+            self._with_commit = (statement, parameters)
+        else:
+            with self.shared_cursor() as cursor:
+                cursor.execute(statement, parameters)
+
+    def _commit(self) -> None:
+        if self._with_commit is None:
+            super()._commit()
+            return
+        (statement, parameters), self._with_commit = self._with_commit, None
+        with self.shared_cursor() as cursor:
+            cursor.execute(f"{statement}; COMMIT", parameters)
+
+    def _rollback(self) -> None:
+        self._with_commit = None
+        super()._rollback()
+
     def get_new_connection(self, conn_params: Any) -> Any:
+        self._with_commit = None
         connection = super().get_new_connection(conn_params)
         connection.cursor_factory = partial(Cursor, wrapper=self)
         return connection

@@ -144,9 +144,9 @@ def message_of(job_id: str) -> Due:
     return Due(job.id, job.task, schema, job.soft_limit, job.hard_limit, "")
 
 
-def queue_length() -> int:
+def queue_length(queue: str = "jobs") -> int:
     with current_app.connection_for_read() as broker:
-        return int(broker.channel().queue_declare("jobs").message_count)
+        return int(broker.channel().queue_declare(queue).message_count)
 
 
 def sql(statement: str, *parameters: Any) -> list[Any]:

@@ -19,6 +19,7 @@ from tests.jobs.durables import sql
 IDLE = "idle"
 RECEIVED = "received"  # about to claim
 CLAIMED = "claimed"  # the claim is committed, its reply not yet seen
+COMMIT = "; COMMIT"
 ENDING = "ending"  # the last statement of a transaction that ends a job was run, its COMMIT not
 DROPPING = "dropping"  # about to drop a schema, with the tenant locked
 DEADLINE = 20
@@ -130,11 +131,14 @@ class Party:
             self.stop(RECEIVED)
         elif statement.startswith("DROP SCHEMA"):
             self.stop(DROPPING)
-        result = execute(statement, parameters, *context)
+        # That message taken apart, for others to come in between.
+        result = execute(statement.removesuffix(COMMIT), parameters, *context)
         if statement == CLAIM:
             self.stop(CLAIMED)
         elif "INTO" in statement and "taskresult AS stored" in statement:
             self.stop(ENDING)
+        if statement.endswith(COMMIT):
+            execute("COMMIT", None, *context)
         return result
 
     def stop(self, at: str) -> Order:

@@ -10,14 +10,13 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from django_tenants.utils import schema_context
 
-from jobs import control, relay
+from jobs import control, execution, relay
 from jobs import lease as leases
 from jobs.lease import Lease, LeaseLost
 from jobs.models import Job
-from tenants.connection import connection
 from tenants.models import Tenant
 from tests.jobs.claims import OVER, change, deliver, dispatch, held
-from tests.jobs.durables import atomic, bodies, groups, open, result_of
+from tests.jobs.durables import atomic, bodies, groups, open, result_of, sql
 from tests.people import at_once, await_blocked
 
 ENDINGS: dict[str, Callable[[Lease], bool]] = {
@@ -88,11 +87,8 @@ def test_an_effect_within_a_completion_counts_only_for_the_holder(acme: Tenant) 
 def test_a_lost_lease_fails_on_the_server_so_that_a_commit_on_its_way_fails_too(acme: Tenant) -> None:
     lease = held(dispatch(acme))
     change(lease.id, "token = NULL")
-    with schema_context(acme.schema_name), connection.cursor() as cursor:
-        cursor.execute("BEGIN; INSERT INTO auth_group (name) VALUES ('effect')")
-        with pytest.raises(LeaseLost):
-            leases.complete(lease, None)
-        cursor.execute("COMMIT")
+    with pytest.raises(LeaseLost), execution.completing(lease):
+        sql("INSERT INTO auth_group (name) VALUES ('effect')")
     assert groups(acme.schema_name) == []
 
 
@@ -105,7 +101,8 @@ def test_what_else_is_recorded_of_an_attempt_waits_for_its_commit_under_way(acme
 
     def child() -> None:
         with transaction.atomic():
-            leases.complete(lease, "done")
+            with transaction.atomic():  # or it would be sent with the COMMIT, and nobody could come in between
+                leases.complete(lease, "done")
             completed.set()
             await_blocked()
 
@@ -157,21 +154,23 @@ def test_no_token_outlives_its_attempt_so_that_a_worker_that_thaws_completes_not
     lease = held(dispatch(acme))
     AFTER_WHICH_THE_ROW_STAYS[ending](lease)
     assert Job.objects.get().token is None
-    with pytest.raises(LeaseLost), transaction.atomic():
-        leases.complete(lease, "thawed")
+    with pytest.raises(LeaseLost), execution.completing(lease) as done:
+        done.result = "thawed"
 
 
 def test_no_worker_completes_a_job_that_is_dead(acme: Tenant) -> None:
     lease = held(dispatch(acme))
     assert leases.bury(lease, error=ValueError("hard limit"))
-    with pytest.raises(LeaseLost), transaction.atomic():
-        leases.complete(lease, "too late")
+    with pytest.raises(LeaseLost), execution.completing(lease) as done:
+        done.result = "too late"
     assert result_of(acme.schema_name, lease.id).status == "FAILURE"
 
 
 def test_a_result_is_never_overwritten(acme: Tenant) -> None:
     first, second = dispatch(acme), dispatch(acme)
-    leases.complete(held(first), "first")
+    with execution.completing(held(first)) as done:
+        done.result = "first"
     change(second, f"id = '{first}'")
-    leases.complete(held(first), "second")
+    with execution.completing(held(first)) as done:
+        done.result = "second"
     assert result_of(acme.schema_name, first).result == '"first"'

@@ -19,6 +19,7 @@ from tenants.models import Tenant
 from tenants.services import register_tenant
 from tests.jobs import probes
 from tests.jobs.conftest import RESULTS, eventually, results_of, where_ran
+from tests.jobs.durables import queue_length
 from tests.jobs.probes import errback, inline_errback, own, probe
 
 
@@ -220,14 +221,14 @@ def test_the_database_refuses_connections(one_child: Process, acme: Tenant, afte
     """Whatever comes meanwhile, for a child or for the parent itself, the worker outlives it."""
     afterwards()
     with schema_context(acme.schema_name), _no_connections():
-        task = probe.delay("during")
-        one_child.wait_for(f"tests.jobs.probes.probe[{task.id}]")
+        probe.delay("during")
+        eventually(lambda: queue_length("celery") == 0, "the worker has the first")
         expired = probe.apply_async(("expired",), expires=-1)
         unknown = current_app.send_task("tests.jobs.probes.unknown")
         one_child.wait_for(f"{expired.id} was expired")
         one_child.wait_for(unknown.id)
-        last = probe.delay("last")
-        one_child.wait_for(f"tests.jobs.probes.probe[{last.id}]")
+        probe.delay("last")
+        eventually(lambda: queue_length("celery") == 0, "the worker has the last")
 
     probes.broker().delete(probes.RAN)
     afterwards()
