@@ -3,45 +3,44 @@
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
+from django.core.cache import cache
 from redis.exceptions import RedisError
 from rest_framework.request import Request
 from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, SimpleRateThrottle, UserRateThrottle
 
 logger = logging.getLogger(__name__)
 
-# After a failure the cache is left alone for so long, lest each request waits for its time-outs.
-PAUSE_SECONDS = 5.0
+# How often it is looked whether a cache that is away is back
+LOOK_SECONDS = 5.0
 
 
 class Circuit:
-    """Whether this process asks the cache. While it is away, one request tries it now and then, for all others."""
+    """Whether this process asks the cache. While that is away, a thread looks for it, so that no request has to wait for
+    its time-outs.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._next_try: float | None = None  # None: the cache is there
-
-    def lets_try(self) -> bool:
-        with self._lock:
-            if self._next_try is None:
-                return True
-            if time.monotonic() < self._next_try:
-                return False
-            self._next_try = time.monotonic() + PAUSE_SECONDS
-            return True
+        self.closed = True
 
     def open(self, error: Exception) -> None:
         with self._lock:
-            was_there, self._next_try = self._next_try is None, time.monotonic() + PAUSE_SECONDS
-        if was_there:
-            logger.warning("The cache is away, so nobody is throttled: %r", error)
+            if not self.closed:
+                return
+            self.closed = False
+        logger.warning("The cache is away, so nobody is throttled: %r", error)
+        threading.Thread(target=self._await_cache, name="cache look-out", daemon=True).start()
 
-    def close(self) -> None:
-        with self._lock:
-            was_away, self._next_try = self._next_try is not None, None
-        if was_away:
-            logger.warning("The cache is back, and throttles count again")
+    def _await_cache(self) -> None:
+        while not self.closed:
+            time.sleep(LOOK_SECONDS)
+            with suppress(RedisError):
+                cache.get("back")
+                self.closed = True
+        logger.warning("The cache is back, and throttles count again")
 
 
 circuit = Circuit()
@@ -55,7 +54,7 @@ class Throttle(SimpleRateThrottle):
 
     def allow_request(self, request: Request, view: Any) -> bool:
         key = self.get_cache_key(request, view)
-        if key is None or self.num_requests is None or not circuit.lets_try():
+        if key is None or self.num_requests is None or not circuit.closed:
             return True
         window, self.seconds_in = divmod(self.timer(), self.duration)
         try:
@@ -63,7 +62,6 @@ class Throttle(SimpleRateThrottle):
         except RedisError as error:
             circuit.open(error)
             return True
-        circuit.close()
         return count <= self.num_requests
 
     def wait(self) -> float:

@@ -34,6 +34,7 @@ BATCH = 1000
 # Seconds
 HOUSEKEEPING = 1.0
 PULSE = 5.0
+WATCH = 1.0
 MAX_PAUSE = 5.0
 # Messages in the broker. Depth is latency for the tenant whose turn comes next, so it follows what workers drain.
 MIN_DEPTH = 8
@@ -157,10 +158,12 @@ class Relay:
 
         Ends the process if it hangs for RELAY_STALL_SECONDS, for whoever supervises it to start another one.
         """
-        pause = 0.0
+        pause = next_watch = 0.0
         while not self._stopped(pause):
-            # No time-out of a server's comes from one that is cut off behind a proxy that lives on.
-            faulthandler.dump_traceback_later(settings.RELAY_STALL_SECONDS, exit=True)
+            if time.monotonic() >= next_watch:
+                # No time-out of a server's comes from one that is cut off behind a proxy that lives on.
+                faulthandler.dump_traceback_later(settings.RELAY_STALL_SECONDS, exit=True)
+                next_watch = time.monotonic() + min(WATCH, settings.RELAY_STALL_SECONDS / 2)
             try:
                 # Busy as long as workers drain the queue too, or it would run dry while this sleeps.
                 busy = self.tick() or self._drained
