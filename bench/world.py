@@ -24,6 +24,8 @@ from tests.peers.peer import PLAIN_CELERY, TENANT_SCHEMAS, Peer
 
 TENANTS = 20
 CHILDREN = 2
+# So many tenants are made once, and copied.
+A_CROWD = 500
 WORK = "bench.work"
 CALLS = "bench.tenantry.calls"
 # Valkey's databases.
@@ -37,6 +39,8 @@ class World:
         self.postgres, self.valkey, self.sinks = stack.postgres, stack.valkey, stack.env
         self.folder = stack.folder
         self._numbers = cycle(range(NUMBERS))
+        # The databases that were made once, to be copied; whose tenants they hold
+        self._crowds: dict[str, list[str]] = {}
 
     # Tenantry
 
@@ -53,8 +57,7 @@ class World:
         """The product with these of the Procfile's processes, and so many tenants."""
         extra = {"worker": f"-c {CHILDREN}"}
         lines = {kind: f"{commands()[kind]} {extra.get(kind, '')}" for kind in kinds}
-        with self.tenantry_database(name) as (database, pattern):
-            homes = add_tenants(database, count, pattern=pattern, tables=tables)
+        with self._with_tenants(name, count, tables) as (database, homes):
             env = self.tenantry_environment(database, valkey_port)
             with System(name, database, env, lines, homes=homes, folder=self.folder, calls=CALLS) as system:
                 yield system
@@ -69,6 +72,19 @@ class World:
             lines = {"web": "gunicorn 'django.core.wsgi:get_wsgi_application()'"}
             with System("untenanted", database, env, lines, homes=[schema], folder=self.folder, calls=CALLS) as system:
                 yield system
+
+    @contextmanager
+    def _with_tenants(self, name: str, count: int, tables: Sequence[str]) -> Iterator[tuple[Database, list[str]]]:
+        if count < A_CROWD:
+            with self.tenantry_database(name) as (database, pattern):
+                yield database, add_tenants(database, count, pattern=pattern, tables=tables)
+            return
+        template = f"crowd{count}"
+        if template not in self._crowds:
+            with self.tenantry_database(template) as (database, pattern):
+                self._crowds[template] = add_tenants(database, count, pattern=pattern, tables=tables)
+        with Database.create(self.postgres, name, template=template) as database:
+            yield database, self._crowds[template]
 
     @contextmanager
     def tenantry_database(self, name: str) -> Iterator[tuple[Database, str]]:

@@ -18,9 +18,7 @@ LOOK_SECONDS = 5.0
 
 
 class Circuit:
-    """Whether this process asks the cache. While that is away, a thread looks for it, so that no request has to wait for
-    its time-outs.
-    """
+    """Whether this process asks the cache. While that is away, a thread looks for it: no request waits for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -6,7 +6,7 @@ from bench.statistics import Outcome, compare, interleaved, medians, percentile
 from bench.system import System
 from bench.world import World
 
-JOBS = 25
+JOBS = 20
 # Of the poll's length and more, so that commits come at all of its phases.
 PAUSES = (0.05, 0.15)
 
