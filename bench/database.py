@@ -54,8 +54,9 @@ class Database:
         self.sql("SELECT setval('public.work_count', 1, false)")
 
     def empty(self, *tables: str) -> None:
-        """These tables, in every schema that has them. In tenants' not by TRUNCATE: sessions would have to learn of each
-        of them anew.
+        """These tables, in every schema that has them.
+
+        In tenants' not by TRUNCATE: sessions would have to learn of each table anew.
         """
         found = self.sql(
             """

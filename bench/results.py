@@ -29,11 +29,13 @@ def _line(name: str, part: Part, holds: bool) -> str:
 
 
 def write(outcomes: Mapping[str, Outcome], file: Path = FILE) -> None:
-    report = {
-        "machine": machine(),
-        "versions": versions(),
-        "figures": [entry(name, outcome) for name, outcome in outcomes.items()],
-    }
+    """Figures that were not measured this time stay as they are, if that was on this machine with these versions."""
+    report: dict[str, Any] = {"machine": machine(), "versions": versions()}
+    before = json.loads(file.read_text()) if file.exists() else {}
+    same = all(before.get(key) == value for key, value in report.items())
+    entries = {figure["figure"]: figure for figure in before["figures"]} if same else {}
+    entries |= {name: entry(name, outcome) for name, outcome in outcomes.items()}
+    report["figures"] = list(entries.values())
     file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -36,6 +36,27 @@ def test_the_file_has_machine_versions_and_an_entry_for_each_figure(tmp_path: Pa
     assert entry["detail"]["ours"] == 712.3
 
 
+def test_what_was_not_measured_this_time_stays(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    drain, orders = Outcome([GOOD], "times as many"), Outcome([GOOD], "ratio")
+
+    results.write({"drain": drain, "orders": orders}, file)
+    results.write({"drain": Outcome([BAD], "times as many")}, file)
+
+    figures = json.loads(file.read_text())["figures"]
+    assert [(figure["figure"], figure["value"]) for figure in figures] == [("drain", 1.5), ("orders", 3.1)]
+
+
+def test_nothing_stays_of_other_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "results.json"
+    results.write({"orders": Outcome([GOOD], "ratio")}, file)
+
+    monkeypatch.setattr(results, "versions", lambda: {"celery": "6"})
+    results.write({"drain": Outcome([GOOD], "times as many")}, file)
+
+    assert [figure["figure"] for figure in json.loads(file.read_text())["figures"]] == ["drain"]
+
+
 def test_a_figure_of_several_parts_shows_the_one_that_fails() -> None:
     entry = results.entry("orders", Outcome([GOOD, BAD], "ratio"))
 

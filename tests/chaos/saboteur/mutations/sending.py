@@ -62,7 +62,7 @@ def never_sent_again() -> None:
 @mutation
 def sent_without_a_mark() -> None:
     nothing_fenced()
-    edit(relay, "MARK", "tag = NULL,", "tag = job.tag,")
+    edit(relay, "MARK", "tag = NULL,", "tag = tag,")
 
 
 @mutation
