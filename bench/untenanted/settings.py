@@ -9,6 +9,6 @@ MIDDLEWARE = [name for name in PRODUCT_MIDDLEWARE if name != "tenants.middleware
 # Its app checks that there are tenants; its models need no app.
 INSTALLED_APPS = [name for name in PRODUCT_APPS if name != "django_tenants"]
 # The stock ones
-CELERY_BROKER_TRANSPORT = None
+CELERY_BROKER_TRANSPORT = "redis"
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_WORKER_CONSUMER = "celery.worker.consumer:Consumer"
