@@ -1,0 +1,125 @@
+"""Tenants with work take turns (P6): the outbox is the queue, the broker a short buffer, filled in fair order."""
+
+from collections.abc import Callable
+
+import pytest
+from celery import current_app
+from django_tenants.utils import schema_context
+from pytest_django import Settings
+
+from jobs import relay
+from jobs.relay import MIN_DEPTH, Relay
+from tenants.models import Tenant
+from tests.jobs.durables import queue_length, sql
+from tests.jobs.probes import broker, probe
+
+
+@pytest.fixture
+def noisy(acme: Tenant) -> str:
+    for number in (20, 1, 1, 1, 1, 1, 25):
+        dispatch(acme, number)
+    return acme.schema_name
+
+
+@pytest.fixture
+def quiet(globex: Tenant) -> Tenant:
+    return globex
+
+
+def dispatch(tenant: Tenant, number: int, **options: float) -> None:
+    with schema_context(tenant.schema_name):
+        probe.map_on_commit([("name",)] * number, **options)
+
+
+def sent(number: int) -> list[str]:
+    """The schemas of the next jobs."""
+    return [job.schema for job in relay.mark(number)]
+
+
+def turns(noisy: str, quiet: Tenant, number: int) -> list[str]:
+    return [noisy, quiet.schema_name] * number
+
+
+def test_tenants_take_turns_however_much_one_of_them_has(noisy: str, quiet: Tenant) -> None:
+    dispatch(quiet, 5)
+    assert sent(12) == [*turns(noisy, quiet, 5), noisy, noisy]
+
+
+def test_who_comes_late_is_not_behind_what_waits(noisy: str, quiet: Tenant) -> None:
+    assert sent(20) == [noisy] * 20
+    dispatch(quiet, 3)
+    assert sent(6) == turns(noisy, quiet, 3)
+
+
+def test_who_had_nothing_for_long_has_saved_nothing_up(noisy: str, quiet: Tenant) -> None:
+    dispatch(quiet, 1)
+    assert sent(30) == [*turns(noisy, quiet, 1), *[noisy] * 28]
+    dispatch(quiet, 3)
+    assert sent(6) == turns(noisy, quiet, 3)
+
+
+def test_what_is_woken_takes_its_turns_too(noisy: str, quiet: Tenant) -> None:
+    dispatch(quiet, 3, countdown=60)
+    assert sent(10) == [noisy] * 10
+    sql("UPDATE public.jobs_job SET due_at = now(), next_send_at = now() WHERE tenant_id = %s", quiet.id)
+    relay.wake()
+    assert sent(6) == turns(noisy, quiet, 3)
+
+
+def test_who_is_alone_gets_all_there_is(noisy: str) -> None:
+    assert sent(40) == [noisy] * 40
+
+
+# The buffer
+
+
+@pytest.fixture
+def looks(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
+    """Lets a relay look at the queue, after each of these happened meanwhile; the pauses that it then made."""
+    current_app.control.purge()
+    settings.RELAY_BUSY_POLL, settings.RELAY_IDLE_POLL = 0.001, 0.002
+    watched = Relay(current_app._get_current_object())
+
+    def looks(*meanwhile: Callable[[], object]) -> list[float]:
+        pauses: list[float] = []
+        happens = iter(meanwhile)
+
+        def stopped(pause: float) -> bool:
+            pauses.append(pause)
+            happening = next(happens, None)
+            if happening:
+                happening()
+            return happening is None
+
+        monkeypatch.setattr(watched, "_stopped", stopped)
+        watched.run()
+        return pauses[1:]
+
+    return looks
+
+
+def taken(number: int) -> Callable[[], object]:
+    """By a worker."""
+    key = f"{current_app.conf.broker_transport_options['global_keyprefix']}jobs"
+    return lambda: broker().rpop(key, number)
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.mark.usefixtures("committed_db", "noisy")
+def test_no_share_of_the_buffer_is_lost_with_a_worker_that_dies(looks: Callable[..., list[float]]) -> None:
+    for _ in range(3):
+        looks(nothing)
+        assert queue_length() >= MIN_DEPTH
+        taken(50)()  # and never ran
+    current_app.control.purge()
+
+
+@pytest.mark.usefixtures("committed_db", "noisy")
+def test_the_relay_is_busy_for_as_long_as_workers_drain_the_queue(looks: Callable[..., list[float]]) -> None:
+    busy, idle = 0.001, 0.002
+    # Sent; drained, though not enough to send more; nothing.
+    assert looks(nothing, taken(2), nothing) == [busy, busy, idle]
+    current_app.control.purge()
