@@ -18,7 +18,7 @@ from tests.jobs.probes import broker, probe
 def noisy(acme: Tenant) -> str:
     for number in (20, 1, 1, 1, 1, 1, 25):
         dispatch(acme, number)
-    return acme.schema_name
+    return str(acme.schema_name)
 
 
 @pytest.fixture
