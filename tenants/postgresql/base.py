@@ -84,9 +84,10 @@ class DatabaseWrapper(TenantDatabaseWrapper):
     def send_with_commit(self, statement: str, parameters: Any) -> None:
         """The last statement of a transaction, in one message with its COMMIT; it names the schema of every table.
 
-        What it raises on the server, COMMIT raises, and nothing is committed. In a nested block it is sent at once.
+        What it raises on the server, COMMIT raises, and nothing is committed. It is sent at once in a nested block, and
+        where no COMMIT will follow, for Django rolls back without a word: then this raises.
         """
-        if self.in_atomic_block and not self.savepoint_ids:
+        if self.in_atomic_block and not self.savepoint_ids and not self.needs_rollback:
             self._with_commit = (statement, parameters)
         else:
             with self.shared_cursor() as cursor:

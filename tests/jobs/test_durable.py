@@ -1,7 +1,9 @@
 """How a durable job ends: in one transaction with its effects, and in a state that its tenant can read."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from celery import current_app
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from celery.result import AsyncResult
 from django.contrib.auth.models import Group
-from django.db import transaction
+from django.db import ProgrammingError, transaction
 from django.utils import timezone
 from django_celery_results.models import TaskResult
 from django_tenants.utils import schema_context
@@ -174,6 +176,28 @@ def test_a_body_that_leaves_a_transaction_open_is_a_failure(acme: Tenant, task: 
     run_jobs()
     assert Job.objects.get().state == "dead"
     assert groups(acme.schema_name) == ([] if task is atomic else ["effect"])
+
+
+def swallow_an_error() -> None:
+    with suppress(ProgrammingError):
+        sql("SELECT no_such_column")
+
+
+@pytest.mark.usefixtures("committed_db")
+@pytest.mark.parametrize("spoil", [partial(transaction.set_rollback, True), swallow_an_error])
+def test_a_body_whose_transaction_can_not_be_committed_is_a_failure(
+    acme: Tenant, run_jobs: RunJobs, spoil: Callable[[], None]
+) -> None:
+    def body(task: TenantTask) -> None:
+        Group.objects.create(name="effect")
+        spoil()
+
+    bodies(body)
+    job_id = dispatch(acme, atomic)
+    run_jobs()
+    assert groups(acme.schema_name) == []
+    assert Job.objects.get().state == "dead"
+    assert result_of(acme.schema_name, job_id).status == "FAILURE"
 
 
 # Retries
