@@ -101,13 +101,13 @@ class Books:
 
     def _audit_states(self) -> None:
         """Each job's one terminal state is at home."""
-        dead = {id for (id,) in self._world.sql("SELECT id::text FROM jobs_job WHERE state = 'dead'")}
+        dead = dict(self._world.sql("SELECT id::text, error FROM jobs_job WHERE state = 'dead'"))
         states = self._states()
         for id, job in self.jobs.items():
             self.faults.wrong += [f"result of {id} in {schema}" for schema, _ in states[id] if schema != job.home]
             expected = (job.home, "FAILURE" if job.doomed else "SUCCESS")
             if id not in self._waiting and (expected not in states[id] or (id in dead) != job.doomed):
-                self.faults.lost += [f"{id} is {states[id] or 'nowhere'}{', dead' * (id in dead)}"]
+                self.faults.lost += [f"{id} is {states[id] or 'nowhere'}, {dead.get(id, 'not dead')}"]
 
     def _states(self) -> dict[str, list[tuple[str, str]]]:
         """Of each job that has a result: the schemas that it lies in, and its state there."""

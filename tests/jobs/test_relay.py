@@ -315,17 +315,14 @@ def insert(tenant: Tenant, number: int, *, due_at: str = "now()", next_send_at: 
     )
 
 
-@pytest.fixture(params=["fresh statistics", "statistics of an empty table", "no statistics"])
-def crowd(acme: Tenant, globex: Tenant, request: pytest.FixtureRequest) -> Tenant:
+@pytest.fixture
+def crowd(acme: Tenant, globex: Tenant) -> Tenant:
     """20,000 rows in the line, 20,000 due tomorrow, 20,000 of a suspended tenant."""
     suspend_tenant(globex)
-    if request.param == "statistics of an empty table":
-        sql("ANALYZE public.jobs_job")
     insert(acme, 20_000)
     insert(acme, 20_000, due_at="now() + interval '1 day'", next_send_at="now() + interval '1 day'", tag="NULL")
     insert(globex, 20_000, next_send_at=relay.PARKING, tag="NULL")
-    if request.param == "fresh statistics":
-        sql("ANALYZE public.jobs_job")
+    sql("ANALYZE public.jobs_job")
     return acme
 
 

@@ -21,9 +21,10 @@ def delivered_twice(run: Run) -> None:
 def _kill_the_second(run: Run) -> None:
     """One child runs the job. Another, which got the same message, is killed; its parent has no lease to give back."""
     holder = "SELECT token FROM jobs_job WHERE id = %s"
-    with run.commands.hold("in-body"), run.commands.hold("refused") as hold:
-        # The pool may see some seconds late that a child is gone.
-        [job] = run.probes("effect", 1, time_limit=60, soft_time_limit=50)
+    with run.commands.hold("after-call"), run.commands.hold("refused") as hold:
+        # The pool may see some seconds late that a child is gone: no time limit, and none of a transaction's, must come
+        # before that.
+        [job] = run.probes("call", 1, time_limit=60, soft_time_limit=50)
         [refused] = hold.wait()
         run.wait_for("accepted", job=job, child=refused["pid"])
         token = run.world.sql(holder, [job])
