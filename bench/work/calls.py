@@ -47,27 +47,18 @@ def insert(task: str, homes: Sequence[str], times: int, **arguments: Any) -> flo
     return time.perf_counter() - began
 
 
-def insert_after_a_row(task: str, homes: Sequence[str], times: int) -> float:
-    """Durable jobs of one tenant, each in a transaction that writes a row anyway."""
+def after_a_row(durable: bool, task: str, homes: Sequence[str], times: int) -> float:
+    """Dispatches of one tenant: durable jobs, each in a transaction that writes a row anyway, or plain ones after it."""
     called, [home] = getattr(tasks, task), homes
     with at(home):
         began = time.perf_counter()
         for _ in range(times):
             with transaction.atomic():
                 _write_row()
-                called.delay_on_commit(home)
-        return time.perf_counter() - began
-
-
-def delay_after_a_row(task: str, homes: Sequence[str], times: int) -> float:
-    """Plain dispatches of one tenant, each after such a transaction."""
-    called, [home] = getattr(tasks, task), homes
-    with at(home):
-        began = time.perf_counter()
-        for _ in range(times):
-            with transaction.atomic():
-                _write_row()
-            called.delay(home)
+                if durable:
+                    called.delay_on_commit(home)
+            if not durable:
+                called.delay(home)
         return time.perf_counter() - began
 
 

@@ -1,8 +1,13 @@
 """What goes over the wire: the search path and BEGIN travel with the statement that needs them."""
 
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
 import pytest
 from django.contrib.auth.models import Group
-from django.db import DatabaseError, ProgrammingError, transaction
+from django.db import DatabaseError, IntegrityError, ProgrammingError, transaction
+from django.db.transaction import TransactionManagementError
 from django_tenants.utils import schema_context
 
 from tenants.connection import connection
@@ -137,3 +142,51 @@ def test_a_session_that_commits_by_hand_begins_anew(acme: Tenant) -> None:
     finally:
         transaction.set_autocommit(True)
     assert sent[1:] == ["COMMIT", 'BEGIN; SET search_path = "public"; SELECT 2', "ROLLBACK"]
+
+
+def send_with_commit() -> None:
+    connection.send_with_commit("INSERT INTO public.auth_group (name) VALUES (%s)", ["last"])
+
+
+def written() -> list[str]:
+    return list(Group.objects.values_list("name", flat=True))
+
+
+def test_the_last_statement_goes_with_commit() -> None:
+    execute("SELECT 1")
+    with queries() as sent, transaction.atomic():
+        execute("SELECT 2")
+        send_with_commit()
+    assert sent[1:] == ["INSERT INTO public.auth_group (name) VALUES ('last'); COMMIT"]
+    assert written() == ["last"]
+
+
+def test_a_last_statement_that_fails_commits_nothing() -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Group.objects.create(name="last")
+        send_with_commit()
+    assert written() == []
+
+
+@pytest.mark.parametrize("ends", [partial(transaction.set_rollback, True), lambda: connection.close(), lambda: 1 / 0])
+def test_a_last_statement_goes_with_no_other_commit_than_its_own(ends: Callable[[], object]) -> None:
+    with suppress(ZeroDivisionError), transaction.atomic():
+        send_with_commit()
+        ends()
+    with transaction.atomic():
+        Group.objects.create(name="another")
+    assert written() == ["another"]
+
+
+def test_where_no_commit_follows_a_last_statement_is_refused() -> None:
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(TransactionManagementError):
+            send_with_commit()
+
+
+def test_in_a_nested_block_it_is_sent_at_once() -> None:
+    with transaction.atomic():
+        with transaction.atomic():
+            send_with_commit()
+        assert written() == ["last"]
