@@ -48,7 +48,7 @@ def insert(task: str, homes: Sequence[str], times: int, **arguments: Any) -> flo
 
 
 def after_a_row(durable: bool, task: str, homes: Sequence[str], times: int) -> float:
-    """Dispatches of one tenant: durable jobs, each in a transaction that writes a row anyway, or plain ones after it."""
+    """Dispatches of one tenant: durable jobs in transactions that write a row anyway, or plain ones after them."""
     called, [home] = getattr(tasks, task), homes
     with at(home):
         began = time.perf_counter()
