@@ -178,7 +178,8 @@ def complete(lease: Lease, result: Any) -> None:
     """End the job with the COMMIT of its effects, in one message. If the lease is lost, see `is_lost`, that fails."""
     row = {**_result_row(lease, states.SUCCESS), **results.encoded(result)}
     dispatch_links(lease, lease.link, result)
-    connection.send_with_commit(f"{COMPLETE}; {results.statement(lease.schema)}", {**lease.key, **results.columns(row)})
+    connection.send_with_next(COMPLETE, lease.key)
+    connection.send_with_next(results.statement(lease.schema), results.columns(row))
 
 
 def is_lost(error: DataError) -> bool:
@@ -249,7 +250,7 @@ def dispatch_links(lease: Lease, links: Iterable[dict[str, Any]], *head: Any) ->
         args, kwargs, _ = signature._merge(head)
         schema = signature.options.get(OPTION, lease.schema)
         try:
-            outbox.insert(outbox.Terms.of_link(signature), [(args, kwargs)], schema=schema)
+            outbox.insert_many(outbox.Terms.of_link(signature), [(args, kwargs)], schema=schema)
         except TenantUnavailable:
             # It goes with its tenant, as that one's waiting jobs did; no reason for this job not to end.
             logger.warning("Job %s links to %s of a tenant that is gone (%s)", lease.id, signature.task, schema)

@@ -24,51 +24,57 @@ OPTIONS = {"countdown", "eta", "expires", "link", "link_error", "time_limit", "s
 
 Call = tuple[Sequence[Any], Mapping[str, Any]]
 
-# Start-time fair queueing: a tenant's next job stands one place behind its last one, and never before what the line has
-# come to, so that tenants with work take turns however much one of them queues.
-# Ordered by the tenant too, as an index is: max() may read the whole line.
-AFTER_OWN = """
-    (SELECT own.tag + 1 FROM public.jobs_job own WHERE own.tag IS NOT NULL AND own.tenant_id {home}
-     ORDER BY own.tenant_id DESC, own.tag DESC LIMIT 1)
-"""
-NEXT_TAG = """
-    greatest(
-        (SELECT first.tag FROM public.jobs_job first WHERE first.tag IS NOT NULL ORDER BY first.tag, first.seq LIMIT 1),
-        {after_own},
-        0
+
+def _insert(
+    source: str,
+    *,
+    id: str = "%(id)s",
+    args: str = "%(args)s",
+    kwargs: str = "%(kwargs)s",
+    tag: str = "public.jobs_next_tag(home.id)",
+) -> str:
+    """A statement that writes a job for each row of the source. What is left in braces is up to `Terms.applied_to`."""
+    return f"""
+        INSERT INTO public.jobs_job (
+            id, tenant_id, task, args, kwargs, link, link_error, soft_limit, hard_limit, request_id,
+            due_at, next_send_at, expires_at, tag,
+            state, attempt, retries, kills, lost, sends, error, traceback, created_at
+        )
+        SELECT
+            {id}, home.id, %(task)s, {args}, {kwargs}, %(link)s, %(link_error)s, %(soft_limit)s, %(hard_limit)s,
+            %(request_id)s, {{due_at}}, {{due_at}}, {{expires_at}}, CASE WHEN %(immediate)s THEN {tag} END,
+            'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
+        FROM {source}
+    """
+
+
+def _insert_many(source: str) -> str:
+    # Materialized, or the place in line would be looked up again for each call.
+    return f"WITH home AS MATERIALIZED (SELECT id, public.jobs_next_tag(id) AS tag FROM {source})" + _insert(
+        "home, unnest(%(ids)s::uuid[], %(args)s::text[], %(kwargs)s::text[]) WITH ORDINALITY"
+        " AS call (id, args, kwargs, place)",
+        id="call.id",
+        args="call.args",
+        kwargs="call.kwargs",
+        tag="home.tag + call.place - 1",
     )
-"""
-
-# What the jobs are called with: arrays, or the elements of one; either way one statement, but one row plans sooner.
-MANY = "unnest(%(ids)s::uuid[], %(args)s::text[], %(kwargs)s::text[]) WITH ORDINALITY AS call (id, args, kwargs, place)"
-ONE = "(SELECT %(id)s::uuid AS id, %(args)s AS args, %(kwargs)s AS kwargs, 1 AS place) AS call"
-DUE_AT = "coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s)"
-# Materialized, or the place in line would be looked up again for each of the rows.
-INSERT = f"""
-    WITH home AS MATERIALIZED (SELECT id, {NEXT_TAG.format(after_own="{after_own}")} AS tag FROM {{home}})
-    INSERT INTO public.jobs_job (
-        id, tenant_id, task, args, kwargs, link, link_error, soft_limit, hard_limit, request_id, due_at, next_send_at,
-        expires_at, tag, state, attempt, retries, kills, lost, sends, error, traceback, created_at
-    )
-    SELECT
-        coalesce(call.id, gen_random_uuid()), home.id, %(task)s, call.args, call.kwargs, %(link)s, %(link_error)s,
-        %(soft_limit)s::float, %(hard_limit)s::float, %(request_id)s, {DUE_AT}, {DUE_AT},
-        coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
-        CASE WHEN %(immediate)s THEN home.tag + call.place - 1 END,
-        'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
-    FROM home, {{calls}}
-"""
 
 
-def _insert_into(home: str, *, after_own: str) -> tuple[str, str]:
-    """The statements for one call and for many."""
-    own = AFTER_OWN.format(home=after_own)
-    return INSERT.format(home=home, after_own=own, calls=ONE), INSERT.format(home=home, after_own=own, calls=MANY)
+PUBLIC = "(SELECT NULL::uuid AS id) AS home"
+TENANT = "public.tenants_tenant AS home WHERE schema_name = %(schema)s"
+EACH_TENANT = "public.tenants_tenant AS home, public.jobs_next_tags(home.id) AS next WHERE status = 'active'"
+# For what goes with another statement, so that nobody counts what it inserts: without a tenant, this raises on the
+# server, by a cast to what the text is not. No constant text: that would be cast when the statement is planned.
+TENANT_OR_ERROR = """(
+    SELECT coalesce(tenant.id, concat('No tenant has the schema ', %(schema)s)::uuid) AS id
+    FROM (SELECT) AS here LEFT JOIN public.tenants_tenant tenant ON schema_name = %(schema)s
+) AS home"""
 
-
-IN_PUBLIC = _insert_into("(SELECT NULL::uuid AS id) AS home", after_own="IS NULL")
-IN_TENANT = _insert_into("public.tenants_tenant home WHERE schema_name = %(schema)s", after_own="= home.id")
-IN_EACH_TENANT, _ = _insert_into("public.tenants_tenant home WHERE status = 'active'", after_own="= home.id")
+ONE_IN_PUBLIC = _insert(PUBLIC)
+ONE_IN_TENANT = _insert(TENANT_OR_ERROR)
+ONE_IN_EACH_TENANT = _insert(EACH_TENANT, id="gen_random_uuid()", tag="next.tag")
+MANY_IN_PUBLIC = _insert_many(PUBLIC)
+MANY_IN_TENANT = _insert_many(TENANT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +82,7 @@ class Terms:
     """What the jobs of one dispatch have in common: their task, when they are due, and what follows them."""
 
     task: str
-    eta: datetime | None
-    countdown: timedelta
+    due: datetime | timedelta
     expires: datetime | timedelta | None
     link: str
     link_error: str
@@ -85,8 +90,8 @@ class Terms:
     hard_limit: float | None
 
     @classmethod
-    def of(cls, task: str, options: Mapping[str, Any]) -> "Terms":
-        """Raises TypeError for what can't be durable, ImproperlyConfigured for a task that knows no tenants,
+    def of(cls, task: str, options: Mapping[str, Any], *, expires: float | None = None) -> "Terms":
+        """`expires`, in seconds: the task's own, for options without. Raises TypeError for what can't be durable,
         TransactionManagementError in a transaction of another database.
         """
         _refuse_elsewhere()
@@ -95,17 +100,12 @@ class Terms:
                 f"A durable job takes no {', '.join(sorted(refused))}: it has a queue and a line of its own. "
                 f"What it takes: {', '.join(sorted(OPTIONS))}."
             )
-        eta, countdown = options.get("eta"), options.get("countdown")
+        eta, countdown, expires = options.get("eta"), options.get("countdown"), options.get("expires", expires)
         if eta is not None and countdown is not None:
             raise TypeError("Give a durable job an eta or a countdown, not both.")
-        # A task that only the workers know may be linked to.
-        registered = current_app.tasks.get(task)
-        current_app.refuse_foreign(registered)
-        expires = options.get("expires", registered and registered.expires)
         return cls(
             task=task,
-            eta=_aware(eta, "eta"),
-            countdown=_seconds(countdown) or timedelta(),
+            due=_aware(eta, "eta") or _seconds(countdown) or timedelta(),
             expires=_aware(expires, "expires") if isinstance(expires, datetime) else _seconds(expires),
             link=_links(options.get("link")),
             link_error=_links(options.get("link_error")),
@@ -115,18 +115,22 @@ class Terms:
 
     @classmethod
     def of_link(cls, signature: Signature[Any]) -> "Terms":
+        """Raises ImproperlyConfigured, too, for a task that knows no tenants."""
         options = {name: value for name, value in signature.options.items() if name != OPTION}
-        return cls.of(signature.task, options)
+        # A task that only the workers know may be linked to.
+        registered = current_app.tasks.get(signature.task)
+        current_app.refuse_foreign(registered)
+        return cls.of(signature.task, options, expires=registered and registered.expires)
+
+    def applied_to(self, statement: str) -> str:
+        return statement.format(due_at=_in_sql(self.due, "due"), expires_at=_in_sql(self.expires, "expires"))
 
     def parameters(self) -> dict[str, Any]:
-        absolute = isinstance(self.expires, datetime)
         return {
             "task": self.task,
-            "eta": self.eta,
-            "countdown": self.countdown,
-            "immediate": self.eta is None and not self.countdown,
-            "expires_at": self.expires if absolute else None,
-            "expires_in": None if absolute else self.expires,
+            "due": self.due,
+            "immediate": not self.due,
+            "expires": self.expires,
             "link": self.link,
             "link_error": self.link_error,
             "soft_limit": self.soft_limit,
@@ -135,21 +139,30 @@ class Terms:
         }
 
 
-def insert(terms: Terms, calls: Iterable[Call], *, schema: str) -> list[str]:
+def insert_one(terms: Terms, args: Sequence[Any], kwargs: Mapping[str, Any], *, schema: str) -> str:
+    """Write a job in the current transaction, in one message with its next statement or COMMIT; the job's id.
+
+    Raises TypeError if an argument is no JSON. If no tenant has the schema, that next statement raises DataError.
+    """
+    statement = ONE_IN_PUBLIC if schema == "public" else ONE_IN_TENANT
+    job_id = str(new_id())
+    call = {"id": job_id, "args": _json(args), "kwargs": _json(kwargs), "schema": schema}
+    connection.send_with_next(terms.applied_to(statement), {**terms.parameters(), **call})
+    return job_id
+
+
+def insert_many(terms: Terms, calls: Iterable[Call], *, schema: str) -> list[str]:
     """Write one job for each call, in batches, in the current transaction; their ids in the order of the calls.
 
-    Raises TenantUnavailable if no tenant has the schema, TypeError if an argument is no JSON.
+    Raises TenantUnavailable if no tenant has the schema, and the transaction lives on; TypeError if an argument is no
+    JSON.
     """
-    one, many = IN_PUBLIC if schema == "public" else IN_TENANT
+    statement = MANY_IN_PUBLIC if schema == "public" else MANY_IN_TENANT
     ids: list[str] = []
     for batch in _batches(calls):
         batch_ids = [str(new_id()) for _ in batch]
         args, kwargs = [_json(args) for args, _ in batch], [_json(kwargs) for _, kwargs in batch]
-        if len(batch) == 1:
-            inserted = _execute(one, terms, id=batch_ids[0], args=args[0], kwargs=kwargs[0], schema=schema)
-        else:
-            inserted = _execute(many, terms, ids=batch_ids, args=args, kwargs=kwargs, schema=schema)
-        if inserted != len(batch):
+        if _execute(statement, terms, ids=batch_ids, args=args, kwargs=kwargs, schema=schema) != len(batch):
             raise TenantUnavailable(f"No tenant has the schema {schema!r}, so no job can belong to it.")
         ids += batch_ids
     return ids
@@ -157,7 +170,7 @@ def insert(terms: Terms, calls: Iterable[Call], *, schema: str) -> list[str]:
 
 def insert_for_each_tenant(terms: Terms, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
     """Write one job in each active tenant, by one statement; how many."""
-    return _execute(IN_EACH_TENANT, terms, id=None, args=_json(args), kwargs=_json(kwargs))
+    return _execute(ONE_IN_EACH_TENANT, terms, args=_json(args), kwargs=_json(kwargs))
 
 
 def _refuse_elsewhere() -> None:
@@ -173,8 +186,8 @@ def _refuse_elsewhere() -> None:
 
 
 def _execute(statement: str, terms: Terms, **parameters: Any) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, {**terms.parameters(), **parameters})
+    with connection.shared_cursor() as cursor:
+        cursor.execute(terms.applied_to(statement), {**terms.parameters(), **parameters})
         return int(cursor.rowcount)
 
 
@@ -191,8 +204,17 @@ def _json(value: Any) -> str:
         raise TypeError(f"A durable job's arguments are ids and plain values: {error}.") from error
 
 
+def _in_sql(when: datetime | timedelta | None, name: str) -> str:
+    """A time, or so long from now, as the value of that parameter."""
+    if when is None:
+        return "NULL"
+    if not when:
+        return "clock_timestamp()"
+    return f"%({name})s" if isinstance(when, datetime) else f"clock_timestamp() + %({name})s"
+
+
 def _links(links: Any) -> str:
-    return _json([_single(link) for link in maybe_list(links) or []])
+    return _json([_single(link) for link in maybe_list(links)]) if links else "[]"
 
 
 def _single(link: Any) -> Signature[Any]:

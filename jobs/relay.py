@@ -16,6 +16,7 @@ from typing import Any
 from celery import states
 from django.conf import settings
 from django.db import Error
+from django.db.backends.signals import connection_created
 from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
@@ -24,9 +25,9 @@ from jobs import lease as leases
 from jobs.app import TenantCelery
 from jobs.lease import FREE, POISON
 from jobs.models import RelayPulse
-from jobs.outbox import AFTER_OWN, NEXT_TAG
 from jobs.schema import clean
 from tenants.connection import connection
+from tenants.postgresql.base import DatabaseWrapper
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +47,6 @@ PARKING = "timestamptz '9999-01-01 00:00:00+00'"
 NOW = "statement_timestamp()"
 DUE = f"state = 'waiting' AND tag IS NULL AND next_send_at <= {NOW} AND {FREE}"
 
-AFTER_OWN_OF_EITHER = f"""
-    CASE WHEN placed.tenant_id IS NULL
-        THEN {AFTER_OWN.format(home="IS NULL")} ELSE {AFTER_OWN.format(home="= placed.tenant_id")}
-    END
-"""
 # The table fills and empties faster than its statistics follow: a plan made for an empty one would read all of it. So a
 # row that is to be changed is always found by its key, in an array: by a join it might not be.
 # Rows whose time has come join the line: later ones, retries, and those whose message seems lost. A tenant that is not
@@ -62,10 +58,11 @@ WAKE = f"""
         WHERE {DUE} AND due_at <= {NOW} AND NOT {POISON}
         ORDER BY job.next_send_at LIMIT {BATCH} FOR UPDATE OF job SKIP LOCKED
     ), placed AS (
-        SELECT due.*, row_number() OVER (PARTITION BY tenant_id ORDER BY next_send_at) AS place FROM due
+        SELECT due.*, next.tag, row_number() OVER (PARTITION BY tenant_id ORDER BY next_send_at) AS place
+        FROM due, public.jobs_next_tags(tenant_id) AS next
     )
     UPDATE public.jobs_job job SET
-        tag = CASE WHEN open THEN {NEXT_TAG.format(after_own=AFTER_OWN_OF_EITHER)} + place - 1 END,
+        tag = CASE WHEN open THEN placed.tag + place - 1 END,
         next_send_at = CASE WHEN open THEN job.next_send_at ELSE {PARKING} END
     FROM placed WHERE placed.id = job.id AND job.id = ANY(ARRAY(SELECT id FROM due))
 """
@@ -121,6 +118,11 @@ POISONED = f"{DUE} AND {POISON}"
 EXPIRED = f"state = 'waiting' AND expires_at <= {NOW} AND {FREE}"
 
 
+# The table fills and empties faster than its statistics follow, so plans that would be good for a small one are ruled
+# out. To compile those that are left, for being called expensive, would take longer than to run them.
+BY_INDEX = "SET enable_seqscan = off; SET enable_sort = off; SET jit = off"
+
+
 class Poisoned(Exception):
     """The job's worker was killed, or vanished, too often while it ran."""
 
@@ -135,6 +137,23 @@ class Due:
     soft_limit: float | None
     hard_limit: float | None
     request_id: str
+
+
+@contextmanager
+def planning_by_index() -> Iterator[None]:
+    """In each database session that this process opens meanwhile: see BY_INDEX."""
+    connection.close()
+    connection_created.connect(_plan_by_index)
+    try:
+        yield
+    finally:
+        connection_created.disconnect(_plan_by_index)
+        connection.close()
+
+
+def _plan_by_index(connection: DatabaseWrapper, **kwargs: Any) -> None:
+    with connection.shared_cursor() as cursor:
+        cursor.execute(BY_INDEX)
 
 
 class Relay:

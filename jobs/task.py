@@ -53,33 +53,27 @@ class TenantTask(DjangoTask):
         """As `delay_on_commit`, with these options: countdown, eta, expires, link, link_error, time_limit,
         soft_time_limit. Raises TypeError for what can't be durable: other options, and arguments that are no JSON.
         """
-        terms = outbox.Terms.of(self.name, options)
-        [job_id] = self._insert(terms, [(tuple(args or ()), dict(kwargs or {}))])
-        return job_id
+        args, kwargs = self._checked(tuple(args or ()), dict(kwargs or {}))
+        return outbox.insert_one(self._terms(options), args, kwargs, schema=connection.schema_name)
 
     def map_on_commit(self, argument_lists: Iterable[Sequence[Any]], **options: Any) -> list[str]:
         """One durable job for each list of arguments, inserted in batches, all or none; their ids in order."""
-        terms = outbox.Terms.of(self.name, options)
-        calls: Iterator[outbox.Call] = ((tuple(args), {}) for args in argument_lists)
+        terms = self._terms(options)
+        calls = (self._checked(tuple(args), {}) for args in argument_lists)
         with transaction.atomic():
-            return self._insert(terms, calls)
+            return outbox.insert_many(terms, calls, schema=connection.schema_name)
 
     def for_each_tenant_on_commit(self, *args: Any, **kwargs: Any) -> int:
         """One durable job in each active tenant, by a single statement; how many."""
-        self._check_arguments(args, kwargs)
-        return outbox.insert_for_each_tenant(outbox.Terms.of(self.name, {}), args, kwargs)
+        return outbox.insert_for_each_tenant(self._terms({}), *self._checked(args, kwargs))
 
-    def _insert(self, terms: outbox.Terms, calls: Iterable[outbox.Call]) -> list[str]:
-        checked = (self._checked(*call) for call in calls)
-        return outbox.insert(terms, checked, schema=connection.schema_name)
+    def _terms(self, options: Mapping[str, Any]) -> outbox.Terms:
+        return outbox.Terms.of(self.name, options, expires=self.expires)
 
     def _checked(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> outbox.Call:
-        self._check_arguments(args, kwargs)
-        return args, kwargs
-
-    def _check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if self.typing and (check := getattr(self, "__header__", None)):  # a task that is a class has none
             check(*args, **kwargs)
+        return args, kwargs
 
     # The tenant of retries and eager calls
 

@@ -55,10 +55,15 @@ def fan_out(world: World) -> Outcome:
 def _herd(system: System) -> float:
     """The most messages that lie in the broker at once until all jobs have run."""
     most = 0
+
+    def is_over() -> bool:
+        nonlocal most
+        most = max(most, int(system.redis.llen("jobs")))
+        time.sleep(LOOK_SECONDS)
+        return bool(most) and system.is_idle()
+
     with system.awake():
-        while not (most and system.is_idle()):
-            most = max(most, int(system.redis.llen("jobs")))
-            time.sleep(LOOK_SECONDS)
+        wait_until(is_over, seconds=PATIENCE, what="all jobs run")
     system.check(MANY, results=MANY)
     return most
 

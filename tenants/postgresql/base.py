@@ -9,7 +9,9 @@ from psycopg.pq import TransactionStatus
 
 
 class Cursor(base.CursorMixin, ClientCursor[Any]):
-    """A cursor that sends a transaction's BEGIN and the search path in one message with the first statement."""
+    """A cursor that sends what has to come before a statement in one message with it: a transaction's BEGIN, the search
+    path, and what was to be sent with the next statement.
+    """
 
     #: False for statements that name the schema of every table: they need no search path.
     needs_path = True
@@ -24,8 +26,9 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
             self.prepare()
         if not (prelude := self._prelude()):
             return super().execute(query, params, **options)
-        head = "; ".join(prelude).replace("%", "%" if params is None else "%%")
-        super().execute(f"{head}; {query}", params, **options)
+        # Put together with its parameters here: psycopg would keep in mind how to parse each message.
+        statement = query if params is None else self.mogrify(query, params)
+        super().execute("; ".join([*prelude, statement]), **options)
         self._prepared()
         for _ in prelude:
             self.nextset()
@@ -39,6 +42,10 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
         self.prepare()
         return super().copy(*args, **options)
 
+    def stream(self, *args: Any, **options: Any) -> Any:
+        self.prepare()
+        return super().stream(*args, **options)
+
     def prepare(self) -> None:
         """Send by itself what has to come before the next statement."""
         if prelude := self._prelude():
@@ -48,13 +55,16 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
     def _prelude(self) -> list[str]:
         wrapper, status = self._wrapper, self.connection.info.transaction_status
         if status is TransactionStatus.INERROR:
-            return []  # only a ROLLBACK can follow, to a savepoint perhaps
+            # Only a ROLLBACK can follow, to a savepoint perhaps; a COMMIT would roll back too, without an error.
+            return [*wrapper.unsent]
         begin = status is TransactionStatus.IDLE and not wrapper.autocommit
         # Each transaction sets its own: one that a body has rolled back by itself takes its path with it.
         path = self.needs_path and (begin or wrapper.search_path_set_schemas is None)
-        return ["BEGIN"] * begin + [f"SET search_path = {quote_schema_name(wrapper.schema_name)}"] * path
+        set_path = [f"SET search_path = {quote_schema_name(wrapper.schema_name)}"] if path else []
+        return ["BEGIN"] * begin + set_path + wrapper.unsent
 
     def _prepared(self) -> None:
+        self._wrapper.unsent.clear()
         if self.needs_path:
             self._wrapper.bound()
 
@@ -68,8 +78,11 @@ class DatabaseWrapper(TenantDatabaseWrapper):
     """
 
     schema_name: str
-    # What goes with the next COMMIT, and its parameters
-    _with_commit: tuple[str, Any] | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        #: Statements that go with the transaction's next one
+        self.unsent: list[str] = []
 
     def bound(self) -> None:
         """Note that the session's search path is that of `schema_name`."""
@@ -81,32 +94,33 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         cursor.cursor.needs_path = False
         return cursor
 
-    def send_with_commit(self, statement: str, parameters: Any) -> None:
-        """The last statement of a transaction, in one message with its COMMIT; it names the schema of every table.
+    def send_with_next(self, statement: str, parameters: Any) -> None:
+        """Send a statement in one message with the transaction's next one, or with its COMMIT. It names the schema of
+        every table; nobody sees its result.
 
-        What it raises on the server, COMMIT raises, and nothing is committed. It is sent at once in a nested block, and
-        where no COMMIT will follow, for Django rolls back without a word: then this raises.
+        What it raises on the server, the next one raises; a COMMIT then fails, and nothing is committed. It is sent at
+        once in a nested block and outside of transactions; where no COMMIT will follow, for Django rolls back without a
+        word, this raises.
         """
         if self.in_atomic_block and not self.savepoint_ids and not self.needs_rollback:
-            self._with_commit = (statement, parameters)
+            self.unsent.append(self.connection.cursor().mogrify(statement, parameters))
         else:
             with self.shared_cursor() as cursor:
                 cursor.execute(statement, parameters)
 
     def _commit(self) -> None:
-        if self._with_commit is None:
+        if self.unsent:
+            with self.shared_cursor() as cursor:
+                cursor.execute("COMMIT")
+        else:
             super()._commit()
-            return
-        (statement, parameters), self._with_commit = self._with_commit, None
-        with self.shared_cursor() as cursor:
-            cursor.execute(f"{statement}; COMMIT", parameters)
 
     def _rollback(self) -> None:
-        self._with_commit = None
+        self.unsent.clear()
         super()._rollback()
 
     def get_new_connection(self, conn_params: Any) -> Any:
-        self._with_commit = None
+        self.unsent.clear()
         connection = super().get_new_connection(conn_params)
         connection.cursor_factory = partial(Cursor, wrapper=self)
         return connection

@@ -19,7 +19,6 @@ from tests.jobs.durables import sql
 IDLE = "idle"
 RECEIVED = "received"  # about to claim
 CLAIMED = "claimed"  # the claim is committed, its reply not yet seen
-COMMIT = "; COMMIT"
 ENDING = "ending"  # the last statement of a transaction that ends a job was run, its COMMIT not
 DROPPING = "dropping"  # about to drop a schema, with the tenant locked
 DEADLINE = 20
@@ -131,14 +130,16 @@ class Party:
             self.stop(RECEIVED)
         elif statement.startswith("DROP SCHEMA"):
             self.stop(DROPPING)
-        # That message taken apart, for others to come in between.
-        result = execute(statement.removesuffix(COMMIT), parameters, *context)
+        if statement == "COMMIT" and any(map(_ends_job, connection.unsent)):
+            # That message taken apart, for others to come in between.
+            with connection.cursor() as cursor:
+                cursor.cursor.prepare()
+            self.stop(ENDING)
+        result = execute(statement, parameters, *context)
         if statement == CLAIM:
             self.stop(CLAIMED)
-        elif "INTO" in statement and "taskresult AS stored" in statement:
+        elif _ends_job(statement):
             self.stop(ENDING)
-        if statement.endswith(COMMIT):
-            execute("COMMIT", None, *context)
         return result
 
     def stop(self, at: str) -> Order:
@@ -162,6 +163,10 @@ class Party:
     def _rest(self, at: str) -> None:
         self.at = at
         self._quiet.set()
+
+
+def _ends_job(statement: str) -> bool:
+    return "INTO" in statement and "taskresult AS stored" in statement
 
 
 _here = threading.local()

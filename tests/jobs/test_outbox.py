@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from celery import Task, chain, chord, current_app, group
-from django.db import connections, transaction
+from django.contrib.auth.models import Group
+from django.db import DataError, connections, transaction
 from django.utils import timezone
 from django_tenants.utils import schema_context
 from pytest_django import DjangoAssertNumQueries
@@ -19,12 +20,12 @@ from jobs import relay
 from jobs.models import Job
 from jobs.schema import TenantUnavailable
 from jobs.task import TenantTask
-from tenants.connection import connection
 from tenants.models import Tenant
 from tenants.services import suspend_tenant
 from tests.jobs.durables import atomic, bodies, result_of
 from tests.jobs.probes import probe
 from tests.people import at_once
+from tests.wire import queries
 
 RunJobs = Callable[..., int]
 
@@ -101,15 +102,22 @@ def test_the_returned_id_is_the_task_id(acme: Tenant, run_jobs: RunJobs) -> None
     assert result_of(acme.schema_name, job_id).result == f'"{job_id}"'
 
 
-def test_a_dispatch_is_one_statement_and_needs_no_broker(
-    acme: Tenant, django_assert_num_queries: DjangoAssertNumQueries, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("committed_db")
+def test_a_dispatch_needs_no_broker_and_no_message_of_its_own(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(current_app, "send_task", None)
-    with schema_context(acme.schema_name):
-        connection.ensure_connection()
-        Job.objects.exists()
-        with django_assert_num_queries(1):
-            probe.delay_on_commit("one")
+    with queries() as sent, schema_context(acme.schema_name), transaction.atomic():
+        Group.objects.create(name="a row")
+        probe.delay_on_commit("one")
+    assert len(sent) == 2
+    assert "public.jobs_job" in sent[1]
+    assert sent[1].endswith("; COMMIT")
+    assert Job.objects.count() == 1
+
+
+def test_what_comes_after_it_in_its_transaction_sees_the_job(acme: Tenant) -> None:
+    with schema_context(acme.schema_name), transaction.atomic():
+        job_id = probe.delay_on_commit("one")
+        assert str(Job.objects.get().id) == job_id
 
 
 # Whose it is
@@ -125,9 +133,31 @@ def test_a_job_belongs_to_the_tenant_of_the_call_not_of_the_commit(acme: Tenant,
     assert homes == ["acme", "globex", None]
 
 
-def test_a_schema_without_tenant_is_refused(acme: Tenant) -> None:
-    with schema_context("gone"), pytest.raises(TenantUnavailable, match="No tenant has the schema"):
+@pytest.mark.usefixtures("committed_db")
+def test_without_a_tenant_nothing_is_committed() -> None:
+    @transaction.atomic
+    def write() -> None:
+        Group.objects.create(name="a row")
+        with schema_context("gone"):
+            probe.delay_on_commit("nowhere")
+
+    with pytest.raises(DataError, match="No tenant has the schema gone"):
+        write()
+    assert not Group.objects.exists()
+    assert not Job.objects.exists()
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_without_a_tenant_a_dispatch_in_autocommit_mode_is_refused() -> None:
+    with schema_context("gone"), pytest.raises(DataError, match="No tenant has the schema gone"):
         probe.delay_on_commit("nowhere")
+    assert not Job.objects.exists()
+
+
+@pytest.mark.django_db
+def test_without_a_tenant_map_is_refused_and_its_transaction_lives_on() -> None:
+    with schema_context("gone"), pytest.raises(TenantUnavailable, match="No tenant has the schema"):
+        probe.map_on_commit([("nowhere",)])
     assert not Job.objects.exists()
 
 

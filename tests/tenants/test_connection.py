@@ -144,53 +144,137 @@ def test_a_session_that_commits_by_hand_begins_anew(acme: Tenant) -> None:
     assert sent[1:] == ["COMMIT", 'BEGIN; SET search_path = "public"; SELECT 2', "ROLLBACK"]
 
 
-def send_with_commit() -> None:
-    connection.send_with_commit("INSERT INTO public.auth_group (name) VALUES (%s)", ["last"])
+def send_with_next(name: str = "unsent") -> None:
+    connection.send_with_next("INSERT INTO public.auth_group (name) VALUES (%s)", [name])
+
+
+INSERTED = "INSERT INTO public.auth_group (name) VALUES ('unsent')"
 
 
 def written() -> list[str]:
-    return list(Group.objects.values_list("name", flat=True))
+    return list(Group.objects.order_by("id").values_list("name", flat=True))
 
 
-def test_the_last_statement_goes_with_commit() -> None:
-    execute("SELECT 1")
+def test_a_statement_goes_with_the_next_one_which_sees_it() -> None:
     with queries() as sent, transaction.atomic():
-        execute("SELECT 2")
-        send_with_commit()
-    assert sent[1:] == ["INSERT INTO public.auth_group (name) VALUES ('last'); COMMIT"]
-    assert written() == ["last"]
+        send_with_next("100 %")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT name, '%%', %s FROM public.auth_group", [1])
+            assert cursor.fetchall() == [("100 %", "%", 1)]
+    path = 'SET search_path = "public"'
+    inserted = "INSERT INTO public.auth_group (name) VALUES ('100 %')"
+    assert sent == [f"BEGIN; {path}; {inserted}; SELECT name, '%', 1 FROM public.auth_group", "COMMIT"]
+    assert written() == ["100 %"]
 
 
-def test_a_last_statement_that_fails_commits_nothing() -> None:
+def test_or_else_it_goes_with_commit() -> None:
+    with queries() as sent, transaction.atomic():
+        execute("SELECT 1")
+        send_with_next()
+    assert sent[1:] == [f"{INSERTED}; COMMIT"]
+    with queries() as sent, transaction.atomic():
+        send_with_next("alone")
+    assert [message.partition(" ")[0] for message in sent] == ["BEGIN;"]
+    assert written() == ["unsent", "alone"]
+
+
+def many_rows() -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany("INSERT INTO public.auth_group (name) VALUES (%s)", [("one",), ("two",)])
+
+
+def copied_rows() -> None:
+    with connection.cursor() as cursor, cursor.copy("COPY public.auth_group (name) FROM STDIN") as copy:
+        copy.write_row(("one",))
+        copy.write_row(("two",))
+
+
+def streamed_rows() -> None:
+    with connection.cursor() as cursor:
+        for name in ("one", "two"):
+            list(cursor.stream("INSERT INTO public.auth_group (name) VALUES (%s) RETURNING name", [name]))
+
+
+@pytest.mark.parametrize("write", [many_rows, copied_rows, streamed_rows])
+def test_it_goes_before_whatever_comes_next(write: Callable[[], None]) -> None:
+    with transaction.atomic():
+        send_with_next()
+        write()
+    assert written() == ["unsent", "one", "two"]
+
+
+def test_a_server_side_cursor_sees_it() -> None:
+    with transaction.atomic():
+        send_with_next()
+        assert [group.name for group in Group.objects.iterator()] == ["unsent"]
+
+
+def test_one_that_fails_fails_the_commit() -> None:
     @transaction.atomic
     def write_twice() -> None:
-        Group.objects.create(name="last")
-        send_with_commit()
+        Group.objects.create(name="unsent")
+        send_with_next()
 
     with pytest.raises(IntegrityError):
         write_twice()
     assert written() == []
 
 
+def test_one_that_fails_fails_the_next_statement() -> None:
+    with transaction.atomic():
+        Group.objects.create(name="unsent")
+        send_with_next()
+        with pytest.raises(IntegrityError):
+            execute("SELECT 1")
+        transaction.set_rollback(True)
+    assert written() == []
+
+
+def test_after_an_error_that_nobody_told_django_of_commit_does_not_seem_to_succeed() -> None:
+    @transaction.atomic
+    def swallow() -> None:
+        with suppress(DatabaseError):
+            execute("SELECT FROM nowhere")
+        send_with_next()
+
+    with pytest.raises(DatabaseError, match="aborted"):
+        swallow()
+    assert written() == []
+
+
+def test_a_savepoint_that_is_rolled_back_takes_only_what_came_after_it() -> None:
+    with transaction.atomic():
+        send_with_next("before")
+        with suppress(ZeroDivisionError), transaction.atomic():
+            send_with_next("inside")
+            1 / 0  # noqa: B018  # to raise
+        send_with_next("after")
+    assert written() == ["before", "after"]
+
+
 @pytest.mark.parametrize("ends", [partial(transaction.set_rollback, True), lambda: connection.close(), lambda: 1 / 0])
-def test_a_last_statement_goes_with_no_other_commit_than_its_own(ends: Callable[[], object]) -> None:
+def test_it_goes_with_no_other_transaction_than_its_own(ends: Callable[[], object]) -> None:
     with suppress(ZeroDivisionError), transaction.atomic():
-        send_with_commit()
+        send_with_next()
         ends()
     with transaction.atomic():
         Group.objects.create(name="another")
     assert written() == ["another"]
 
 
-def test_where_no_commit_follows_a_last_statement_is_refused() -> None:
+def test_where_no_commit_follows_it_is_refused() -> None:
     with transaction.atomic():
         transaction.set_rollback(True)
         with pytest.raises(TransactionManagementError):
-            send_with_commit()
+            send_with_next()
 
 
-def test_in_a_nested_block_it_is_sent_at_once() -> None:
-    with transaction.atomic():
-        with transaction.atomic():
-            send_with_commit()
-        assert written() == ["last"]
+def test_in_a_nested_block_and_outside_of_transactions_it_is_sent_at_once() -> None:
+    with transaction.atomic(), transaction.atomic():
+        with queries() as sent:
+            send_with_next()
+        assert sent == [INSERTED]
+    with queries() as sent:
+        send_with_next("another")
+    assert len(sent) == 1
+    assert written() == ["unsent", "another"]

@@ -5,7 +5,7 @@ from typing import Any
 from celery import current_app
 from django.core.management.base import BaseCommand
 
-from jobs.relay import Relay
+from jobs.relay import Relay, planning_by_index
 
 
 class Command(BaseCommand):
@@ -16,9 +16,10 @@ class Command(BaseCommand):
 
     def handle(self, *, once: bool, **options: Any) -> None:
         relay = Relay(current_app._get_current_object())
-        if once:
-            self.stdout.write(f"{relay.drain()} jobs")
-            return
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, lambda *_: relay.stop())
-        relay.run()
+        with planning_by_index():
+            if once:
+                self.stdout.write(f"{relay.drain()} jobs")
+                return
+            for signum in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(signum, lambda *_: relay.stop())
+            relay.run()
