@@ -18,6 +18,7 @@ from pytest_django import DjangoAssertNumQueries
 from jobs import lease as leases
 from jobs import relay
 from jobs.models import Job
+from jobs.outbox import Terms
 from jobs.schema import TenantUnavailable
 from jobs.task import TenantTask
 from tenants.models import Tenant
@@ -327,6 +328,7 @@ def test_a_task_that_expires_by_its_own_option_makes_jobs_that_do(acme: Tenant) 
     [job] = Job.objects.all()
     assert job.expires_at
     assert round((job.expires_at - job.due_at).total_seconds(), 1) == 5
+    assert Terms.of_link(short_lived.si("linked")).expires == timedelta(seconds=5)
 
 
 # In which order: start tags
