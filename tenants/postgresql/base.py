@@ -7,6 +7,9 @@ from django_tenants.utils import quote_schema_name
 from psycopg import ClientCursor
 from psycopg.pq import TransactionStatus
 
+# Statements in one message, each of which PostgreSQL parses before it runs the first
+MOST_UNSENT = 100
+
 
 class Cursor(base.CursorMixin, ClientCursor[Any]):
     """A cursor that sends what has to come before a statement in one message with it: a transaction's BEGIN, the search
@@ -103,7 +106,11 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         word, this raises.
         """
         if self.in_atomic_block and not self.savepoint_ids and not self.needs_rollback:
-            self.unsent.append(self.connection.cursor().mogrify(statement, parameters))
+            cursor = self.connection.cursor()
+            self.unsent.append(cursor.mogrify(statement, parameters))
+            if len(self.unsent) == MOST_UNSENT:
+                with self.wrap_database_errors:
+                    cursor.prepare()
         else:
             with self.shared_cursor() as cursor:
                 cursor.execute(statement, parameters)

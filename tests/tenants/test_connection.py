@@ -178,6 +178,14 @@ def test_or_else_it_goes_with_commit() -> None:
     assert written() == ["unsent", "alone"]
 
 
+def test_no_message_gets_too_long() -> None:
+    with queries() as sent, transaction.atomic():
+        for number in range(250):
+            send_with_next(f"{number:03}")
+    assert [message.count("INSERT") for message in sent] == [100, 100, 50]
+    assert written() == [f"{number:03}" for number in range(250)]
+
+
 def many_rows() -> None:
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO public.auth_group (name) VALUES (%s)", [("one",), ("two",)])
