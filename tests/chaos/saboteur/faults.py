@@ -13,7 +13,8 @@ import billing.gateways
 import billing.views
 import jobs.app
 import notifications.services
-from jobs import execution, lease, outbox, relay, worker
+from billing.models import OrderLine
+from jobs import execution, lease, relay, worker
 from tenants.connection import connection
 from tests.chaos.saboteur.points import commanded, note, point, wrap
 
@@ -25,7 +26,7 @@ def install() -> None:
     wrap(lease, "complete", _complete)
     wrap(billing.gateways.HttpCardGateway, "charge", functools.partial(_call, "charge"))
     wrap(notifications.services, "transmit", functools.partial(_call, "mail"))
-    wrap(outbox, "insert", _insert)
+    wrap(OrderLine.objects, "bulk_create", _write_lines)
     wrap(billing.views, "place_order", _place_order)
     wrap(relay.Relay, "_publish", _publish)
     wrap(relay.Relay, "tick", _tick)
@@ -72,10 +73,10 @@ def _call(name: str, call: Callable[..., Any], *args: Any) -> Any:
     return answer
 
 
-def _insert(insert: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    inserted = insert(*args, **kwargs)
-    point("dispatched")
-    return inserted
+def _write_lines(bulk_create: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    lines = bulk_create(*args, **kwargs)
+    point("written")
+    return lines
 
 
 def _place_order(place_order: Callable[..., Any], **terms: Any) -> Any:

@@ -11,7 +11,7 @@ def web_killed(run: Run) -> None:
     """With an order's rows written and not committed, committed and not answered, and at any moment, all of web."""
     with run.load():
         for _ in range(run.pace.strikes):
-            run.strike("dispatched")
+            run.strike("written")
             run.strike("ordered")
         run.world.kill("web")
         run.world.heal()
