@@ -64,6 +64,7 @@ def test_what_commits_when_its_tenant_is_gone_is_forgotten(doomed: Tenant) -> No
     def request() -> None:
         with transaction.atomic():
             dispatch(doomed)
+            assert Job.objects.exists()  # the row is on the server
             inserted.set()
             assert gone.wait(10)
 
