@@ -66,7 +66,7 @@ EACH_TENANT = "public.tenants_tenant AS home, public.jobs_next_tags(home.id) AS 
 # For what goes with another statement, so that nobody counts what it inserts: without a tenant, this raises on the
 # server, by a cast to what the text is not. No constant text: that would be cast when the statement is planned.
 TENANT_OR_ERROR = """(
-    SELECT coalesce(tenant.id, concat('No tenant has the schema ', %(schema)s)::uuid) AS id
+    SELECT coalesce(tenant.id, concat(%(task)s, ' was called in the schema ', %(schema)s, ', of no tenant')::uuid) AS id
     FROM (SELECT) AS here LEFT JOIN public.tenants_tenant tenant ON schema_name = %(schema)s
 ) AS home"""
 

@@ -151,9 +151,10 @@ def planning_by_index() -> Iterator[None]:
         connection.close()
 
 
-def _plan_by_index(connection: DatabaseWrapper, **kwargs: Any) -> None:
-    with connection.shared_cursor() as cursor:
-        cursor.execute(BY_INDEX)
+def _plan_by_index(connection: Any, **kwargs: Any) -> None:
+    if isinstance(connection, DatabaseWrapper):
+        with connection.shared_cursor() as cursor:
+            cursor.execute(BY_INDEX)
 
 
 class Relay:

@@ -53,8 +53,8 @@ class TenantTask(DjangoTask):
         """As `delay_on_commit`, with these options: countdown, eta, expires, link, link_error, time_limit,
         soft_time_limit. Raises TypeError for what can't be durable: other options, and arguments that are no JSON.
 
-        The row goes with the transaction's next statement or its COMMIT: if no tenant has the schema, that one raises
-        DataError.
+        The row goes with the transaction's next statement or its COMMIT: `countdown` and `expires` count from then, and
+        if no tenant has the schema, that one raises DataError.
         """
         args, kwargs = self._checked(tuple(args or ()), dict(kwargs or {}))
         return outbox.insert_one(self._terms(options), args, kwargs, schema=connection.schema_name)

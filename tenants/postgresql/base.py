@@ -1,10 +1,12 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from django.db.backends.postgresql import base
 from django_tenants.postgresql_backend.base import DatabaseWrapper as TenantDatabaseWrapper
 from django_tenants.utils import quote_schema_name
-from psycopg import ClientCursor
+from psycopg import ClientCursor, Connection, Error
 from psycopg.pq import TransactionStatus
 
 # Statements in one message, each of which PostgreSQL parses before it runs the first
@@ -58,7 +60,7 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
     def _prelude(self) -> list[str]:
         wrapper, status = self._wrapper, self.connection.info.transaction_status
         if status is TransactionStatus.INERROR:
-            # Only a ROLLBACK can follow, to a savepoint perhaps; a COMMIT would roll back too, without an error.
+            # Only a ROLLBACK can follow. So would a COMMIT be, without an error, if not for what goes before it.
             return [*wrapper.unsent]
         begin = status is TransactionStatus.IDLE and not wrapper.autocommit
         # Each transaction sets its own: one that a body has rolled back by itself takes its path with it.
@@ -106,10 +108,10 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         word, this raises.
         """
         if self.in_atomic_block and not self.savepoint_ids and not self.needs_rollback:
-            cursor = self.connection.cursor()
-            self.unsent.append(cursor.mogrify(statement, parameters))
-            if len(self.unsent) == MOST_UNSENT:
-                with self.wrap_database_errors:
+            with self.wrap_database_errors:
+                cursor = self.connection.cursor()
+                self.unsent.append(cursor.mogrify(statement, parameters))
+                if len(self.unsent) == MOST_UNSENT:
                     cursor.prepare()
         else:
             with self.shared_cursor() as cursor:
@@ -126,11 +128,33 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         self.unsent.clear()
         super()._rollback()
 
+    def _savepoint_rollback(self, sid: str) -> None:
+        # They came after the savepoint, which took along what was unsent before.
+        self.unsent.clear()
+        super()._savepoint_rollback(sid)
+
     def get_new_connection(self, conn_params: Any) -> Any:
         self.unsent.clear()
         connection = super().get_new_connection(conn_params)
         connection.cursor_factory = partial(Cursor, wrapper=self)
+        connection.transaction = self._psycopg_transaction
         return connection
+
+    @contextmanager
+    def _psycopg_transaction(self, *args: Any, **options: Any) -> Iterator[Any]:
+        # Its savepoint must not take along what was called before it.
+        self.connection.cursor().prepare()
+        with Connection.transaction(self.connection, *args, **options) as transaction:
+            yield transaction
+
+    def is_usable(self) -> bool:
+        """As Django's, but that it sends nothing else: what that raises would be taken for a lost connection."""
+        try:
+            with ClientCursor(self.connection) as cursor:
+                cursor.execute("SELECT 1")
+        except Error:
+            return False
+        return True
 
     def create_cursor(self, name: str | None = None) -> Any:
         if name is None:
@@ -145,6 +169,9 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         """Nothing: the cursor does."""
 
     def _set_autocommit(self, autocommit: bool) -> None:
+        # A transaction begins or is over. If a signal's exception came between a COMMIT and the note that these were
+        # sent, they are still there.
+        self.unsent.clear()
         # psycopg would send BEGIN as a message of its own; so for psycopg, this is always autocommit.
         with self.wrap_database_errors:
             self.connection.autocommit = True

@@ -132,7 +132,7 @@ class Party:
             self.stop(DROPPING)
         if statement == "COMMIT" and any(map(_ends_job, connection.unsent)):
             # That message taken apart, for others to come in between.
-            with connection.cursor() as cursor:
+            with connection.cursor() as cursor, connection.wrap_database_errors:
                 cursor.cursor.prepare()
             self.stop(ENDING)
         result = execute(statement, parameters, *context)

@@ -339,7 +339,7 @@ def crowd(committed_db: None, acme: Tenant, globex: Tenant, request: pytest.Fixt
     sql("ALTER TABLE public.jobs_job RESET (autovacuum_enabled)")
 
 
-def test_no_statement_of_a_job_reads_the_whole_table(crowd: Tenant) -> None:
+def test_no_statement_of_a_job_reads_the_whole_table(crowd: Tenant, request: pytest.FixtureRequest) -> None:
     [[some_id]] = sql("SELECT id FROM public.jobs_job WHERE tag = 10000")
     keys = {"id": str(some_id), "token": leases.NO_TOKEN, "tenant": str(crowd.id), "schema": crowd.schema_name}
     read = {}
@@ -352,7 +352,7 @@ def test_no_statement_of_a_job_reads_the_whole_table(crowd: Tenant) -> None:
                 read[name] = rows_read(cursor.fetchone()[0][0]["Plan"])
         transaction.set_rollback(True)
     # Once for each schedule, not for each job: with false statistics it may read the line.
-    allowed = {"ONE_IN_EACH_TENANT": 50_000}
+    allowed = {"ONE_IN_EACH_TENANT": 50_000} if "empty" in request.node.name else {}
     assert {name: rows for name, rows in read.items() if rows > allowed.get(name, 100)} == {}
 
 

@@ -6,12 +6,13 @@ from functools import partial
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import DatabaseError, IntegrityError, ProgrammingError, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, ProgrammingError, transaction
 from django.db.transaction import TransactionManagementError
 from django_tenants.utils import schema_context
 
 from tenants.connection import connection
 from tenants.models import Tenant
+from tenants.postgresql.base import Cursor
 from tests.wire import queries
 
 
@@ -258,6 +259,59 @@ def test_a_savepoint_that_is_rolled_back_takes_only_what_came_after_it() -> None
             1 / 0  # noqa: B018  # to raise
         send_with_next("after")
     assert written() == ["before", "after"]
+
+
+def test_a_savepoint_by_hand_can_be_rolled_back_to_after_an_error() -> None:
+    with transaction.atomic():
+        send_with_next("before")
+        savepoint = transaction.savepoint()
+        with suppress(DatabaseError):
+            execute("SELECT FROM nowhere")
+        send_with_next("inside")
+        transaction.savepoint_rollback(savepoint)
+        send_with_next("after")
+    assert written() == ["before", "after"]
+
+
+def test_a_savepoint_of_psycopgs_takes_only_what_came_after_it() -> None:
+    with transaction.atomic():
+        send_with_next("before")
+        with suppress(ZeroDivisionError), connection.connection.transaction():
+            execute("SELECT 1")
+            1 / 0  # noqa: B018  # to raise
+    assert written() == ["before"]
+
+
+def test_to_ask_whether_the_connection_is_usable_sends_nothing_else() -> None:
+    with transaction.atomic():
+        Group.objects.create(name="unsent")
+        send_with_next()
+        assert connection.is_usable()
+        transaction.set_rollback(True)
+
+
+def test_what_a_lost_connection_raises_is_djangos() -> None:
+    with suppress(DatabaseError), transaction.atomic():
+        execute("SELECT 1")
+        connection.connection.close()
+        with pytest.raises(OperationalError):
+            send_with_next()
+
+
+def test_what_was_sent_is_not_sent_again_after_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A soft time limit is raised anywhere: here after the COMMIT's reply."""
+
+    class SoftLimit(Exception):
+        pass
+
+    def interrupted(cursor: Cursor) -> None:
+        raise SoftLimit
+
+    with monkeypatch.context() as patched, suppress(SoftLimit), transaction.atomic():
+        send_with_next()
+        patched.setattr(Cursor, "_prepared", interrupted)
+    execute("SELECT 1")
+    assert written() == ["unsent"]
 
 
 @pytest.mark.parametrize("ends", [partial(transaction.set_rollback, True), lambda: connection.close(), lambda: 1 / 0])

@@ -5,7 +5,8 @@ from tests.chaos.run import Run
 
 def child_killed_atomic(run: Run) -> None:
     """In its body, and with its transaction complete but for the COMMIT."""
-    _strike(run, "in-body", "atomic-before-complete", "atomic-before-commit")
+    # More of them, for an order's job would leave no trace of running again.
+    _strike(run, "in-body", "atomic-before-complete", "atomic-before-commit", times=2 * run.pace.strikes)
 
 
 def child_killed_leased_before_call(run: Run) -> None:
@@ -19,7 +20,7 @@ def child_killed_leased_after_call(run: Run) -> None:
 
 def child_killed_after_commit(run: Run) -> None:
     """The job is complete, and its message not acknowledged."""
-    # More of them, for an order's jobs would leave no trace of running again.
+    # As above.
     _strike(run, "after-commit", times=3 * run.pace.strikes)
 
 
