@@ -302,8 +302,8 @@ OF_THE_RELAY: Statements = {
     "MARK": (relay.MARK, {"room": 20, "first": 10, "longest": 600}),
     "MOVED_ON": (relay.MOVED_ON, {}),
     "PRUNE": (relay.PRUNE, {"days": timedelta(days=7)}),
-    "POISONED": (f"SELECT FROM public.jobs_job WHERE {relay.POISONED} LIMIT 1000", leases.limits()),
-    "EXPIRED": (f"SELECT FROM public.jobs_job WHERE {relay.EXPIRED} LIMIT 1000", {}),
+    "FIND_POISONED": (relay.FIND_POISONED, leases.limits()),
+    "FIND_EXPIRED": (relay.FIND_EXPIRED, {}),
 }
 NODES = ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan")
 
