@@ -356,6 +356,20 @@ def test_no_statement_of_a_job_reads_the_whole_table(crowd: Tenant, request: pyt
     assert {name: rows for name, rows in read.items() if rows > allowed.get(name, 100)} == {}
 
 
+@pytest.mark.usefixtures("committed_db")
+def test_the_look_for_poison_reads_no_rows_that_are_due_later(acme: Tenant) -> None:
+    """Half of all rows are due, as PostgreSQL knows; it does not know that those are in line."""
+    when = "now() + mod(n, 2) * interval '1 day'"
+    insert(acme, 200_000, due_at=when, next_send_at=when, tag="CASE mod(n, 2) WHEN 0 THEN n END")
+    sql("VACUUM ANALYZE public.jobs_job")
+    with transaction.atomic():
+        sql(relay.BY_INDEX)
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {relay.FIND_POISONED}", leases.limits())
+            assert rows_read(cursor.fetchone()[0][0]["Plan"]) == 0
+        transaction.set_rollback(True)
+
+
 def test_a_place_in_line_is_found_by_index_and_once_for_many(crowd: Tenant) -> None:
     """By a function, whose plan the session keeps."""
 
