@@ -149,6 +149,8 @@ class DatabaseWrapper(TenantDatabaseWrapper):
 
     def is_usable(self) -> bool:
         """As Django's, but that it sends nothing else: what that raises would be taken for a lost connection."""
+        if self.connection is None:
+            return False
         try:
             with ClientCursor(self.connection) as cursor:
                 cursor.execute("SELECT 1")

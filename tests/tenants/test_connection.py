@@ -290,6 +290,11 @@ def test_to_ask_whether_the_connection_is_usable_sends_nothing_else() -> None:
         transaction.set_rollback(True)
 
 
+def test_a_connection_that_is_not_there_is_not_usable() -> None:
+    connection.close()
+    assert not connection.is_usable()
+
+
 def test_what_a_lost_connection_raises_is_djangos() -> None:
     with suppress(DatabaseError), transaction.atomic():
         execute("SELECT 1")
