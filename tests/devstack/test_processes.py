@@ -64,7 +64,8 @@ def test_a_signal_goes_to_the_leader_only(tmp_path: Path) -> None:
 
 
 def test_a_line_of_the_procfile_gets_signals_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "commands", lambda: {"worker": "GREETING=hello sh -c 'echo $GREETING $NAME $$ $0; exec sleep 100'"})
+    line = "GREETING=hello sh -c 'echo $GREETING $NAME $$ $0; exec sleep 100'"
+    monkeypatch.setattr(processes, "commands", lambda: {"worker": line})
     with Process.from_procfile("worker", log=tmp_path / "log", env={"NAME": "acme"}, extra="more") as process:
         process.wait_for("\n")
         assert process.output == f"hello acme {process.pid} more\n"
