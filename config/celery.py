@@ -1,6 +1,6 @@
 import os
 
-from jobs.app import TenantCelery
+from jobs.celery_hooks.app import TenantCelery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 

@@ -160,7 +160,7 @@ CACHES = {
 CELERY_BROKER_URL = REDIS_URL
 if REDIS_URL.startswith("rediss://"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_NONE if REDIS_SELF_SIGNED else ssl.CERT_REQUIRED}
-CELERY_BROKER_TRANSPORT = "jobs.broker:Transport"
+CELERY_BROKER_TRANSPORT = "jobs.celery_hooks.broker:Transport"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": REDIS_KEY_PREFIX,
@@ -178,7 +178,7 @@ CELERY_TASK_DEFAULT_QUEUE = "celery"
 # Durable jobs have a queue of their own, which the relay keeps short; a plain `celery worker` consumes both.
 CELERY_TASK_QUEUES = [Queue(name, Exchange(name), name) for name in ("celery", "jobs")]
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_CONSUMER = "jobs.worker:TenantConsumer"
+CELERY_WORKER_CONSUMER = "jobs.worker.consumer:TenantConsumer"
 # At SIGTERM (which the Procfile remaps, for plain SIGTERM knows no such limit) running tasks get this long; then
 # durable jobs are handed back. Heroku kills after 30 s.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.float("WORKER_SHUTDOWN_SECONDS", default=20)
@@ -188,8 +188,8 @@ CELERY_TASK_SOFT_TIME_LIMIT = env.float("JOB_SOFT_TIME_LIMIT", default=25)
 CELERY_TASK_TIME_LIMIT = JOB_HARD_TIME_LIMIT
 # Celery's names for the backends are entry points, which override aliases; so the settings name the classes.
 CELERY_RESULT_BACKEND = {
-    "django-db": "jobs.backends:TenantDatabaseBackend",
-    "django-cache": "jobs.backends:TenantCacheBackend",
+    "django-db": "jobs.celery_hooks.backends:TenantDatabaseBackend",
+    "django-cache": "jobs.celery_hooks.backends:TenantCacheBackend",
 }[env("CELERY_RESULT_BACKEND", default="django-db")]
 CELERY_CACHE_BACKEND = "default"
 CELERY_RESULT_EXTENDED = True

@@ -5,7 +5,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from jobs import control
+from jobs import endings
 from jobs.models import Job
 
 
@@ -23,15 +23,15 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at ru
 
     @admin.action(description="Run again (dead jobs)", permissions=["change"])
     def retry(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
-        self._each(request, jobs, control.replay, "run again")
+        self._each(request, jobs, endings.replay, "run again")
 
     @admin.action(description="Discard (dead jobs)", permissions=["change"])
     def discard(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
-        self._each(request, jobs, control.discard, "discarded")
+        self._each(request, jobs, endings.discard, "discarded")
 
     @admin.action(description="Cancel (jobs that have not begun)", permissions=["change"])
     def cancel(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
-        self._each(request, jobs, control.cancel, "cancelled")
+        self._each(request, jobs, endings.cancel, "cancelled")
 
     def _each(self, request: HttpRequest, jobs: QuerySet[Job], change: Callable[[Job], bool], done: str) -> None:
         changed = sum(change(job) for job in jobs)

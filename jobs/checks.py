@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from celery import Celery, current_app
-from celery.fixups.django import DjangoWorkerFixup
+from celery import Celery
+from celery.app import app_or_default
 from django.conf import settings
 from django.core import mail
 from django.core.checks import CheckMessage, Error, Warning, register
@@ -13,8 +13,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
-from jobs.app import TenantCelery
-from jobs.backends import FollowsTenant
+from jobs.celery_hooks.app import TenantCelery
+from jobs.celery_hooks.backends import FollowsTenant
+from jobs.celery_hooks.connections import tasks_per_connection
 from jobs.task import TenantTask
 
 logger = logging.getLogger(__name__)
@@ -31,14 +32,14 @@ def refuse_to_start(**kwargs: Any) -> None:
 
 @register
 def check_project(**kwargs: Any) -> list[CheckMessage]:
-    return [*_atomic_requests(), *_results_app(), *check_app(current_app._get_current_object())]
+    return [*_atomic_requests(), *_results_app(), *check_app(app_or_default())]
 
 
 def check_app(app: Celery) -> Iterator[CheckMessage]:
     if not isinstance(app, TenantCelery):
         yield Error(
             f"The Celery app is a {type(app).__name__}, which knows no tenants.",
-            hint="Make it a jobs.app.TenantCelery, and import it in the project's __init__.py.",
+            hint="Make it a jobs.celery_hooks.app.TenantCelery, and import it in the project's __init__.py.",
             id="jobs.E002",
         )
         return
@@ -120,8 +121,7 @@ def _time_limits(app: TenantCelery) -> Iterator[CheckMessage]:
 
 
 def _connection_reuse(app: TenantCelery) -> Iterator[CheckMessage]:
-    # By what Celery's fixup has read, wherever that looks for it.
-    if not DjangoWorkerFixup(app).db_reuse_max:
+    if not tasks_per_connection(app):
         yield Warning(
             "Workers connect to the database anew for each task, and do a third of the work that they could.",
             hint="Set CELERY_DB_REUSE_MAX in Django's settings to some 1000 tasks.",

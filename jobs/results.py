@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from celery import states
 from django.core.exceptions import ValidationError
 from django.db import ProgrammingError
 from django_tenants.utils import quote_schema_name
@@ -31,18 +30,26 @@ COLUMNS = (
     "traceback",
     "meta",
 )
-# A result never leaves a terminal state: a late duplicate must not turn SUCCESS into STARTED. And one that was written
-# when the task started keeps when that was.
-STORE = f"""
-    INSERT INTO {{schema}}.django_celery_results_taskresult AS stored
-        ({", ".join(COLUMNS)}, date_created, date_started, date_done)
-    VALUES
-        ({", ".join(f"%({column})s" for column in COLUMNS)}, clock_timestamp(),
-         CASE WHEN %(status)s = '{states.STARTED}' THEN clock_timestamp() END, clock_timestamp())
+# A result never leaves a terminal state: a late duplicate must not turn SUCCESS into STARTED. One that was written when
+# the task started keeps when that was.
+STORE = """
+    INSERT INTO {schema}.django_celery_results_taskresult AS stored (
+        task_id, task_name, task_args, task_kwargs, periodic_task_name, worker, status,
+        content_type, content_encoding, result, traceback, meta,
+        date_created, date_started, date_done
+    )
+    VALUES (
+        %(task_id)s, %(task_name)s, %(task_args)s, %(task_kwargs)s, %(periodic_task_name)s, %(worker)s, %(status)s,
+        %(content_type)s, %(content_encoding)s, %(result)s, %(traceback)s, %(meta)s,
+        clock_timestamp(), CASE WHEN %(status)s = 'STARTED' THEN clock_timestamp() END, clock_timestamp()
+    )
     ON CONFLICT (task_id) DO UPDATE SET
-        {", ".join(f"{column} = excluded.{column}" for column in COLUMNS)},
+        task_name = excluded.task_name, task_args = excluded.task_args, task_kwargs = excluded.task_kwargs,
+        periodic_task_name = excluded.periodic_task_name, worker = excluded.worker, status = excluded.status,
+        content_type = excluded.content_type, content_encoding = excluded.content_encoding,
+        result = excluded.result, traceback = excluded.traceback, meta = excluded.meta,
         date_started = coalesce(excluded.date_started, stored.date_started), date_done = excluded.date_done
-    WHERE stored.status NOT IN ({", ".join(f"'{state}'" for state in sorted(states.READY_STATES | {states.IGNORED}))})
+    WHERE stored.status NOT IN ('SUCCESS', 'FAILURE', 'REVOKED', 'IGNORED')
 """
 
 
@@ -53,11 +60,20 @@ def store(schema: str, row: dict[str, Any]) -> None:
 
 
 def statement(schema: str) -> str:
+    """The statement that stores a result in a tenant's schema."""
     return STORE.format(schema=quote_schema_name(schema))
 
 
 def columns(row: dict[str, Any]) -> dict[str, Any]:
+    """Its parameters: those that `row` leaves out are NULL."""
     return {**dict.fromkeys(COLUMNS), **row}
+
+
+def forget(schema: str, task_id: str) -> None:
+    """Delete the result of a task that is to run again."""
+    table = f"{quote_schema_name(schema)}.django_celery_results_taskresult"
+    with connection.shared_cursor() as cursor:
+        cursor.execute(f"DELETE FROM {table} WHERE task_id = %s", [task_id])
 
 
 def store_unless_gone(schema: str, row: dict[str, Any]) -> None:

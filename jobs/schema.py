@@ -1,21 +1,40 @@
-"""Binding this thread's connection to the schema that a task belongs to."""
+"""Which schema a task belongs to, and binding this thread's connection to it."""
 
+from celery.app.task import Context
 from psycopg.pq import TransactionStatus
 
+from jobs.message import OPTION, header_of
 from tenants.connection import ENTER_IF_ACTIVE, HAS_SCHEMA, connection, healed
 
-TENANT = f"FROM public.tenants_tenant WHERE schema_name = %s AND {HAS_SCHEMA}"
-STATUS = f"SELECT status {TENANT}"
-ENTER = f"SELECT status, {ENTER_IF_ACTIVE} {TENANT}"
+STATUS = f"SELECT status FROM public.tenants_tenant WHERE schema_name = %s AND {HAS_SCHEMA}"
+ENTER = f"SELECT status, {ENTER_IF_ACTIVE} FROM public.tenants_tenant WHERE schema_name = %s AND {HAS_SCHEMA}"
 
 
 class TenantUnavailable(Exception):
     """The schema that a task belongs to is neither `public` nor an active tenant's: its body must not run."""
 
 
+def schema_of(request: Context) -> str:
+    """The schema that a request belongs to. Raises TenantUnavailable for a message that names none."""
+    schema = connection.schema_name if request.is_eager else header_of(request).get("schema")
+    if not isinstance(schema, str) or not schema:
+        raise TenantUnavailable("The message names no tenant: it was not sent by this app. The task was not run.")
+    return schema
+
+
+def schema_of_result(request: Context | None) -> str:
+    """Where the result of a request goes: its schema, or the active one if it names none.
+
+    `request` may also be the part of a chain that never became a request.
+    """
+    if request is None:
+        return connection.schema_name
+    return str(header_of(request).get("schema") or request.get(OPTION) or connection.schema_name)
+
+
 def enter(schema: str) -> None:
     """Bind the connection to `schema`. Raises TenantUnavailable, or the database's own error; then nothing is bound."""
-    clean()
+    reset_session()
     if schema != "public":
         _check(schema, healed(lambda: _look(ENTER, schema)))
         connection.set_schema(schema)
@@ -28,12 +47,7 @@ def check_available(schema: str) -> None:
         _check(schema, healed(lambda: _look(STATUS, schema)))
 
 
-def _check(schema: str, status: str | None) -> None:
-    if status != "active":
-        raise TenantUnavailable(f"The tenant of schema {schema!r} is {status or 'unknown'}: the task was not run.")
-
-
-def clean() -> None:
+def reset_session() -> None:
     """Undo what an earlier task may have left on this thread's connection."""
     if in_transaction():
         # Nobody will leave these atomic blocks any more, and close() alone would wait for that with a dead connection.
@@ -43,7 +57,7 @@ def clean() -> None:
 
 
 def in_transaction() -> bool:
-    """Whether a transaction is open that a body, or its caller, began. That around a Django TestCase is not."""
+    """Whether a transaction is open that a body, or its caller, began. That around a Django TestCase does not count."""
     if connection.connection is None:
         return False
     if connection.in_atomic_block:
@@ -51,6 +65,11 @@ def in_transaction() -> bool:
     # By psycopg's word too: Django does not know of a BEGIN that a body executed.
     status = connection.connection.info.transaction_status
     return not connection.get_autocommit() or status is not TransactionStatus.IDLE
+
+
+def _check(schema: str, status: str | None) -> None:
+    if status != "active":
+        raise TenantUnavailable(f"The tenant of schema {schema!r} is {status or 'unknown'}: the task was not run.")
 
 
 def _look(statement: str, schema: str) -> str | None:

@@ -16,9 +16,10 @@ from django.db import transaction
 from django_tenants.utils import schema_context
 from kombu.utils.compat import detect_environment
 
-from jobs import execution, outbox
-from jobs.app import OPTION, header_of, is_durable
-from jobs.schema import TenantUnavailable, clean, enter
+from jobs import outbox, run
+from jobs.celery_hooks.signatures import check_arguments
+from jobs.message import OPTION, header_of, is_durable
+from jobs.schema import enter, reset_session, schema_of
 from tenants.connection import connection
 
 # Marks a request whose body has begun. An object, which no header of a message can be.
@@ -32,7 +33,9 @@ class TenantTask(DjangoTask):
     in the caller's transaction, so it exists if and only if that commits.
     """
 
-    Request = "jobs.worker:TenantRequest"
+    Request = "jobs.worker.request:TenantRequest"
+    #: What the app asks before it sends or runs a task: one without this would run in no particular tenant.
+    knows_its_tenant = True
 
     #: Of a durable job: body and completion are one transaction. False for a task that calls the outside world: it runs
     #: outside a transaction, and records its outcome in `self.completion()`.
@@ -74,8 +77,7 @@ class TenantTask(DjangoTask):
         return outbox.Terms.of(self.name, options, expires=self.expires)
 
     def _checked(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> outbox.Call:
-        if self.typing and (check := getattr(self, "__header__", None)):  # a task that is a class has none
-            check(*args, **kwargs)
+        check_arguments(self, args, kwargs)
         return args, kwargs
 
     # The tenant of retries and eager calls
@@ -104,7 +106,7 @@ class TenantTask(DjangoTask):
             return super().__call__(*args, **kwargs)
         request.entered = ENTERED
         with _staying_in_process():
-            return execution.run(self, request) if is_durable(request) else self._run_at_home(request, args, kwargs)
+            return run.run(self, request) if is_durable(request) else self._run_at_home(request, args, kwargs)
 
     def _run_at_home(self, request: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         schema = schema_of(request)
@@ -117,24 +119,24 @@ class TenantTask(DjangoTask):
             connection.set_schema(schema)
 
     @contextmanager
-    def completion(self) -> Iterator["execution.Done"]:
+    def completion(self) -> Iterator[run.Completion]:
         """For `atomic = False`: the one transaction that holds the job's effects and its completion.
 
-        Set `done.result` to what the job shall return. Raises, and rolls back, if another worker holds the job by now.
+        Set its `result` to what the job shall return. Raises, and rolls back, if another worker holds the job by now.
         """
         if not is_durable(self.request):
             with transaction.atomic():
-                yield execution.Done()
+                yield run.Completion()
         else:
             if self.atomic:
                 raise RuntimeError(
                     "Body and completion are one transaction: set atomic=False to enter self.completion()."
                 )
-            if self.request.get("done") is not None:
+            if self.request.get("completion") is not None:
                 raise RuntimeError("The job is complete already: enter self.completion() once.")
-            with execution.completing(self.request.lease) as done:
-                yield done
-            self.request.done = done
+            with run.completing(self.request.lease) as completion:
+                yield completion
+            self.request.completion = completion
 
     def retry(
         self,
@@ -181,18 +183,10 @@ def _staying_in_process() -> Iterator[None]:
         raise
 
 
-def schema_of(request: Context) -> str:
-    """The schema that a request belongs to. Raises TenantUnavailable for a message that names none."""
-    schema = connection.schema_name if request.is_eager else header_of(request).get("schema")
-    if not isinstance(schema, str) or not schema:
-        raise TenantUnavailable("The message names no tenant: it was not sent by this app. The task was not run.")
-    return schema
-
-
 def leave_schema(sender: Any, **kwargs: Any) -> None:
     """After each task, whatever its end: nothing of its tenant stays on this thread."""
     if not sender.request.is_eager:
         structlog.contextvars.clear_contextvars()
-        clean()
+        reset_session()
         if detect_environment() != "default":
             connection.close()  # a greenlet ends with its task, and nobody else can use its connection

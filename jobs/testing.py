@@ -4,12 +4,13 @@ import uuid
 from datetime import UTC, datetime
 
 from celery import current_app
-from celery.app.trace import build_tracer
 from django_tenants.utils import schema_context
 
-from jobs.app import HEADER
+from jobs.celery_hooks.tracing import trace
+from jobs.message import HEADER
 from jobs.models import Job
-from jobs.relay import Due, keep_house, mark, wake
+from jobs.relay.line import Due, mark, wake
+from jobs.relay.maintenance import run_maintenance
 from jobs.schema import in_transaction
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -35,21 +36,18 @@ def run_jobs(*, limit: int = 1000, ahead: bool = False) -> int:
 def _next_due(ahead: bool) -> list[Due]:
     if ahead:
         Job.objects.filter(state=Job.State.WAITING, token=None).update(due_at=LONG_AGO, next_send_at=LONG_AGO)
-    keep_house()
+    run_maintenance()
     wake()
     return mark(room=100)
 
 
 def receive(job: Due) -> None:
     """Do what a worker does with the message of a job."""
-    task = current_app.tasks[job.task]
+    header = {"schema": job.schema, "durable": True, "request_id": job.request_id}
     request = {
-        "id": str(job.id),
-        "task": job.task,
-        HEADER: {"schema": job.schema, "durable": True, "request_id": job.request_id},
+        HEADER: header,
         "lease_token": str(uuid.uuid4()),
         "timelimit": [job.hard_limit, job.soft_limit],
         "ignore_result": True,
-        "delivery_info": {},
     }
-    build_tracer(job.task, task, app=current_app)(str(job.id), (), {}, request)
+    trace(current_app.tasks[job.task], str(job.id), request)

@@ -15,7 +15,7 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
-from jobs import control
+from jobs import endings
 from jobs.models import Job
 from jobs.serializers import JobSerializer
 from jobs.status import JobStatus, find_status, of_job
@@ -84,13 +84,13 @@ class JobViewSet(GenericViewSet[Job]):
     @action(methods=["post"], detail=True)
     def retry(self, request: Request, pk: UUID) -> Response:
         """Let a dead job run again."""
-        return self._control(pk, control.replay, refusal="Only a dead job can be run again.")
+        return self._control(pk, endings.replay, refusal="Only a dead job can be run again.")
 
     @extend_schema(request=None, responses={202: JobSerializer})
     @action(methods=["post"], detail=True)
     def cancellation(self, request: Request, pk: UUID) -> Response:
         """Cancel a job that has not begun."""
-        return self._control(pk, control.cancel, refusal="This job has begun, or has ended: it can't be cancelled.")
+        return self._control(pk, endings.cancel, refusal="This job has begun, or has ended: it can't be cancelled.")
 
     def _control(self, pk: UUID, change: Callable[[Job], bool], *, refusal: str) -> Response:
         job = self.get_queryset().filter(pk=pk).first()

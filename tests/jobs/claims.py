@@ -5,9 +5,9 @@ from typing import Any
 
 from django_tenants.utils import schema_context
 
-from jobs import deletion
-from jobs import lease as leases
-from jobs.lease import Lease
+from jobs import claim as claims
+from jobs.claim import TENANT_LOCK, Lease
+from jobs.relay.statements import TRY_LOCK_TENANT
 from jobs.testing import receive
 from tenants.connection import connection
 from tenants.models import Tenant
@@ -22,8 +22,9 @@ def dispatch(tenant: Tenant, *args: Any, **options: Any) -> str:
     return job_id
 
 
-def claim(job_id: str, *, task: str = atomic.name, token: str = "", hard_limit: float = 30) -> Lease | None:
-    return leases.claim(job_id, task=task, token=token or str(uuid.uuid4()), hard_limit=hard_limit)
+def claim(job_id: str, *, token: str = "", hard_limit: float = 30, atomic_task: bool = False) -> Lease | None:
+    token = token or str(uuid.uuid4())
+    return claims.claim(job_id, task=atomic.name, token=token, hard_limit=hard_limit, atomic=atomic_task)
 
 
 def held(job_id: str, **options: Any) -> Lease:
@@ -43,6 +44,6 @@ def deliver(job_id: str) -> None:
 def lock_out(tenant: Tenant) -> bool:
     """As its deletion does, until this transaction ends; False if a body is past the gate."""
     with connection.cursor() as cursor:
-        cursor.execute(deletion.LOCK, {"class": leases.TENANT_LOCK, "tenant": str(tenant.id)})
+        cursor.execute(TRY_LOCK_TENANT, {"class": TENANT_LOCK, "tenant": str(tenant.id)})
         [locked] = cursor.fetchone()
         return bool(locked)

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import current_app, shared_task
+from celery.app import app_or_default
 from celery.exceptions import SoftTimeLimitExceeded
 from django.contrib.auth.models import Group
 from django_celery_results.models import TaskResult
 from django_tenants.utils import schema_context
 
 from jobs.models import Job
-from jobs.relay import Due
+from jobs.relay.line import Due
+from jobs.relay.process import Relay
+from jobs.relay.publisher import Publisher
 from jobs.task import TenantTask
 from tenants.connection import connection
 from tests.jobs.probes import note
@@ -33,6 +36,9 @@ class Bodies:
 
 
 bodies = Bodies()
+
+#: When the rows of an inactive tenant are to be sent.
+PARKING = "timestamptz '9999-01-01 00:00:00+00'"
 
 
 @shared_task(bind=True, max_retries=2)
@@ -142,6 +148,11 @@ def message_of(job_id: str) -> Due:
     job = Job.objects.get(id=job_id)
     schema = job.tenant.schema_name if job.tenant else "public"
     return Due(job.id, job.task, schema, job.soft_limit, job.hard_limit, "")
+
+
+def new_relay(**options: Any) -> Relay:
+    app: Any = app_or_default()
+    return Relay(Publisher(app, app.send_job), **options)
 
 
 def queue_length(queue: str = "jobs") -> int:

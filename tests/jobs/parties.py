@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import OperationalError, connections
 
-from jobs.lease import CLAIM
+from jobs.statements import CLAIM
 from tenants.connection import connection
 from tests.jobs.durables import sql
 

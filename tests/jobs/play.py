@@ -10,11 +10,11 @@ from django.db.transaction import Atomic
 from django_tenants.utils import schema_context
 from hypothesis.stateful import RuleBasedStateMachine
 
-from jobs.relay import PARKING, Due
-from jobs.schema import clean
+from jobs.relay.line import Due
+from jobs.schema import reset_session
 from jobs.status import find_status
 from tenants.models import Tenant
-from tests.jobs.durables import sql
+from tests.jobs.durables import PARKING, sql
 from tests.jobs.parties import ENDING, IDLE, Order, Party, settle
 from tests.jobs.promise import Job, Look, Movers, judge, look
 from tests.jobs.stage import BEGUN, EFFECT, Stage
@@ -199,4 +199,4 @@ class Play(RuleBasedStateMachine):
 
 def leave_transaction() -> None:
     """As if its process had died: nobody commits, or rolls back."""
-    clean()
+    reset_session()

@@ -8,9 +8,8 @@ from celery import current_app
 from django_tenants.utils import schema_context
 from kombu.connection import Connection
 
-from jobs.relay import Relay
 from tenants.models import Tenant
-from tests.jobs.durables import queue_length
+from tests.jobs.durables import new_relay, queue_length
 from tests.jobs.probes import broker, probe
 
 pytestmark = pytest.mark.usefixtures("committed_db")
@@ -29,7 +28,7 @@ def connection() -> Iterator[Connection]:
 def job(acme: Tenant, connection: Connection) -> str:
     with schema_context(acme.schema_name):
         job_id: str = probe.delay_on_commit("one")
-    Relay(current_app._get_current_object()).drain()
+    new_relay().drain()
     return job_id
 
 

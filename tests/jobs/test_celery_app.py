@@ -19,7 +19,7 @@ from django_tenants.utils import schema_context
 import config
 from config.celery import debug_task
 from devstack.processes import Process, tool_path
-from jobs.app import TenantCelery
+from jobs.celery_hooks.app import TenantCelery
 from jobs.task import TenantTask
 from tenants.connection import connection
 from tenants.models import Tenant

@@ -8,11 +8,11 @@ from django.core import mail
 from pytest_django import Settings
 
 from devstack.processes import Process, wait_until
-from jobs.app import TenantCelery
+from jobs.celery_hooks.app import TenantCelery
 from jobs.checks import check_app, check_project
 
 GOOD = {"task_time_limit": 30, "CELERY_DB_REUSE_MAX": 1000}
-OURS = "jobs.backends:TenantDatabaseBackend"
+OURS = "jobs.celery_hooks.backends:TenantDatabaseBackend"
 
 
 def app_with(cls: type[Celery] = TenantCelery, task_cls: Any = None, backend: str = OURS, **conf: Any) -> Celery:
@@ -74,7 +74,7 @@ def test_e005_a_result_backend_that_does_not_follow_tenants(backend: str) -> Non
 
 
 def test_e005_the_other_backend_does() -> None:
-    app = app_with(backend="jobs.backends:TenantCacheBackend", cache_backend="default")
+    app = app_with(backend="jobs.celery_hooks.backends:TenantCacheBackend", cache_backend="default")
     assert found(check_app(app)) == set()
 
 

@@ -14,7 +14,7 @@ from django_tenants.utils import schema_context
 from rest_framework.test import APIClient
 
 from jobs.models import Job
-from jobs.relay import keep_house
+from jobs.relay.maintenance import run_maintenance
 from tenants.models import Tenant
 from tests.jobs.durables import atomic, bodies, result_of
 from tests.people import add_user, client_of
@@ -130,8 +130,8 @@ def test_the_command_discards_and_cancels(dead: str, acme: Tenant) -> None:
 
 def test_dead_jobs_are_pruned_after_some_days(dead: str) -> None:
     Job.objects.update(died_at=timezone.now() - timedelta(days=settings.JOB_DEAD_DAYS, seconds=-60))
-    keep_house()
+    run_maintenance()
     assert Job.objects.filter(pk=dead).exists()
     Job.objects.update(died_at=timezone.now() - timedelta(days=settings.JOB_DEAD_DAYS, seconds=60))
-    keep_house()
+    run_maintenance()
     assert not Job.objects.exists()

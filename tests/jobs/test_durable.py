@@ -16,9 +16,10 @@ from django.utils import timezone
 from django_celery_results.models import TaskResult
 from django_tenants.utils import schema_context
 
-from jobs.backends import TenantCacheBackend
+from jobs.celery_hooks.backends import TenantCacheBackend
 from jobs.models import Job
-from jobs.relay import keep_house, wake
+from jobs.relay.line import wake
+from jobs.relay.maintenance import run_maintenance
 from jobs.task import TenantTask
 from jobs.testing import receive
 from tenants.connection import connection
@@ -550,7 +551,7 @@ def test_poison_is_buried_with_its_errback(acme: Tenant, run_jobs: RunJobs) -> N
     job_id = dispatch(acme, atomic, link_error=atomic.s("poison"))
     Job.objects.update(kills=3, tag=None)
     wake()
-    keep_house()
+    run_maintenance()
     assert Job.objects.get(id=job_id).state == "dead"
     assert result_of(acme.schema_name, job_id).status == "FAILURE"
     assert called(run_jobs) == [(acme.schema_name, [job_id, "poison"])]
@@ -562,6 +563,6 @@ def test_one_row_that_can_not_be_buried_does_not_hold_up_the_others(
     broken, fine = dispatch(acme, atomic), dispatch(globex, atomic)
     Job.objects.update(kills=3, tag=None)
     Tenant.objects.filter(id=acme.id).update(schema_name="gone")
-    keep_house()
+    run_maintenance()
     assert Job.objects.get(id=broken).state == "waiting"
     assert Job.objects.get(id=fine).state == "dead"

@@ -1,16 +1,17 @@
 """Tenants with work take turns (P6): the outbox is the queue, the broker a short buffer, filled in fair order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from queue import Empty
 
 import pytest
 from celery import current_app
 from django_tenants.utils import schema_context
 from pytest_django import Settings
 
-from jobs import relay
-from jobs.relay import MIN_DEPTH, Relay
+from jobs.relay import line
+from jobs.relay.publisher import MIN_DEPTH
 from tenants.models import Tenant
-from tests.jobs.durables import queue_length, sql
+from tests.jobs.durables import new_relay, queue_length, sql
 from tests.jobs.probes import broker, probe
 
 
@@ -33,7 +34,7 @@ def dispatch(tenant: Tenant, number: int, **options: float) -> None:
 
 def sent(number: int) -> list[str]:
     """The schemas of the next jobs."""
-    return [job.schema for job in relay.mark(number)]
+    return [job.schema for job in line.mark(number)]
 
 
 def turns(noisy: str, quiet: Tenant, number: int) -> list[str]:
@@ -62,7 +63,7 @@ def test_what_is_woken_takes_its_turns_too(noisy: str, quiet: Tenant) -> None:
     dispatch(quiet, 3, countdown=60)
     assert sent(10) == [noisy] * 10
     sql("UPDATE public.jobs_job SET due_at = now(), next_send_at = now() WHERE tenant_id = %s", quiet.id)
-    relay.wake()
+    line.wake()
     assert sent(6) == turns(noisy, quiet, 3)
 
 
@@ -74,28 +75,37 @@ def test_who_is_alone_gets_all_there_is(noisy: str) -> None:
 
 
 @pytest.fixture
-def looks(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
+def looks(settings: Settings) -> Callable[..., list[float]]:
     """Lets a relay look at the queue, after each of these happened meanwhile; the pauses that it then made."""
     current_app.control.purge()
     settings.RELAY_BUSY_POLL, settings.RELAY_IDLE_POLL = 0.001, 0.002
-    watched = Relay(current_app._get_current_object())
+    pauses = Pauses()
+    watched = new_relay(stops=pauses)
 
     def looks(*meanwhile: Callable[[], object]) -> list[float]:
-        pauses: list[float] = []
-        happens = iter(meanwhile)
-
-        def stopped(pause: float) -> bool:
-            pauses.append(pause)
-            happening = next(happens, None)
-            if happening:
-                happening()
-            return happening is None
-
-        monkeypatch.setattr(watched, "_stopped", stopped)
+        pauses.begin(meanwhile)
         watched.run()
-        return pauses[1:]
+        return pauses.made[1:]
 
     return looks
+
+
+class Pauses:
+    """What a relay waits for between its looks: each pause is the next event, and after the last one it stops."""
+
+    def begin(self, events: Iterable[Callable[[], object]]) -> None:
+        self.made: list[float] = []
+        self._events = iter(events)
+
+    def put(self, item: None) -> None:
+        raise NotImplementedError("Nobody stops this relay.")
+
+    def get(self, *, timeout: float) -> None:
+        self.made.append(timeout)
+        event = next(self._events, None)
+        if event is not None:
+            event()
+            raise Empty
 
 
 def taken(number: int) -> Callable[[], object]:

@@ -9,8 +9,8 @@ from celery.exceptions import Ignore
 from django_tenants.utils import schema_context
 from rest_framework.test import APIClient
 
-from jobs import relay
 from jobs.models import Job
+from jobs.relay import line
 from jobs.task import TenantTask
 from tenants.models import Tenant
 from tenants.services import resume_tenant, suspend_tenant
@@ -142,6 +142,6 @@ def test_a_job_of_a_tenant_that_was_suspended_and_resumed_can_be_read_before_the
 ) -> None:
     job_id = dispatch(acme)
     suspend_tenant(acme)
-    relay.mark(10)
+    line.mark(10)
     resume_tenant(acme)
     assert get(client, job_id)["state"] == "pending"

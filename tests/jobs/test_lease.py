@@ -9,11 +9,12 @@ import pytest
 from django.db import transaction
 from django_tenants.utils import schema_context
 
-from jobs import deletion
-from jobs import lease as leases
-from jobs.lease import Lease
+from jobs.claim import Lease, pass_gate
 from jobs.models import Job
+from jobs.relay.deletion import delete_when_idle
+from jobs.statements import CLAIM
 from jobs.testing import receive
+from tenants.connection import connection
 from tenants.models import Tenant
 from tenants.services import delete_tenant, resume_tenant, suspend_tenant
 from tests.jobs.claims import OVER, change, claim, deliver, dispatch, held, lock_out
@@ -35,23 +36,24 @@ def test_a_claim_takes_the_job_with_its_arguments_from_the_row(acme: Tenant) -> 
     ids=["first", "again", "open"],
 )
 def test_a_claim_is_on_disk_before_the_outside_world_can_be_called(
-    acme: Tenant, task: Any, sends: int, flushed: str, monkeypatch: pytest.MonkeyPatch
+    acme: Tenant, task: Any, sends: int, flushed: str
 ) -> None:
     """That of a first attempt which is all in one transaction is forgotten with it, if at all."""
     commits: list[str] = []
 
-    def fetch(statement: str, parameters: Any) -> Any:
-        row = original(statement, parameters)
-        commits.extend(row[-1:] if statement == leases.CLAIM else ())
-        return row
+    def on_statement(execute: Any, statement: str, parameters: Any, many: bool, context: Any) -> Any:
+        result = execute(statement, parameters, many, context)
+        if statement == CLAIM:
+            commits.append(context["cursor"].fetchone()[-1])
+            context["cursor"].scroll(0, mode="absolute")
+        return result
 
-    original = leases._fetch
-    monkeypatch.setattr(leases, "_fetch", fetch)
     bodies(lambda task: commits.extend(*sql("SHOW synchronous_commit")))
     with schema_context(acme.schema_name):
         job_id = task.delay_on_commit()
     change(job_id, f"sends = {sends}")
-    deliver(job_id)
+    with connection.execute_wrapper(on_statement):
+        deliver(job_id)
     assert commits == [flushed, "on"]
 
 
@@ -114,7 +116,7 @@ def test_no_crash_of_the_server_forgets_a_claim_that_may_matter(acme: Tenant, ta
     job_id = dispatch(acme)
     change(job_id, f"sends = {sends}")
     [[written]] = sql("SELECT pg_current_wal_insert_lsn()")
-    assert leases.claim(job_id, task=atomic.name, token=str(uuid.uuid4()), hard_limit=30, atomic=task_is_atomic)
+    held(job_id, atomic_task=task_is_atomic)
     assert sql("SELECT pg_current_wal_flush_lsn() > %s::pg_lsn", written) == [(True,)]
 
 
@@ -164,7 +166,7 @@ def test_a_body_passes_the_gate(acme: Tenant) -> None:
 
 def passes(lease: Lease) -> bool:
     with transaction.atomic():
-        return leases.pass_gate(lease)
+        return pass_gate(lease)
 
 
 def test_no_body_starts_after_its_tenant_was_suspended(acme: Tenant) -> None:
@@ -199,10 +201,10 @@ def test_no_body_starts_while_its_tenant_is_dropped(acme: Tenant) -> None:
 def test_no_tenant_is_dropped_while_a_body_is_past_the_gate(acme: Tenant) -> None:
     lease = held(dispatch(acme))
     with transaction.atomic():
-        assert leases.pass_gate(lease)
+        assert pass_gate(lease)
         at_once(lambda: change(lease.id, OVER))  # its worker was frozen, say
         at_once(lambda: delete_tenant(acme))
-        assert at_once(lambda: deletion.delete_when_idle(acme)) == [False]
+        assert at_once(lambda: delete_when_idle(acme)) == [False]
 
 
 @pytest.mark.usefixtures("committed_db")
@@ -213,23 +215,21 @@ def test_the_gate_is_passed_in_the_transaction_of_the_body(acme: Tenant) -> None
     assert locked_out == [False]
 
 
-def test_a_job_that_the_gate_refused_runs_when_its_tenant_is_back(
-    acme: Tenant, run_jobs: Callable[..., int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("committed_db")
+def test_a_job_that_the_gate_refused_runs_when_its_tenant_is_back(acme: Tenant, run_jobs: Callable[..., int]) -> None:
     bodies(lambda task: "done")
     job_id = dispatch(acme)
-    claim = leases.claim
 
-    def claim_and_suspend(*args: Any, **options: Any) -> Lease | None:
-        lease = claim(*args, **options)
-        suspend_tenant(acme)
-        return lease
+    def suspend_after_claim(execute: Callable[..., Any], statement: str, *context: Any) -> Any:
+        result = execute(statement, *context)
+        if statement == CLAIM:
+            at_once(lambda: suspend_tenant(acme))
+        return result
 
-    monkeypatch.setattr(leases, "claim", claim_and_suspend)
-    run_jobs()
+    with connection.execute_wrapper(suspend_after_claim):
+        run_jobs()
     job = Job.objects.get()
     assert (job.token, job.kills, job.lost, job.retries) == (None, 0, 0, 0)
-    monkeypatch.undo()
     resume_tenant(acme)
     run_jobs()
     assert result_of(acme.schema_name, job_id).status == "SUCCESS"

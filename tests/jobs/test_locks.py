@@ -7,33 +7,35 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from jobs import control, deletion, execution, relay
-from jobs import lease as leases
-from jobs.lease import Lease, LeaseLost
+from jobs import endings, run
+from jobs.claim import NO_TOKEN, Lease
+from jobs.endings import LeaseLost
 from jobs.models import Job
+from jobs.relay import line, maintenance
+from jobs.relay.statements import CANCEL_WAITING
 from tenants.connection import connection
 from tenants.models import Tenant
 from tests.jobs.claims import change, dispatch, held, lock_out
 from tests.jobs.conftest import eventually
-from tests.jobs.durables import sql
+from tests.jobs.durables import PARKING, sql
 from tests.people import at_once
 
 
 def enter_completion(lease: Lease) -> bool:
-    with pytest.raises(LeaseLost), execution.completing(lease):
+    with pytest.raises(LeaseLost), run.completing(lease):
         pass
     return False
 
 
 def replay(lease: Lease) -> bool:
     at_once(lambda: change(lease.id, "state = 'dead'"))
-    return control.replay(Job.objects.get())
+    return endings.replay(Job.objects.get())
 
 
 ENDINGS: dict[str, Callable[[Lease], bool]] = {
     "completion": enter_completion,
-    "death": lambda lease: leases.bury(lease, error=ValueError()),
-    "end": lambda lease: leases.end(lease, state="IGNORED", reason=""),
+    "death": lambda lease: endings.dead_letter(lease, ValueError()),
+    "end": lambda lease: endings.ignore(lease, reason=""),
     "replay": replay,
 }
 
@@ -61,18 +63,18 @@ def test_an_ending_that_waits_for_a_deletion_holds_no_row(acme: Tenant, ending: 
 
 def cancel_waiting() -> None:
     with connection.cursor() as cursor:
-        cursor.execute(deletion.CANCEL_WAITING, {"tenant": str(Tenant.objects.get(slug="acme").id)})
+        cursor.execute(CANCEL_WAITING, {"tenant": str(Tenant.objects.get(slug="acme").id)})
 
 
-PARKED = f"tag = NULL, next_send_at = {relay.PARKING}"
+PARKED = f"tag = NULL, next_send_at = {PARKING}"
 # What a row is like that the statement is about, and who has it run.
 BULK: dict[str, tuple[str, Callable[[], Any]]] = {
-    "wake": ("tag = NULL", relay.wake),
-    "mark": ("tag = 1", lambda: relay.mark(10)),
-    "unpark": (PARKED, relay.unpark),
-    "forget": (f"tenant_id = '{leases.NO_TOKEN}', {PARKED}", relay.unpark),
+    "wake": ("tag = NULL", line.wake),
+    "mark": ("tag = 1", lambda: line.mark(10)),
+    "unpark": (PARKED, maintenance.unpark),
+    "forget": (f"tenant_id = '{NO_TOKEN}', {PARKED}", maintenance.unpark),
     "cancel": ("tag = 1", cancel_waiting),
-    "prune": ("state = 'dead', died_at = '2000-01-01'", relay.keep_house),
+    "prune": ("state = 'dead', died_at = '2000-01-01'", maintenance.run_maintenance),
 }
 
 

@@ -15,10 +15,10 @@ from django.utils import timezone
 from django_tenants.utils import schema_context
 from pytest_django import DjangoAssertNumQueries
 
-from jobs import lease as leases
-from jobs import relay
+from jobs.claim import Lease, claim
 from jobs.models import Job
 from jobs.outbox import Terms
+from jobs.relay.line import mark, wake
 from jobs.schema import TenantUnavailable
 from jobs.task import TenantTask
 from tenants.models import Tenant
@@ -320,8 +320,8 @@ def test_a_job_is_not_sent_or_claimed_before_it_is_due(acme: Tenant, by: str, ru
     assert run_jobs(ahead=True) == 1
 
 
-def claimed(job_id: str, task: Task[Any, Any]) -> leases.Lease | None:
-    return leases.claim(job_id, task=task.name, token=str(uuid.uuid4()), hard_limit=30)
+def claimed(job_id: str, task: Task[Any, Any]) -> Lease | None:
+    return claim(job_id, task=task.name, token=str(uuid.uuid4()), hard_limit=30)
 
 
 def test_a_task_that_expires_by_its_own_option_makes_jobs_that_do(acme: Tenant) -> None:
@@ -337,7 +337,7 @@ def test_a_task_that_expires_by_its_own_option_makes_jobs_that_do(acme: Tenant) 
 
 def line() -> str:
     """The initials of the tenants in the line to the broker, which this empties."""
-    return "".join(job.schema[0] for job in relay.mark(1000))
+    return "".join(job.schema[0] for job in mark(1000))
 
 
 def queue(tenant: Tenant, number: int) -> None:
@@ -353,7 +353,7 @@ def test_tenants_take_turns_however_much_one_has_queued(acme: Tenant, globex: Te
 
 def test_a_newcomer_stands_where_the_line_has_come_to(acme: Tenant, globex: Tenant) -> None:
     queue(acme, 100)
-    assert {job.schema for job in relay.mark(50)} == {acme.schema_name}
+    assert {job.schema for job in mark(50)} == {acme.schema_name}
     queue(globex, 60)
     assert line()[:6] == "agagag"
 
@@ -364,7 +364,7 @@ def test_jobs_that_come_due_later_take_turns_as_well(acme: Tenant, globex: Tenan
             probe.map_on_commit([("name",)] * number, countdown=60)
     assert line() == ""
     Job.objects.update(due_at=timezone.now(), next_send_at=timezone.now())
-    relay.wake()
+    wake()
     assert sorted(line()[:6]) == list("aaaggg")
 
 

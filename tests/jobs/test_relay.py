@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from celery import current_app
+from celery.app import app_or_default
 from django.core.management import call_command
 from django.db import connection, transaction
 from django_tenants.utils import schema_context
@@ -20,14 +21,19 @@ from kombu.exceptions import OperationalError
 from pytest_django import Settings
 
 from devstack.processes import Process
-from jobs import lease as leases
-from jobs import outbox, relay
+from jobs import endings, statements
+from jobs.claim import NO_TOKEN, claim, poison_limits
 from jobs.models import Job, RelayPulse
-from jobs.relay import Relay
+from jobs.outbox import Terms
+from jobs.relay import line, maintenance
+from jobs.relay import statements as relay_statements
+from jobs.relay.line import BATCH, Due
+from jobs.relay.process import BY_INDEX, Relay
+from jobs.relay.publisher import MIN_DEPTH, Publisher
 from tenants.models import Tenant
 from tenants.services import delete_tenant, resume_tenant, suspend_tenant
 from tests.jobs.conftest import eventually
-from tests.jobs.durables import atomic, bodies, queue_length, result_of, sql
+from tests.jobs.durables import PARKING, atomic, bodies, new_relay, queue_length, result_of, sql
 from tests.jobs.probes import probe
 from tests.people import at_once
 
@@ -36,10 +42,10 @@ RunJobs = Callable[..., int]
 
 @pytest.fixture
 def fast_relay(settings: Settings) -> Iterator[Relay]:
-    """That looks at each tick for rows whose time has come."""
+    """One that looks at each tick for rows whose time has come."""
     settings.RELAY_IDLE_POLL = 0
     current_app.control.purge()
-    yield Relay(current_app._get_current_object())
+    yield new_relay()
     current_app.control.purge()
 
 
@@ -59,14 +65,11 @@ def later() -> None:
 
 
 @pytest.mark.usefixtures("committed_db")
-def test_a_row_is_marked_and_free_before_it_is_published(
-    acme: Tenant, fast_relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_is_marked_and_free_before_it_is_published(acme: Tenant) -> None:
     dispatch(acme)
     seen: list[Any] = []
     look = "SELECT sends, next_send_at > clock_timestamp(), tag FROM public.jobs_job FOR UPDATE NOWAIT"
-    monkeypatch.setattr(fast_relay, "_publish", lambda due: seen.extend(at_once(lambda: sql(look))))
-    fast_relay.tick()
+    relay_that_sends(lambda job, producer: seen.extend(at_once(lambda: sql(look)))).tick()
     assert seen == [[(1, True, None)]]
 
 
@@ -77,70 +80,76 @@ def test_what_was_marked_but_never_arrived_is_sent_again_later_each_time(
     dispatch(acme)
     waits = []
     for _ in range(4):
-        relay.wake()
-        assert len(relay.mark(10)) == 1
+        line.wake()
+        assert len(line.mark(10)) == 1
         [[wait]] = sql("SELECT extract(epoch FROM next_send_at - clock_timestamp()) FROM public.jobs_job")
         waits.append(round(wait))
-        assert relay.wake() == 0
+        assert line.wake() == 0
         later()
     assert waits == [10, 20, 35, 35]
 
 
 @pytest.mark.usefixtures("committed_db")
-def test_a_failure_to_publish_loses_nothing(acme: Tenant, fast_relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_to_publish_loses_nothing(acme: Tenant, fast_relay: Relay) -> None:
     dispatch(acme, 3)
-    with monkeypatch.context() as broken:
-        broken.setattr(fast_relay, "_publish", raise_outage)
-        with pytest.raises(OperationalError):
-            fast_relay.tick()
+    with pytest.raises(OperationalError):
+        relay_that_sends(raise_outage).tick()
     assert fast_relay.tick() == 0
     later()
     fast_relay.tick()
     assert queue_length() == 3
 
 
-def raise_outage(*args: Any) -> None:
+def relay_that_sends(send_job: Callable[..., None]) -> Relay:
+    """By this, in place of the app's way."""
+    return Relay(Publisher(app_or_default(), send_job))
+
+
+def raise_outage(*args: Any, **options: Any) -> None:
     raise OperationalError("the broker is away")
 
 
-def test_nothing_is_marked_while_the_broker_is_away(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_marked_while_the_broker_is_away(acme: Tenant) -> None:
     dispatch(acme)
-    away = Relay(current_app._get_current_object())
-    away._broker = current_app.connection_for_write("redis://127.0.0.1:1/0")
-    with pytest.raises(away._outages):
-        away.tick()
+    app: Any = app_or_default()
+    away = Publisher(app, app.send_job, broker=app.connection_for_write("redis://127.0.0.1:1/0"))
+    with pytest.raises(away.outages):
+        Relay(away).tick()
     assert [(job.sends, job.tag is None) for job in Job.objects.all()] == [(0, False)]
 
 
-def test_it_goes_on_after_any_error(fast_relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = [OperationalError("the broker is away"), ValueError("a bug"), None]
+@pytest.mark.usefixtures("committed_db")
+def test_it_goes_on_after_any_error(acme: Tenant, settings: Settings) -> None:
+    settings.JOB_FIRST_RESEND = settings.RELAY_IDLE_POLL = 0
+    errors = [OperationalError("the broker is away"), ValueError("a bug")]
+    sent: list[str] = []
 
-    def tick() -> int:
-        if error := errors.pop(0):
-            raise error
-        fast_relay.stop()
-        return 0
+    def send_job(job: Due, *, producer: Any) -> None:
+        if errors:
+            raise errors.pop(0)
+        sent.append(str(job.id))
+        relay.stop()
 
-    monkeypatch.setattr(fast_relay, "tick", tick)
-    monkeypatch.setattr(fast_relay, "_disconnect", lambda: None)
-    fast_relay.run()
-    assert errors == []
+    [job_id] = dispatch(acme)
+    relay = relay_that_sends(send_job)
+    relay.run()
+    assert (errors, sent) == ([], [job_id])
 
 
 def test_a_leased_row_is_not_sent_until_its_lease_is_over(acme: Tenant) -> None:
     [job_id] = dispatch(acme)
-    leases.claim(job_id, task=probe.name, token=leases.NO_TOKEN, hard_limit=30)
-    assert (relay.wake(), relay.mark(10)) == (0, [])
+    claim(job_id, task=probe.name, token=NO_TOKEN, hard_limit=30)
+    assert (line.wake(), line.mark(10)) == (0, [])
     sql("UPDATE public.jobs_job SET lease_until = clock_timestamp(), next_send_at = clock_timestamp()")
-    assert relay.wake() == 1
-    assert len(relay.mark(10)) == 1
+    assert line.wake() == 1
+    assert len(line.mark(10)) == 1
 
 
 def test_a_row_in_the_line_that_an_old_message_claims_leaves_the_line(acme: Tenant) -> None:
     [job_id] = dispatch(acme)
-    leases.claim(job_id, task=probe.name, token=leases.NO_TOKEN, hard_limit=30)
+    claim(job_id, task=probe.name, token=NO_TOKEN, hard_limit=30)
     assert Job.objects.get().tag is None
-    assert relay.mark(10) == []
+    assert line.mark(10) == []
 
 
 @pytest.mark.usefixtures("committed_db")
@@ -149,7 +158,7 @@ def test_several_relays_at_once_send_each_row_once(acme: Tenant, globex: Tenant)
 
     def send() -> list[str]:
         sent: list[str] = []
-        while due := relay.mark(7):
+        while due := line.mark(7):
             sent += [str(job.id) for job in due]
         return sent
 
@@ -162,14 +171,14 @@ def test_several_relays_at_once_send_each_row_once(acme: Tenant, globex: Tenant)
 def test_several_relays_at_once_wake_each_row_once(acme: Tenant) -> None:
     dispatch(acme, 300, countdown=60)
     later()
-    assert sum(at_once(*[relay.wake] * 4)) == 300
+    assert sum(at_once(*[line.wake] * 4)) == 300
 
 
 def test_the_broker_holds_few_messages(acme: Tenant, fast_relay: Relay) -> None:
     dispatch(acme, 50)
     for _ in range(5):
         fast_relay.tick()
-    assert queue_length() == relay.MIN_DEPTH
+    assert queue_length() == MIN_DEPTH
 
 
 # Tenants that are suspended, resumed, deleted
@@ -180,15 +189,15 @@ def test_a_suspended_tenants_jobs_are_parked_and_hold_up_nobody(acme: Tenant, gl
     suspend_tenant(acme)
     dispatch(globex)
     sql("UPDATE public.jobs_job SET tag = 100 WHERE tenant_id = %s", globex.id)  # behind them all
-    assert [job.schema for job in relay.mark(8)] == [globex.schema_name]
-    assert relay.wake() == 0
+    assert [job.schema for job in line.mark(8)] == [globex.schema_name]
+    assert line.wake() == 0
     assert not Job.objects.filter(tenant=acme, sends__gt=0).exists()
 
 
 def test_parked_jobs_are_rows_as_any_other(acme: Tenant) -> None:
     dispatch(acme)
     suspend_tenant(acme)
-    relay.mark(8)
+    line.mark(8)
     assert Job.objects.get().next_send_at.year == 9999
 
 
@@ -204,12 +213,12 @@ def test_the_jobs_of_a_resumed_tenant_are_sent(acme: Tenant, run_jobs: RunJobs) 
 
 
 def test_more_parked_jobs_than_a_batch_come_back(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    dispatch(acme, relay.BATCH + 10)
+    dispatch(acme, BATCH + 10)
     suspend_tenant(acme)
-    assert relay.mark(5000) == []
+    assert line.mark(5000) == []
     resume_tenant(acme)
-    relay.keep_house()
-    assert relay.wake() + relay.wake() == relay.BATCH + 10
+    maintenance.run_maintenance()
+    assert line.wake() + line.wake() == BATCH + 10
 
 
 def exists(tenant: Tenant) -> bool:
@@ -238,14 +247,14 @@ def test_a_deleted_tenants_jobs_never_run_and_nothing_of_it_stays(doomed: Tenant
 
 def test_a_deletion_awaits_the_running_job(doomed: Tenant) -> None:
     running, _ = dispatch(doomed, 2)
-    lease = leases.claim(running, task=probe.name, token=leases.NO_TOKEN, hard_limit=30)
+    lease = claim(running, task=probe.name, token=NO_TOKEN, hard_limit=30)
     assert lease
     delete_tenant(doomed)
-    relay.keep_house()
+    maintenance.run_maintenance()
     assert [str(job.id) for job in Job.objects.all()] == [running]
     assert exists(doomed)
-    leases.hand_back(lease.key, counted=False)
-    relay.keep_house()
+    endings.hand_back(lease.key, counted=False)
+    maintenance.run_maintenance()
     assert not exists(doomed)
 
 
@@ -255,10 +264,10 @@ def test_a_deletion_that_was_cut_off_is_resumed(doomed: Tenant, monkeypatch: pyt
     with monkeypatch.context() as crash:
         crash.setattr(Tenant, "delete", raise_outage)
         with pytest.raises(OperationalError):
-            relay.keep_house()
+            maintenance.run_maintenance()
     connection.close()
     assert exists(doomed)
-    relay.keep_house()
+    maintenance.run_maintenance()
     assert not exists(doomed)
 
 
@@ -274,36 +283,36 @@ def test_a_request_under_way_holds_up_the_deletion_but_not_the_relay(doomed: Ten
 
     def look() -> None:
         assert under_way.wait(10)
-        relay.keep_house()
+        maintenance.run_maintenance()
         looked.set()
 
     at_once(request, look)
     assert exists(doomed)
-    relay.keep_house()
+    maintenance.run_maintenance()
     assert not exists(doomed)
 
 
 # What it costs
 
-TERMS = outbox.Terms.of(probe.name, {})
-ONE = {**TERMS.parameters(), "id": str(uuid.uuid4()), "args": "[]", "kwargs": "{}"}
-FIFTY = {"ids": [str(uuid.uuid4()) for _ in range(50)], "args": 50 * ["[]"], "kwargs": 50 * ["{}"]}
-Statements = dict[str, tuple[str, dict[str, Any]]]
+ONE = {**Terms.of(probe.name, {}).parameters(), "id": str(uuid.uuid4()), "args": "[]", "kwargs": "{}"}
+FIFTY = {**ONE, "ids": [str(uuid.uuid4()) for _ in range(50)], "args": 50 * ["[]"], "kwargs": 50 * ["{}"]}
+POISON = {**poison_limits(), "batch": BATCH}
+Statements = dict[str, dict[str, Any]]
 STATEMENTS: Statements = {
-    "CLAIM": (leases.CLAIM, {"task": probe.name, "lease": "40 s", "atomic": True, **leases.limits()}),
-    "GATE": (leases.GATE, {}),
-    "COMPLETE": (leases.COMPLETE, {}),
-    "ONE_IN_TENANT": (TERMS.applied_to(outbox.ONE_IN_TENANT), ONE),
-    "MANY_IN_TENANT": (TERMS.applied_to(outbox.MANY_IN_TENANT), {**TERMS.parameters(), **FIFTY}),
-    "ONE_IN_EACH_TENANT": (TERMS.applied_to(outbox.ONE_IN_EACH_TENANT), ONE),
+    "CLAIM": {"task": probe.name, "lease": "40 s", "atomic": True, **poison_limits()},
+    "GATE": {},
+    "COMPLETE": {},
+    "INSERT": ONE,
+    "INSERT_MANY": FIFTY,
+    "INSERT_FOR_EACH_TENANT": ONE,
 }
 OF_THE_RELAY: Statements = {
-    "WAKE": (relay.WAKE, leases.limits()),
-    "MARK": (relay.MARK, {"room": 20, "first": 10, "longest": 600}),
-    "MOVED_ON": (relay.MOVED_ON, {}),
-    "PRUNE": (relay.PRUNE, {"days": timedelta(days=7)}),
-    "FIND_POISONED": (relay.FIND_POISONED, leases.limits()),
-    "FIND_EXPIRED": (relay.FIND_EXPIRED, {}),
+    "WAKE": POISON,
+    "MARK": {"room": 20, "first": 10, "longest": 600},
+    "FIND_TENANTS_TO_UNPARK": {},
+    "PRUNE_DEAD": {"days": timedelta(days=7), "batch": BATCH},
+    "FIND_POISON": POISON,
+    "FIND_EXPIRED": {"batch": BATCH},
 }
 NODES = ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan")
 
@@ -331,7 +340,7 @@ def crowd(committed_db: None, acme: Tenant, globex: Tenant, request: pytest.Fixt
     with transaction.atomic():
         insert(acme, 20_000)
         insert(acme, 20_000, due_at="now() + interval '1 day'", next_send_at="now() + interval '1 day'", tag="NULL")
-        insert(globex, 20_000, next_send_at=relay.PARKING, tag="NULL")
+        insert(globex, 20_000, next_send_at=PARKING, tag="NULL")
         at_once(lambda: sql("VACUUM public.jobs_job"))
     if request.param == "full":
         sql("ANALYZE public.jobs_job")
@@ -341,18 +350,17 @@ def crowd(committed_db: None, acme: Tenant, globex: Tenant, request: pytest.Fixt
 
 def test_no_statement_of_a_job_reads_the_whole_table(crowd: Tenant, request: pytest.FixtureRequest) -> None:
     [[some_id]] = sql("SELECT id FROM public.jobs_job WHERE tag = 10000")
-    keys = {"id": str(some_id), "token": leases.NO_TOKEN, "tenant": str(crowd.id), "schema": crowd.schema_name}
+    keys = {"id": str(some_id), "token": NO_TOKEN, "tenant": str(crowd.id), "schema": crowd.schema_name}
     read = {}
     with transaction.atomic():
-        for name, (statement, parameters) in {**STATEMENTS, **OF_THE_RELAY}.items():
-            if name in OF_THE_RELAY:
-                sql(relay.BY_INDEX)
-            with connection.cursor() as cursor:
-                cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", {**keys, **parameters})
-                read[name] = rows_read(cursor.fetchone()[0][0]["Plan"])
+        for name, parameters in STATEMENTS.items():
+            read[name] = rows_that_it_reads(getattr(statements, name), {**keys, **parameters})
+        sql(BY_INDEX)
+        for name, parameters in OF_THE_RELAY.items():
+            read[name] = rows_that_it_reads(getattr(relay_statements, name), {**keys, **parameters})
         transaction.set_rollback(True)
     # Once for each schedule, not for each job: with false statistics it may read the line.
-    allowed = {"ONE_IN_EACH_TENANT": 50_000} if "empty" in request.node.name else {}
+    allowed = {"INSERT_FOR_EACH_TENANT": 50_000} if "empty" in request.node.name else {}
     assert {name: rows for name, rows in read.items() if rows > allowed.get(name, 100)} == {}
 
 
@@ -363,10 +371,8 @@ def test_the_look_for_poison_reads_no_rows_that_are_due_later(acme: Tenant) -> N
     insert(acme, 200_000, due_at=when, next_send_at=when, tag="CASE mod(n, 2) WHEN 0 THEN n END")
     sql("VACUUM ANALYZE public.jobs_job")
     with transaction.atomic():
-        sql(relay.BY_INDEX)
-        with connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {relay.FIND_POISONED}", leases.limits())
-            assert rows_read(cursor.fetchone()[0][0]["Plan"]) == 0
+        sql(BY_INDEX)
+        assert rows_that_it_reads(relay_statements.FIND_POISON, POISON) == 0
         transaction.set_rollback(True)
 
 
@@ -396,6 +402,12 @@ def test_the_relay_plans_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
     call_command("relay", once=True)
     assert seen == ["off"]
     assert shown() == "on"
+
+
+def rows_that_it_reads(statement: str, parameters: dict[str, Any]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
+        return rows_read(cursor.fetchone()[0][0]["Plan"])
 
 
 def rows_read(plan: dict[str, Any]) -> int:

@@ -10,7 +10,7 @@ from django.core.cache import cache
 from django_tenants.utils import schema_context
 
 from devstack.processes import Process
-from jobs.backends import TenantCacheBackend
+from jobs.celery_hooks.backends import TenantCacheBackend
 from tenants.models import Tenant
 from tests.jobs.conftest import WORKER, eventually, results_of, where_ran
 from tests.jobs.probes import errback, fails, probe, sleeps

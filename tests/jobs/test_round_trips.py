@@ -1,22 +1,23 @@
 """What each thing costs on the wire, statement by statement, with the reason for each. One more has to be wanted."""
 
-import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from celery import current_app
-from celery.app.trace import build_tracer
 from django_tenants.utils import schema_context
+from pytest_django import Settings
 from rest_framework.throttling import SimpleRateThrottle
 
 from devstack.processes import Process
-from jobs.app import HEADER
-from jobs.relay import Due, Relay
+from jobs.celery_hooks.tracing import trace
+from jobs.message import HEADER
+from jobs.relay.line import Due
+from jobs.relay.process import Relay
 from jobs.testing import receive
 from tenants.models import Tenant
 from tests.jobs.conftest import eventually, results_of
-from tests.jobs.durables import message_of
+from tests.jobs.durables import message_of, new_relay
 from tests.jobs.probes import probe
 from tests.people import add_user, client_of
 from tests.wire import commands, queries
@@ -72,16 +73,16 @@ def test_a_durable_job(acme: Tenant) -> None:
                 "the gate: the tenant is not being deleted, is active, and the lease is ours",
             ),
             ("SELECT current_schema()", "the body"),
-            ("WITH ended AS (DELETE FROM public.jobs_job", "the job's end, under the fence, its result, and COMMIT"),
+            ("WITH completed AS (", "the job's end, under the fence, its result, and COMMIT"),
         ],
     )
 
 
 def test_a_plain_task(acme: Tenant) -> None:
     task = current_app.tasks[probe.name]
-    request = {"id": str(uuid.uuid4()), "task": task.name, HEADER: {"schema": acme.schema_name}, "delivery_info": {}}
+    task_id = str(uuid.uuid4())
     with queries() as sent:
-        build_tracer(task.name, task, app=current_app)(request["id"], ("one",), {}, request)
+        trace(task, task_id, {HEADER: {"schema": acme.schema_name}}, ("one",))
     check(
         sent,
         [
@@ -94,23 +95,27 @@ def test_a_plain_task(acme: Tenant) -> None:
 
 
 @pytest.fixture
-def relay() -> Iterator[Relay]:
-    """One that has kept house."""
+def relay(settings: Settings) -> Iterator[Callable[[float], Relay]]:
+    """One that has just run its maintenance, and wakes rows as often as it is told."""
+
+    def start(idle_poll: float) -> Relay:
+        settings.RELAY_IDLE_POLL = idle_poll
+        relay = new_relay(maintenance_interval=60, heartbeat_interval=60)
+        relay.tick()
+        return relay
+
     current_app.control.purge()
-    relay = Relay(current_app._get_current_object())
-    relay.tick()
-    relay._next_wake = relay._next_housekeeping = relay._next_pulse = time.monotonic() + 60
-    yield relay
+    yield start
     current_app.control.purge()
 
 
 LENGTH = ["MULTI", "LLEN", "LLEN", "LLEN", "LLEN", "EXEC"]  # of a queue: one list for each priority
 
 
-def test_an_idle_tick_of_the_relay(relay: Relay) -> None:
-    relay._next_wake = 0
+def test_an_idle_tick_of_the_relay(relay: Callable[[float], Relay]) -> None:
+    idle = relay(0)
     with queries() as sent, commands("") as asked:
-        relay.tick()
+        idle.tick()
     check(
         sent,
         [
@@ -121,11 +126,12 @@ def test_an_idle_tick_of_the_relay(relay: Relay) -> None:
     assert names(asked) == LENGTH  # is there room?
 
 
-def test_a_busy_tick_of_the_relay(relay: Relay, acme: Tenant) -> None:
+def test_a_busy_tick_of_the_relay(relay: Callable[[float], Relay], acme: Tenant) -> None:
+    busy = relay(60)
     for _ in range(3):
         dispatch(acme)
     with queries() as sent, commands("") as asked:
-        relay.tick()
+        busy.tick()
     check(
         sent,
         [
@@ -164,4 +170,4 @@ def dispatch(tenant: Tenant) -> str:
 
 
 def publish(job: Due) -> None:
-    Relay(current_app._get_current_object())._publish([job])
+    new_relay().publisher.publish([job])

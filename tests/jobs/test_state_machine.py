@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 from pytest_django import Settings
 
-from jobs import control, relay, worker
-from jobs import lease as leases
+from jobs import claim, endings
 from jobs.models import Job as Record
-from jobs.relay import Due
+from jobs.relay import line, maintenance
+from jobs.relay.line import Due
 from jobs.testing import receive
+from jobs.worker.parent import bounded_transaction
 from tenants.models import Tenant
 from tenants.services import delete_tenant, resume_tenant, suspend_tenant
 from tests.jobs import durables
@@ -208,11 +209,11 @@ class Promise(Play):
             self.jobs[party.job_id].crashes += 1
             key = {"id": party.job_id, "token": party.token}
             if committed and reacts and party.at == ENDING:
-                self.start(self.stage.parent, lambda: leases.hand_back(key, counted=True), token=party.token)
+                self.start(self.stage.parent, lambda: endings.hand_back(key, counted=True), token=party.token)
                 self.kill(party, committed)
             else:
                 self.kill(party, committed)
-                self.start(self.stage.parent, lambda: leases.hand_back(key, counted=True), token=party.token)
+                self.start(self.stage.parent, lambda: endings.hand_back(key, counted=True), token=party.token)
 
     @precondition(lambda self: self.stage.parent.idle)
     @rule(number=some, at=stops)
@@ -231,14 +232,14 @@ class Promise(Play):
     def cancel(self, number: int, stops: bool) -> None:
         if self.seen.rows:
             record = Record.objects.get(id=pick(list(self.seen.rows), number))
-            self.start(self.stage.operator, lambda: control.cancel(record))
+            self.start(self.stage.operator, lambda: endings.cancel(record))
             self.go_on(self.stage.operator, ENDING if stops else IDLE)
 
     @precondition(lambda self: self.dead() and self.stage.operator.idle)
     @rule(number=some)
     def replay(self, number: int) -> None:
         record = Record.objects.get(id=pick(self.dead(), number))
-        self.start(self.stage.operator, lambda: control.replay(record))
+        self.start(self.stage.operator, lambda: endings.replay(record))
 
     @precondition(lambda self: self.stage.operator.stopped)
     @rule(order=st.sampled_from([Order.GO, Order.DIE]))
@@ -320,17 +321,17 @@ class Promise(Play):
 
 
 def tick() -> list[Due]:
-    relay.keep_house()
-    relay.wake()
-    return relay.mark(20)
+    maintenance.run_maintenance()
+    line.wake()
+    return line.mark(20)
 
 
 def bury(job: Job, token: str) -> None:
     """What a worker's parent does at the hard limit."""
     task = durables.open if job.open else durables.atomic
-    with worker._patient("bury", job.id):
-        if lease := leases.find(job.id, task=task.name, token=token):
-            leases.bury(lease, error=TimeLimitExceeded(30))
+    with bounded_transaction("dead-letter", job.id):
+        if lease := claim.find(job.id, task=task.name, token=token):
+            endings.dead_letter(lease, TimeLimitExceeded(30))
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from threading import Event
 import pytest
 from django.db import transaction
 
-from jobs import relay
-from jobs.lease import NO_TOKEN
+from jobs.claim import NO_TOKEN
 from jobs.models import Job
+from jobs.relay import line, maintenance
 from tenants.models import Tenant
 from tenants.services import delete_tenant
 from tests.jobs.claims import OVER, change, claim, dispatch, held
-from tests.jobs.durables import result_of, sql
+from tests.jobs.durables import PARKING, result_of, sql
 from tests.people import at_once
 
 VANISHED = f"tag = NULL, attempt = 1, token = gen_random_uuid(), next_send_at = clock_timestamp(), {OVER}"
@@ -20,7 +20,7 @@ PLACES = {
     "in line": "tag = 1",
     "sent": "tag = NULL, sends = 1, next_send_at = clock_timestamp() + interval '10 seconds'",
     "due later": "tag = NULL, due_at = '2999-01-01', next_send_at = '2999-01-01'",
-    "parked": f"tag = NULL, next_send_at = {relay.PARKING}",
+    "parked": f"tag = NULL, next_send_at = {PARKING}",
     "its worker vanished": VANISHED,
 }
 
@@ -30,7 +30,7 @@ def test_what_no_claim_takes_because_it_expired_is_ended_wherever_it_is(acme: Te
     job_id = dispatch(acme)
     change(job_id, f"{PLACES[place]}, expires_at = clock_timestamp()")
     assert claim(job_id) is None
-    relay.keep_house()
+    maintenance.run_maintenance()
     assert not Job.objects.exists()
     assert result_of(acme.schema_name, job_id).status == "REVOKED"
 
@@ -38,7 +38,7 @@ def test_what_no_claim_takes_because_it_expired_is_ended_wherever_it_is(acme: Te
 def test_what_expires_while_it_runs_goes_on(acme: Tenant) -> None:
     lease = held(dispatch(acme))
     change(lease.id, "expires_at = clock_timestamp()")
-    relay.keep_house()
+    maintenance.run_maintenance()
     assert str(Job.objects.get().token) == lease.token
 
 
@@ -52,10 +52,10 @@ def test_what_a_tenant_that_is_gone_has_left_is_forgotten(acme: Tenant, place: s
 def forget() -> None:
     """What a relay does, as soon as each row's time has come."""
     past = "due_at = '2000-01-01', next_send_at = '2000-01-01'"
-    sql(f"UPDATE public.jobs_job SET {past} WHERE next_send_at < {relay.PARKING}")
-    relay.wake()
-    assert relay.mark(10) == []
-    relay.keep_house()
+    sql(f"UPDATE public.jobs_job SET {past} WHERE next_send_at < {PARKING}")
+    line.wake()
+    assert line.mark(10) == []
+    maintenance.run_maintenance()
 
 
 def test_what_commits_when_its_tenant_is_gone_is_forgotten(doomed: Tenant) -> None:
@@ -71,7 +71,7 @@ def test_what_commits_when_its_tenant_is_gone_is_forgotten(doomed: Tenant) -> No
     def drop() -> None:
         assert inserted.wait(10)
         delete_tenant(doomed)
-        relay.keep_house()
+        maintenance.run_maintenance()
         assert not Tenant.objects.filter(slug="doomed").exists()
         gone.set()
 

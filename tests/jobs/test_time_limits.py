@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from celery import current_app
 
-from jobs.app import HEADER
+from jobs.message import HEADER
 from jobs.task import TenantTask
-from jobs.worker import TenantRequest
+from jobs.worker.request import TenantRequest
 from tests.jobs.durables import atomic
 
 

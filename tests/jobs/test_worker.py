@@ -11,9 +11,9 @@ from celery import current_app
 from django_celery_results.models import TaskResult
 from django_tenants.utils import schema_context
 
-from jobs import lease as leases
+from jobs.claim import claim
 from jobs.models import Job
-from jobs.worker import TenantRequest
+from jobs.worker.request import TenantRequest
 from tenants.models import Tenant
 from tests.jobs.claims import dispatch
 from tests.jobs.durables import atomic, message_of, result_of
@@ -44,7 +44,7 @@ def received(job_id: str) -> TenantRequest:
         message.ack()
         queue.close()
     request = TenantRequest(message, app=current_app, task=atomic)
-    assert leases.claim(job_id, task=atomic.name, token=request._request_dict["lease_token"], hard_limit=30)
+    assert claim(job_id, task=atomic.name, token=request._request_dict["lease_token"], hard_limit=30)
     return request
 
 

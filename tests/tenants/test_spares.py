@@ -18,7 +18,7 @@ from accounts.models import User
 from accounts.services import sign_up
 from devstack import CHECKOUT
 from devstack.processes import wait_until
-from jobs.backends import _schemas as schemas_with_results
+from jobs.celery_hooks.backends import _schemas as schemas_with_results
 from jobs.models import Job
 from jobs.schema import TenantUnavailable, enter
 from tenants.connection import connection

@@ -6,13 +6,13 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 
-from jobs import control
+from jobs import endings
 from jobs.models import Job
 
 CHANGES: dict[str, tuple[Callable[[Job], bool], str, str]] = {
-    "retry": (control.replay, "let a dead job run again, with all its tries", "is not dead"),
-    "discard": (control.discard, "remove a dead job; its failure stays in its tenant's results", "is not dead"),
-    "cancel": (control.cancel, "end a job that has not begun", "has begun, or is dead"),
+    "retry": (endings.replay, "let a dead job run again, with all its tries", "is not dead"),
+    "discard": (endings.discard, "remove a dead job; its failure stays in its tenant's results", "is not dead"),
+    "cancel": (endings.cancel, "end a job that has not begun", "has begun, or is dead"),
 }
 
 
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         elif verb == "show":
             self._show(self._job(options["id"]))
         elif options.get("all"):
-            self._change_all(verb, _of(control.dead_jobs(), options["tenant"]))
+            self._change_all(verb, _of(Job.objects.filter(state=Job.State.DEAD), options["tenant"]))
         else:
             self._change(verb, options["id"])
 

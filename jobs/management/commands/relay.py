@@ -2,10 +2,11 @@ import signal
 from argparse import ArgumentParser
 from typing import Any
 
-from celery import current_app
+from celery.app import app_or_default
 from django.core.management.base import BaseCommand
 
-from jobs.relay import Relay, planning_by_index
+from jobs.relay.process import Relay, planning_by_index
+from jobs.relay.publisher import Publisher
 
 
 class Command(BaseCommand):
@@ -15,7 +16,8 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true", help="send what is due now, and end")
 
     def handle(self, *, once: bool, **options: Any) -> None:
-        relay = Relay(current_app._get_current_object())
+        app: Any = app_or_default()
+        relay = Relay(Publisher(app, app.send_job))
         with planning_by_index():
             if once:
                 self.stdout.write(f"{relay.drain()} jobs")

@@ -9,7 +9,10 @@ from celery import states
 from django.db import transaction
 
 import billing.gateways
-from jobs import execution, lease, results, task, worker
+from jobs import claim, endings, results, run, statements, task
+from jobs.claim import Lease
+from jobs.relay import line, maintenance
+from jobs.worker.request import TenantRequest
 from tests.chaos.saboteur.mutations.ways import edit, execute, mutation
 from tests.chaos.saboteur.points import wrap
 
@@ -17,44 +20,44 @@ from tests.chaos.saboteur.points import wrap
 @mutation
 def completion_unfenced() -> None:
     """It does not raise when someone else holds the job."""
-    edit(lease, "COMPLETE", "SELECT 1 / count(*)", "SELECT count(*)")
+    edit(statements, "COMPLETE", "WHERE NOT EXISTS", "WHERE false AND NOT EXISTS")
 
 
 @mutation
 def nothing_fenced() -> None:
     """A message is all that it takes to run a job."""
     completion_unfenced()
-    edit(lease, "CLAIM", lease.FREE, "true")
-    edit(lease, "GATE", lease.HELD, "id = %(id)s")
+    edit(statements, "CLAIM", "token IS NULL OR lease_until <= clock_timestamp()", "true")
+    edit(statements, "GATE", "AND token = %(token)s AND state = 'waiting'", "")
 
 
 @mutation
 def completion_apart() -> None:
     """First the effects, then the job's end, in a transaction of its own."""
 
-    def run_atomic(run_atomic: Callable[..., Any], own: task.TenantTask, held: lease.Lease) -> Any:
+    def run_atomic(run_atomic: Callable[..., Any], own: task.TenantTask, held: Lease) -> Any:
         with transaction.atomic(durable=True):
-            lease.pass_gate(held)
+            claim.pass_gate(held)
             result = own.run(*held.args, **held.kwargs)
         with transaction.atomic(durable=True):
-            lease.complete(held, result)
+            endings.complete(held, result)
         return result
 
-    wrap(execution, "_run_atomic", run_atomic)
+    wrap(run, "_run_atomic", run_atomic)
 
 
 @mutation
 def completion_at_the_acknowledgement() -> None:
     """The job ends when its worker is through with the message."""
-    edit(lease, "COMPLETE", "DELETE FROM public.jobs_job WHERE", "SELECT id FROM public.jobs_job WHERE")
-    edit(lease, "COMPLETE", " RETURNING id", "")
+    edit(statements, "COMPLETE", "DELETE FROM public.jobs_job WHERE", "SELECT id FROM public.jobs_job WHERE")
+    edit(statements, "COMPLETE", " RETURNING id", "")
 
-    def run(run: Callable[..., Any], own: task.TenantTask, request: Any) -> Any:
-        result = run(own, request)
+    def run_and_delete(run_job: Callable[..., Any], own: task.TenantTask, request: Any) -> Any:
+        result = run_job(own, request)
         execute("DELETE FROM public.jobs_job WHERE id = %s", request.id)
         return result
 
-    wrap(execution, "run", run)
+    wrap(run, "run", run_and_delete)
 
 
 @mutation
@@ -74,49 +77,50 @@ def failure_stored_by_parent() -> None:
             _store_failure(held)
         hand_back(request)
 
-    wrap(worker.TenantRequest, "_hand_back", hand_back)
+    wrap(TenantRequest, "_hand_back", hand_back)
 
 
 @mutation
 def failure_after_a_look() -> None:
     """The connection is lost, and the row still there: so the job must have failed."""
 
-    def settle(settle: Callable[..., bool], held: lease.Lease, ending: BaseException) -> bool:
-        if isinstance(ending, execution.HandedBack) and execute("SELECT FROM public.jobs_job WHERE id = %s", held.id):
+    def settle(settle: Callable[..., bool], held: Lease, ending: BaseException) -> bool:
+        if isinstance(ending, run.HandedBack) and execute("SELECT FROM public.jobs_job WHERE id = %s", held.id):
             _store_failure(held)
         return settle(held, ending)
 
-    wrap(execution, "_settle", settle)
+    wrap(run, "_settle", settle)
 
 
-def _store_failure(held: lease.Lease) -> None:
-    row = {**lease._result_row(held, states.FAILURE), **results.encoded("mutant")}
+def _store_failure(held: Lease) -> None:
+    row = {**endings._result_row(held, states.FAILURE), **results.encoded("mutant")}
     results.store(held.schema, row)
 
 
 @mutation
 def hard_limit_unrecorded() -> None:
-    wrap(worker.TenantRequest, "_bury", lambda bury, request, error: None)
+    wrap(TenantRequest, "_dead_letter", lambda dead_letter, request, error: None)
 
 
 @mutation
 def hand_back_by_id() -> None:
     """The parent of a child that never held the job frees it."""
-    edit(lease, "HAND_BACK", "token = %(token)s", "%(token)s IS NOT NULL")
+    edit(statements, "HAND_BACK", "token = %(token)s", "%(token)s IS NOT NULL")
 
 
 @mutation
 def hand_back_counted() -> None:
     """Outages and deploys count like kills."""
-    edit(lease, "HAND_BACK", "%(counted)s", "1 + 0 * %(counted)s")
+    edit(statements, "HAND_BACK", "%(counted)s", "1 + 0 * %(counted)s")
 
 
 @mutation
 def kills_uncounted() -> None:
-    edit(lease, "HAND_BACK", "%(counted)s", "0 * %(counted)s")
+    edit(statements, "HAND_BACK", "%(counted)s", "0 * %(counted)s")
 
 
 @mutation
 def lost_is_poison() -> None:
     """A worker that vanishes counts like a child that is killed."""
-    wrap(lease, "limits", lambda limits: {**limits(), "max_lost": limits()["max_kills"]})
+    for module in (claim, endings, line, maintenance):
+        wrap(module, "poison_limits", lambda limits: {**limits(), "max_lost": limits()["max_kills"]})

@@ -5,7 +5,10 @@ from typing import Any
 
 from django.db import transaction
 
-from jobs import relay, task
+from jobs import task
+from jobs.relay import maintenance, process, statements
+from jobs.relay.line import Due
+from jobs.relay.publisher import Publisher
 from tests.chaos.saboteur.mutations.endings import nothing_fenced
 from tests.chaos.saboteur.mutations.ways import edit, execute, mutation
 from tests.chaos.saboteur.points import wrap
@@ -47,35 +50,35 @@ def published_before_the_commit() -> None:
 
 @mutation
 def send_deletes() -> None:
-    def publish(publish: Callable[..., None], own: relay.Relay, due: list[relay.Due]) -> None:
+    def publish(publish: Callable[..., None], own: Publisher, due: list[Due]) -> None:
         publish(own, due)
         execute("DELETE FROM public.jobs_job WHERE id = ANY(%s)", [job.id for job in due])
 
-    wrap(relay.Relay, "_publish", publish)
+    wrap(Publisher, "publish", publish)
 
 
 @mutation
 def never_sent_again() -> None:
-    edit(relay, "MARK", "least(%(first)s *", "86400 + least(%(first)s *")
+    edit(statements, "MARK", "least(%(first)s *", "86400 + least(%(first)s *")
 
 
 @mutation
 def sent_without_a_mark() -> None:
     nothing_fenced()
-    edit(relay, "MARK", "tag = NULL,", "tag = tag,")
+    edit(statements, "MARK", "tag = NULL,", "tag = tag,")
 
 
 @mutation
 def no_waking() -> None:
     """Nobody puts in line what was not due when it was dispatched."""
-    wrap(relay, "wake", lambda wake: 0)
+    wrap(process, "wake", lambda wake: 0)
 
 
 @mutation
 def no_unparking() -> None:
-    edit(relay, "UNPARK", "WHERE", "WHERE false AND")
+    edit(statements, "UNPARK", "WHERE id", "WHERE false AND id")
 
 
 @mutation
 def no_burying() -> None:
-    wrap(relay, "bury_poisoned", lambda bury_poisoned: None)
+    wrap(maintenance, "dead_letter_poison", lambda dead_letter_poison: None)

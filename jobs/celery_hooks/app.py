@@ -1,13 +1,11 @@
 """The Celery app. It imports no models: `config/__init__` loads it before Django's apps."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import django
 from celery import Celery, Task
 from celery.backends.base import Backend
-from celery.canvas import Signature
 from celery.result import AsyncResult
 from celery.utils import uuid
 from django.apps import apps
@@ -16,30 +14,28 @@ from django.core.exceptions import ImproperlyConfigured
 from kombu.messaging import Producer
 from structlog.contextvars import get_contextvars
 
+from jobs.celery_hooks.signatures import keep_tenants, mapped_schema, refuse_mixed_chord
+from jobs.message import HEADER
 from tenants.connection import connection
 
-if TYPE_CHECKING:
-    from jobs.relay import Due
-
-# The message header that says where a task belongs: {"schema": …}, and {"durable": true} for a durable job.
-HEADER = "tenantry"
-# The option that carries it through signatures and `apply_async`. Unlike headers, options of a signature are merged key
-# by key, with those of the call, so a caller's own headers can't hide it.
-OPTION = "tenant_schema"
-# The builtin tasks that run another task's body: the tenant is that task's.
-MAPS = {"celery.map", "celery.starmap"}
+keep_tenants()
 
 
-def header_of(message: Any) -> dict[str, Any]:
-    """What a message's headers, or the request that was made of them, say of where it belongs; empty if that makes no
-    sense.
-    """
-    header = message.get(HEADER)
-    return header if isinstance(header, dict) else {}
+class JobToSend(Protocol):
+    """What the message of a durable job is made of."""
 
-
-def is_durable(message: Any) -> bool:
-    return bool(header_of(message).get("durable"))
+    @property
+    def id(self) -> Any: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def schema(self) -> str: ...
+    @property
+    def soft_limit(self) -> float | None: ...
+    @property
+    def hard_limit(self) -> float | None: ...
+    @property
+    def request_id(self) -> str: ...
 
 
 class TenantCelery(Celery):
@@ -64,8 +60,8 @@ class TenantCelery(Celery):
         """Every dispatch but an eager one passes here: calls, canvas, retries, `replace`, errbacks, beat."""
         _set_up_django()
         self.refuse_foreign(self._tasks.get(name))
-        schema = tenant_schema or _mapped_schema(name, kwargs) or connection.schema_name
-        _refuse_mixed_chord(options.get("chord"), schema)
+        schema = tenant_schema or mapped_schema(name, kwargs) or connection.schema_name
+        refuse_mixed_chord(options.get("chord"), schema)
         return super().send_task(
             name,
             args,
@@ -77,7 +73,7 @@ class TenantCelery(Celery):
             **options,
         )
 
-    def send_job(self, job: "Due", *, producer: Producer) -> None:
+    def send_job(self, job: JobToSend, *, producer: Producer) -> None:
         """Publish the message of a durable job: no more than its id, for the arguments stay in its row."""
         # By Celery's own parts of `send_task`, most of which is for what such a message does not have.
         message = self.amqp.as_task_v2(
@@ -106,9 +102,7 @@ class TenantCelery(Celery):
 
     def refuse_foreign(self, task: Task[Any, Any] | None) -> None:
         """Raise ImproperlyConfigured for a task that would run without regard to tenants."""
-        from jobs.task import TenantTask
-
-        if task is not None and not isinstance(task, TenantTask):
+        if task is not None and not getattr(task, "knows_its_tenant", False):
             raise ImproperlyConfigured(
                 f"Task {task.name} does not derive from jobs.task.TenantTask, so it would run in no particular tenant. "
                 "Leave `base` out, or derive it from TenantTask."
@@ -119,41 +113,3 @@ def _set_up_django() -> None:
     """For `celery call`, `celery result` and the like: Celery itself does this for workers and beat alone."""
     if not apps.models_ready:
         django.setup()
-
-
-def _keeping_tenant(init: Callable[..., None]) -> Callable[..., None]:
-    """Let a signature that is built inside a tenant keep that tenant; one built in `public` takes its sender's.
-
-    Celery has no hook where `signature("a.name")` and `Signature(task)` are built, so their class gets one.
-    """
-
-    @wraps(init)
-    def keeping(self: Signature[Any], task: Any = None, *args: Any, **kwargs: Any) -> None:
-        init(self, task, *args, **kwargs)
-        # Not one that is built from a dict, as clones and received ones are; nor chains, groups and the like: options
-        # of theirs would override those of their members.
-        if type(self) is not Signature or isinstance(task, dict) or not apps.models_ready:
-            return
-        if connection.schema_name != "public":
-            self["options"].setdefault(OPTION, connection.schema_name)
-
-    return keeping
-
-
-Signature.__init__ = _keeping_tenant(Signature.__init__)
-
-
-def _mapped_schema(name: str, kwargs: Mapping[str, Any] | None) -> str | None:
-    if name not in MAPS or not kwargs:
-        return None
-    schema: str | None = kwargs["task"]["options"].get(OPTION)
-    return schema
-
-
-def _refuse_mixed_chord(body: Mapping[str, Any] | None, schema: str) -> None:
-    # The header's parts are counted, and their results collected, where the body belongs.
-    home = body["options"].get(OPTION) if body else None
-    if home is not None and home != schema:
-        raise ValueError(
-            f"The chord's body belongs to schema {home!r}, a task of its header to {schema!r}: build both in one tenant"
-        )

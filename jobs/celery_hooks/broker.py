@@ -10,7 +10,7 @@ from typing import Any
 
 from kombu.transport import redis, virtual
 
-from jobs.app import is_durable
+from jobs.message import is_durable
 
 
 class QoS(redis.QoS):

@@ -2,34 +2,26 @@
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from billiard.process import active_children
-from celery import states
-from celery.app.task import Context
-from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker import state
-from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from django.conf import settings
-from django.db import Error, transaction
+from django.db import Error
 from django_tenants.utils import schema_context
 
-from jobs import execution
-from jobs import lease as leases
-from jobs.app import HEADER, is_durable
-from jobs.backends import home_of
-from tenants.connection import connection
+from jobs import claim, endings
+from jobs.message import HEADER, is_durable
+from jobs.run import hard_limit
+from jobs.schema import schema_of_result
+from jobs.worker.parent import bounded_transaction
 
 logger = logging.getLogger(__name__)
 
-# A parent must not stall on a lock that its child's transaction still holds: it serves all other children.
-PATIENCE = "2s"
 # The soft limit of a call that shortens the hard one alone: as the default of 25 s to 30.
 SOFT_SHARE = 5 / 6
 
@@ -51,7 +43,7 @@ class TenantRequest(Request):
     def _set_time_limits(self) -> None:
         hard, soft = self.time_limits
         # A lease follows the limit that is enforced, so `celery worker --time-limit` must not change it.
-        hard = execution.hard_limit(self.task, hard) if self.durable else hard or self.task.time_limit
+        hard = hard_limit(self.task, hard) if self.durable else hard or self.task.time_limit
         soft = soft or self.task.soft_time_limit or settings.CELERY_TASK_SOFT_TIME_LIMIT
         if hard:
             # Celery starts the clock of the hard limit when the soft one is over: a shorter hard limit would not count.
@@ -64,7 +56,7 @@ class TenantRequest(Request):
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if self.durable and not soft:
             if self._child_is_alive():
-                self._bury(TimeLimitExceeded(timeout))
+                self._dead_letter(TimeLimitExceeded(timeout))
             else:
                 self._hand_back()
         super().on_timeout(soft, timeout)
@@ -110,104 +102,29 @@ class TenantRequest(Request):
             self._already_revoked = True
 
     def _success_was_stored(self) -> Any:
-        with schema_context(home_of(self._context)):
+        with schema_context(schema_of_result(self._context)):
             return super()._success_was_stored()
 
     def _hand_back(self) -> None:
         counted = not (self._already_cancelled or _shutting_down())
         key = {"id": self.id, "token": self._request_dict["lease_token"]}
-        with _patient("hand back", self.id):
-            leases.hand_back(key, counted=counted)
+        with bounded_transaction("hand back", self.id):
+            endings.hand_back(key, counted=counted)
 
-    def _bury(self, error: Exception) -> None:
-        with _patient("bury", self.id):
+    def _dead_letter(self, error: Exception) -> None:
+        with bounded_transaction("dead-letter", self.id):
             if lease := self._lease():
-                leases.bury(lease, error=error)
+                endings.dead_letter(lease, error)
 
     def _revoke(self, reason: str) -> None:
-        with _patient("revoke", self.id):
+        with bounded_transaction("revoke", self.id):
             if lease := self._lease():
-                leases.end(lease, state=states.REVOKED, reason=reason, where=leases.NOT_ELSEWHERE)
+                endings.revoke(lease, reason=reason)
 
-    def _lease(self) -> leases.Lease | None:
-        return leases.find(self.id, task=self._type, token=self._request_dict["lease_token"])
-
-
-class TenantConsumer(Consumer):
-    """A consumer that refuses tasks without a tenant, and files an unregistered one with the tenant of its message."""
-
-    def update_strategies(self) -> None:
-        for task in self.app.tasks.values():
-            self.app.refuse_foreign(task)
-        super().update_strategies()
-        if not isinstance(self.pool, PreforkPool):
-            for name, task in self.app.tasks.items():
-                if not task.atomic:
-                    self.strategies[name] = self._refusing_jobs(self.strategies[name])
-
-    def _refusing_jobs(self, strategy: Callable[..., None]) -> Callable[..., None]:
-        """Leaves durable jobs to other workers: here nothing kills a body that hangs. Its lease would end under it, and
-        it would run twice at a time, outside of any transaction.
-        """
-
-        def receive(message: Any, *args: Any, **options: Any) -> None:
-            if not is_durable(message.headers):
-                strategy(message, *args, **options)
-                return
-            reason = _limitless(type(self.pool).__module__.rpartition(".")[2], message.headers["task"])
-            with _patient("put off", message.headers["id"]):
-                leases.put_off(message.headers["id"], reason=reason)
-            message.reject_log_error(logger, self.connection_errors)
-
-        return receive
-
-    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        request = Context(message.headers)
-        if is_durable(request):
-            # Its row stays as it was: the relay sends it again, perhaps to a worker that knows the task.
-            logger.error("No task %r here: durable job %s waits", message.headers["task"], message.headers["id"])
-            message.reject_log_error(logger, self.connection_errors)
-            return
-        try:
-            with schema_context(home_of(request)):
-                super().on_unknown_task(body, message, exc)
-        except Error:
-            # Raised to the consumer's loop, this would end the worker.
-            logger.exception("Could not store that no task %r is here", message.headers.get("task"))
-
-
-@cache
-def _limitless(pool: str, task: str) -> str:
-    """Logged once for each task."""
-    reason = (
-        f"A worker's pool, {pool}, has no hard time limits, so it does not run {task}, which has atomic=False. "
-        "Start a worker with the prefork pool."
-    )
-    logger.error("%s Its jobs wait.", reason)
-    return reason
+    def _lease(self) -> claim.Lease | None:
+        return claim.find(self.id, task=self._type, token=self._request_dict["lease_token"])
 
 
 def _shutting_down() -> bool:
     # Celery's flags hold the exit code, which is 0 for a plain shutdown, and None or False as long as there is none.
     return any(flag is not None and flag is not False for flag in (state.should_stop, state.should_terminate))
-
-
-@contextmanager
-def _patient(deed: str, job_id: str) -> Iterator[None]:
-    """A short transaction of the parent process. What fails in it is logged and left: the job's lease will run out."""
-    try:
-        if connection.connection is not None and not connection.is_usable():
-            connection.close()
-        with transaction.atomic():
-            _set_time_outs()
-            yield
-    except Exception:
-        logger.exception("Could not %s job %s: its lease will run out", deed, job_id)
-
-
-def _set_time_outs() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT set_config('lock_timeout', %(time)s, true), set_config('statement_timeout', %(time)s, true)",
-            {"time": PATIENCE},
-        )

@@ -17,21 +17,14 @@ from django_celery_results.backends.database import DatabaseBackend
 from django_tenants.utils import schema_context
 
 from jobs import results
-from jobs.app import HEADER, OPTION
-from jobs.schema import TenantUnavailable, check_available
+from jobs.message import OPTION, is_durable
+from jobs.schema import TenantUnavailable, check_available, schema_of_result
 from tenants.connection import connection, healed
 from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
 
 CLEANUP_BATCH = 1000
-
-
-def home_of(request: Any) -> str:
-    """The schema of a request, or of the part of a chain that never became one; else the one that is active."""
-    header = getattr(request, HEADER, None)
-    schema = header.get("schema") if isinstance(header, dict) else getattr(request, OPTION, None)
-    return str(schema or connection.schema_name)
 
 
 class FollowsTenant:
@@ -41,29 +34,28 @@ class FollowsTenant:
     """
 
     def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any) -> None:
-        with schema_context(home_of(request)):
+        with schema_context(schema_of_result(request)):
             super().mark_as_done(task_id, result, request, *args, **kwargs)  # type: ignore[misc]  # a mixin of backends
 
     def mark_as_failure(
         self, task_id: str, exc: Exception, traceback: Any = None, request: Any = None, *args: Any, **kwargs: Any
     ) -> None:
-        with schema_context(home_of(request)):
+        with schema_context(schema_of_result(request)):
             super().mark_as_failure(task_id, exc, traceback, request, *args, **kwargs)  # type: ignore[misc]  # as above
 
     def mark_as_revoked(self, task_id: str, reason: str = "", request: Any = None, **kwargs: Any) -> None:
         request = request or _received(task_id)
         if request is None:
             return  # remote control told every worker; the one that receives the task stores this, with its request
-        with schema_context(home_of(request)):
+        with schema_context(schema_of_result(request)):
             super().mark_as_revoked(task_id, reason, request, **kwargs)  # type: ignore[misc]  # as above
 
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
-        header = getattr(request, HEADER, None)
-        if isinstance(header, dict) and header.get("durable"):
+        if request is not None and is_durable(request):
             return result
-        with schema_context(home_of(request)):
+        with schema_context(schema_of_result(request)):
             return self._store(task_id, result, state, traceback, request, **kwargs)
 
     def _store(self, *args: Any, **kwargs: Any) -> Any:

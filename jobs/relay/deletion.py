@@ -5,25 +5,19 @@ import logging
 from django.db import OperationalError, transaction
 from django_tenants.utils import quote_schema_name
 
-from jobs.lease import TENANT_LOCK
+from jobs.claim import TENANT_LOCK
+from jobs.relay import statements
 from tenants.connection import connection
 from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
 
-CANCEL_WAITING = """
-    DELETE FROM public.jobs_job WHERE id IN (
-        SELECT id FROM public.jobs_job WHERE tenant_id = %(tenant)s AND token IS NULL
-        ORDER BY id FOR UPDATE SKIP LOCKED
-    )
-"""
-RUNNING = "SELECT FROM public.jobs_job WHERE tenant_id = %(tenant)s AND lease_until > clock_timestamp() LIMIT 1"
-# A request that is still under way there holds up the deletion; it must not hold up the relay.
-PATIENCE = "1s"
-LOCK = "SELECT pg_try_advisory_xact_lock(%(class)s, hashtext(%(tenant)s))"
+#: A request that is still under way in the tenant holds up the deletion; it must not hold up the relay.
+LOCK_TIMEOUT = "1s"
 
 
 def continue_deletions() -> None:
+    """Delete each tenant that is `deleting` and has no running job. One that can't be dropped yet is left for later."""
     for tenant in Tenant.objects.filter(status=Tenant.Status.DELETING):
         try:
             if delete_when_idle(tenant):
@@ -41,15 +35,15 @@ def delete_when_idle(tenant: Tenant) -> bool:
     """
     parameters = {"class": TENANT_LOCK, "tenant": str(tenant.id)}
     with connection.cursor() as cursor:
-        cursor.execute(CANCEL_WAITING, parameters)
+        cursor.execute(statements.CANCEL_WAITING, parameters)
         with transaction.atomic():
-            cursor.execute(LOCK, parameters)
+            cursor.execute(statements.TRY_LOCK_TENANT, parameters)
             [locked] = cursor.fetchone()
-            cursor.execute(RUNNING, parameters)
+            cursor.execute(statements.FIND_RUNNING, parameters)
             if not locked or cursor.fetchone() is not None:
                 return False
-            cursor.execute(f"SET LOCAL lock_timeout = '{PATIENCE}'")
+            cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             cursor.execute(f"DROP SCHEMA IF EXISTS {quote_schema_name(tenant.schema_name)} CASCADE")
-            cursor.execute("DELETE FROM public.jobs_job WHERE tenant_id = %(tenant)s", parameters)
+            cursor.execute(statements.DELETE_JOBS, parameters)
             tenant.delete()
     return True

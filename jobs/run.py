@@ -1,32 +1,42 @@
-"""How a worker runs one durable job: claim, gate, body, completion, or one of the other endings."""
+"""One attempt at a durable job, in its order: claim, gate, body, completion; or one of the other endings."""
 
 import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from celery import states
 from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from django.conf import settings
-from django.db import DataError, Error, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, Error, InterfaceError, OperationalError, transaction
 
-from jobs import lease as leases
-from jobs.lease import Lease, LeaseLost
-from jobs.schema import clean, in_transaction
+from jobs import claim, endings
+from jobs.claim import Lease
+from jobs.endings import LeaseLost
+from jobs.schema import in_transaction, reset_session
 from tenants.connection import connection, healed
-
-if TYPE_CHECKING:
-    from jobs.task import TenantTask
 
 logger = logging.getLogger(__name__)
 
 
+class RunnableTask(Protocol):
+    """What an attempt needs to know of its task."""
+
+    name: str
+    atomic: bool
+    time_limit: float | None
+
+    @property
+    def request(self) -> Context: ...
+
+    def run(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
 @dataclass(slots=True)
-class Done:
-    """What an `atomic = False` task says in its completion."""
+class Completion:
+    """What an `atomic = False` task says when it completes."""
 
     result: Any = None
 
@@ -35,21 +45,21 @@ class HandedBack(Exception):
     """This attempt does not count, through no fault of the job: the gate is shut, or the database went away."""
 
 
-def run(task: "TenantTask", request: Context) -> Any:
+def run(task: RunnableTask, request: Context) -> Any:
     """Run the job that `request` names. Raises what its body raised, once recorded; Ignore if nothing may run."""
-    clean()
+    reset_session()
     limit = hard_limit(task, request.timelimit[0] if request.timelimit else None)
-    lease = leases.claim(request.id, task=task.name, token=request.lease_token, hard_limit=limit, atomic=task.atomic)
+    lease = claim.claim(request.id, task=task.name, token=request.lease_token, hard_limit=limit, atomic=task.atomic)
     if lease is None:
         raise Ignore("It has ended, is not due, is running elsewhere, or its tenant is not active")
     request.update(args=lease.args, kwargs=lease.kwargs, retries=lease.retries, lease=lease)
     session = connection.connection
     connection.set_schema(lease.schema)
     try:
-        return _run_atomic(task, lease) if task.atomic else _run_open(task, lease)
+        return _run_atomic(task, lease) if task.atomic else _run_outside_transaction(task, lease)
     except BaseException as error:
         ending = HandedBack(str(error)) if _is_outage(error, session) else error
-        clean()
+        reset_session()
         _record(lease, ending)
         if isinstance(ending, HandedBack) or (isinstance(ending, Reject) and ending.requeue):
             raise Ignore(f"The job will run again: {error!r}") from error
@@ -58,54 +68,58 @@ def run(task: "TenantTask", request: Context) -> Any:
         connection.set_schema(lease.schema)
 
 
-def hard_limit(task: "TenantTask", of_call: float | None) -> float:
+def hard_limit(task: RunnableTask, of_call: float | None) -> float:
     """Seconds after which the pool kills the body: the lease follows it."""
     limit: float = of_call or task.time_limit or settings.CELERY_TASK_TIME_LIMIT
     return limit
 
 
-def _run_atomic(task: "TenantTask", lease: Lease) -> Any:
-    with _ending(lease) as done:
-        if not leases.pass_gate(lease):
-            raise HandedBack("its lease ran out, or its tenant is not active any more")
-        done.result = task.run(*lease.args, **lease.kwargs)
+@contextmanager
+def completing(lease: Lease) -> Iterator[Completion]:
+    """One transaction of effects and completion, for a body that ran outside of one."""
+    connection.set_schema(lease.schema)
+    with _ending(lease) as completion:
+        claim.lock_tenant(lease)
+        yield completion
+
+
+def _run_atomic(task: RunnableTask, lease: Lease) -> Any:
+    with _ending(lease) as completion:
+        _pass_gate(lease)
+        completion.result = task.run(*lease.args, **lease.kwargs)
     if in_transaction():
         raise RuntimeError("The body left a transaction open, so nothing of it was committed.")
-    return done.result
+    return completion.result
 
 
-def _run_open(task: "TenantTask", lease: Lease) -> Any:
+def _run_outside_transaction(task: RunnableTask, lease: Lease) -> Any:
     with transaction.atomic(durable=True):
-        if not leases.pass_gate(lease):
-            raise HandedBack("its lease ran out, or its tenant is not active any more")
+        _pass_gate(lease)
     result = task.run(*lease.args, **lease.kwargs)
-    if (done := task.request.get("done")) is not None:
-        return done.result
-    with completing(lease) as done:
-        done.result = result
+    completed = task.request.get("completion")
+    if completed is not None:
+        return completed.result
+    with completing(lease) as completion:
+        completion.result = result
     return result
 
 
-@contextmanager
-def completing(lease: Lease) -> Iterator[Done]:
-    """One transaction of effects and completion, for a body that ran outside of one."""
-    connection.set_schema(lease.schema)
-    with _ending(lease) as done:
-        leases.lock_tenant(lease)
-        yield done
+def _pass_gate(lease: Lease) -> None:
+    if not claim.pass_gate(lease):
+        raise HandedBack("its lease ran out, or its tenant is not active any more")
 
 
 @contextmanager
-def _ending(lease: Lease) -> Iterator[Done]:
-    """A transaction whose COMMIT ends the job. Raises LeaseLost, nothing committed, if someone else holds that."""
-    done, over = Done(), False
+def _ending(lease: Lease) -> Iterator[Completion]:
+    """A transaction whose COMMIT ends the job. Raises LeaseLost, and commits nothing, once the lease is lost."""
+    completion, over = Completion(), False
     try:
         with transaction.atomic(durable=True):
-            yield done
+            yield completion
             over = True
-            leases.complete(lease, done.result)
-    except DataError as error:
-        if over and leases.is_lost(error):
+            endings.complete(lease, completion.result)
+    except DatabaseError as error:
+        if over and endings.is_lost(error):
             raise LeaseLost(f"Job {lease.id} is not held by this worker any more") from error
         raise
 
@@ -124,17 +138,18 @@ def _record(lease: Lease, ending: BaseException) -> None:
 def _settle(lease: Lease, ending: BaseException) -> bool:
     match ending:
         case HandedBack():
-            return leases.hand_back(lease.key, counted=False, delay=_backoff(lease.attempt))
+            return endings.hand_back(lease.key, counted=False, delay=_backoff(lease.attempt))
         case Retry():
-            return leases.retry(lease, ending.when, error=leases.describe(ending.exc or ending))
+            return endings.retry(lease, ending.when, error=endings.describe(ending.exc or ending))
         case Reject(requeue=True):
-            return leases.retry(lease, settings.JOB_FIRST_RESEND, error=leases.describe(ending), counted=False)
+            error = endings.describe(ending)
+            return endings.retry(lease, settings.JOB_FIRST_RESEND, error=error, counted=False)
         case Ignore():
-            return leases.end(lease, state=states.IGNORED, reason=str(ending))
+            return endings.ignore(lease, reason=str(ending))
         case Exception():
-            return leases.bury(lease, error=ending, traceback="".join(traceback.format_exception(ending)))
+            return endings.dead_letter(lease, ending, traceback="".join(traceback.format_exception(ending)))
         case _:  # SystemExit and the like: this process is going down under the job
-            return leases.hand_back(lease.key, counted=True)
+            return endings.hand_back(lease.key, counted=True)
 
 
 def _backoff(attempt: int) -> float:

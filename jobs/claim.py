@@ -1,0 +1,120 @@
+"""Who may run a job: the claim, which takes its lease, and the gate, which its body passes."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+
+from jobs import codec, statements
+from tenants.connection import connection, healed
+
+#: The first half of the advisory lock's key; the second is the tenant's.
+TENANT_LOCK = 0x7E4A
+#: No worker's token.
+NO_TOKEN = str(uuid.UUID(int=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claimed job. Its token is the fence: a statement that ends the attempt names it, or changes nothing."""
+
+    id: str
+    token: str
+    task: str
+    tenant_id: uuid.UUID | None
+    schema: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    link: list[dict[str, Any]]
+    link_error: list[dict[str, Any]]
+    attempt: int
+    retries: int
+
+    @property
+    def key(self) -> dict[str, str]:
+        """What a fenced statement needs to know."""
+        return {"id": self.id, "token": self.token}
+
+
+def claim(job_id: str, *, task: str, token: str, hard_limit: float, atomic: bool = False) -> Lease | None:
+    """Take the lease of a job, until `hard_limit` seconds and the margin from now. It is committed before this returns:
+    to the disk, unless this is the first attempt of an `atomic` job.
+
+    None means that nothing may run: a duplicate, an early message, an inactive tenant, a job that has ended. A repeat
+    with the same token (after a lost reply) takes the same lease again, and counts no second attempt.
+    """
+    parameters = {
+        "id": job_id,
+        "task": task,
+        "token": token,
+        "atomic": atomic,
+        "lease": timedelta(seconds=hard_limit + settings.JOB_LEASE_MARGIN),
+        **poison_limits(),
+    }
+    row = healed(lambda: _fetch(statements.CLAIM, parameters))
+    return _lease(row, job_id=job_id, task=task, token=token) if row else None
+
+
+def find(job_id: str, *, task: str, token: str = NO_TOKEN) -> Lease | None:
+    """What a row says of its job, for somebody who did not claim it: the parent of the process that did, and the relay.
+
+    None if the row, or its tenant, is gone.
+    """
+    row = _fetch(statements.FIND, {"id": job_id})
+    return _lease(row, job_id=job_id, task=task, token=token) if row else None
+
+
+def pass_gate(lease: Lease) -> bool:
+    """Whether the body may start. No deletion of its tenant begins before this transaction ends."""
+    if lease.tenant_id is None:  # `public` is never deleted
+        return _fetch(statements.GATE, lease.key) is not None
+    # One message, in the tenant's schema; two statements, so that the second sees what the lock waited for.
+    with connection.cursor() as cursor:
+        cursor.execute(f"{statements.TRY_LOCK_TENANT}; {statements.GATE}", {**lease.key, **_lock_key(lease)})
+        [locked] = cursor.fetchone()
+        cursor.nextset()
+        return locked and cursor.fetchone() is not None
+
+
+def lock_tenant(lease: Lease) -> None:
+    """Keep the tenant from being dropped before this transaction ends.
+
+    This comes before any job's row is locked, since a deletion takes the tenant first and then its jobs.
+    """
+    if lease.tenant_id is not None:
+        _fetch(statements.LOCK_TENANT, _lock_key(lease))
+
+
+def poison_limits() -> dict[str, int]:
+    """How often a job's child may be killed, and its worker vanish, before it is poison."""
+    return {"max_kills": settings.JOB_MAX_KILLS, "max_lost": settings.JOB_MAX_LOST}
+
+
+def _lock_key(lease: Lease) -> dict[str, Any]:
+    return {"class": TENANT_LOCK, "tenant": str(lease.tenant_id)}
+
+
+def _fetch(statement: str, parameters: Mapping[str, Any]) -> Any:
+    with connection.shared_cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchone()
+
+
+def _lease(row: tuple[Any, ...], *, job_id: str, task: str, token: str) -> Lease:
+    tenant_id, schema, args, kwargs, link, link_error, attempt, retries, *_ = row
+    return Lease(
+        id=job_id,
+        token=token,
+        task=task,
+        tenant_id=tenant_id,
+        schema=schema,
+        args=codec.decode(args),
+        kwargs=codec.decode(kwargs),
+        link=codec.decode(link),
+        link_error=codec.decode(link_error),
+        attempt=attempt,
+        retries=retries,
+    )

@@ -1,0 +1,61 @@
+"""The line to the broker: rows whose time has come join it, and leave it in fair order when they are marked as sent."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from jobs.claim import poison_limits
+from jobs.relay import statements
+from tenants.connection import connection
+
+#: Rows that one statement changes at the most, and messages that one batch holds.
+BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A row that was marked as sent, and is to be published."""
+
+    id: uuid.UUID
+    task: str
+    schema: str
+    soft_limit: float | None
+    hard_limit: float | None
+    request_id: str
+
+
+def wake() -> int:
+    """Let the rows whose time has come join the line; how many rows were looked at."""
+    with connection.cursor() as cursor:
+        cursor.execute(statements.WAKE, {**poison_limits(), "batch": BATCH})
+        return int(cursor.rowcount)
+
+
+def mark(room: int) -> list[Due]:
+    """Take up to `room` jobs out of the line, in fair order, and mark them as sent. It is committed when this returns.
+
+    A crash before they are published costs a delay; to publish first could forget that a message is out. Rows of
+    inactive tenants are parked on the way, and leave room for others.
+    """
+    due: list[Due] = []
+    while len(due) < room:
+        rows = _mark(room - len(due))
+        active = [Due(*columns) for _, _, active, *columns in rows if active]
+        due += active
+        if len(active) == len(rows):
+            break
+    return due
+
+
+def _mark(room: int) -> list[tuple[Any, ...]]:
+    parameters: Mapping[str, Any] = {
+        "room": room,
+        "first": settings.JOB_FIRST_RESEND,
+        "longest": settings.JOB_MAX_RESEND,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(statements.MARK, parameters)
+        return sorted(cursor.fetchall())

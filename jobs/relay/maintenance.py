@@ -1,0 +1,91 @@
+"""The relay's maintenance: the rows that nobody else will ever touch again."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+
+from jobs import endings
+from jobs.claim import Lease, find, poison_limits
+from jobs.relay import deletion, statements
+from jobs.relay.line import BATCH
+from jobs.schema import reset_session
+from tenants.connection import connection
+
+logger = logging.getLogger(__name__)
+
+
+class Poisoned(Exception):
+    """The job's worker was killed, or vanished, too often while it ran."""
+
+
+def run_maintenance() -> None:
+    """One round of all sweeps."""
+    reset_session()
+    dead_letter_poison()
+    expire()
+    unpark()
+    _execute(statements.PRUNE_DEAD, {"days": timedelta(days=settings.JOB_DEAD_DAYS), "batch": BATCH})
+    deletion.continue_deletions()
+
+
+def dead_letter_poison() -> None:
+    """Let the jobs be dead under which too many workers died."""
+    error = Poisoned("Its worker was killed or vanished too often while it ran.")
+    for lease in _found(statements.FIND_POISON, {**poison_limits(), "batch": BATCH}):
+        with _isolated(lease):
+            endings.dead_letter_poison(lease, error)
+
+
+def expire() -> None:
+    """End the jobs that expired before a worker took them."""
+    for lease in _found(statements.FIND_EXPIRED, {"batch": BATCH}):
+        with _isolated(lease):
+            endings.expire(lease)
+
+
+def unpark() -> None:
+    """Let the rows of tenants that are active again be woken, and delete those of tenants that are gone."""
+    with connection.cursor() as cursor:
+        cursor.execute(statements.FIND_TENANTS_TO_UNPARK)
+        tenants = cursor.fetchall()
+    for tenant_id, gone in tenants:
+        statement = statements.DELETE_PARKED if gone else statements.UNPARK
+        while _execute(statement, {"tenant": tenant_id, "batch": BATCH}) == BATCH:
+            pass
+
+
+def record_heartbeat(name: str) -> None:
+    """Leave the sign of life of the relay with this name, and forget relays that left none for a day."""
+    _execute(statements.RECORD_HEARTBEAT, {"name": name})
+    _execute(statements.FORGET_RELAYS)
+
+
+def _found(statement: str, parameters: Mapping[str, Any]) -> Iterator[Lease]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        rows = cursor.fetchall()
+    for job_id, task in rows:
+        lease = find(str(job_id), task=task)
+        if lease is not None:
+            yield lease
+
+
+@contextmanager
+def _isolated(lease: Lease) -> Iterator[None]:
+    """What is wrong with one row (its tenant's schema is missing, say) must not keep the relay from the others."""
+    try:
+        yield
+    except Exception:
+        if not connection.is_usable():
+            raise
+        logger.exception("Could not end job %s: it stays as it is", lease.id)
+
+
+def _execute(statement: str, parameters: Mapping[str, Any] | None = None) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return int(cursor.rowcount)

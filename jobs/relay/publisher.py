@@ -1,0 +1,76 @@
+"""The broker's queue of durable jobs: a buffer, kept short, since depth is latency for whoever's turn is next."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from celery import Celery
+from kombu.connection import Connection
+from kombu.exceptions import KombuError
+from kombu.messaging import Producer
+
+from jobs.relay.line import BATCH, Due
+
+#: Messages in the broker: the depth follows what workers drain, within these.
+MIN_DEPTH = 8
+MAX_DEPTH = 2000
+#: The queue that workers take durable jobs from.
+QUEUE = "jobs"
+
+
+class SendJob(Protocol):
+    """Publishes the message of one job."""
+
+    def __call__(self, job: Due, *, producer: Producer) -> None: ...
+
+
+class Publisher:
+    """Fills the queue of durable jobs, as deep as workers drain it. It connects when it is first used."""
+
+    def __init__(self, app: Celery, send_job: SendJob, *, broker: Connection | None = None) -> None:
+        self._app = app
+        self._send_job = send_job
+        self._broker = broker or app.connection_for_write()
+        self._producer: Producer | None = None
+        self._expected = 0
+        #: How many messages workers took between the last two looks at the queue.
+        self.drained = 0
+
+    @property
+    def outages(self) -> tuple[type[BaseException], ...]:
+        """What is raised while the broker is away."""
+        return (KombuError, OSError, *self._broker.connection_errors, *self._broker.channel_errors)
+
+    def room(self) -> int:
+        """How many messages the queue has room for; 0 while it is more than half full.
+
+        One larger batch costs less than many small ones.
+        """
+        length = self._connected().channel.queue_declare(QUEUE).message_count
+        self.drained = max(self._expected - length, 0)
+        depth = min(max(2 * self.drained, MIN_DEPTH), MAX_DEPTH)
+        self._expected = length
+        return depth - length if 2 * length <= depth else 0
+
+    def connect(self) -> None:
+        """Make sure of the connection, so that nothing is marked as sent while the broker is away."""
+        self._connected()
+
+    def publish(self, due: Iterable[Due]) -> None:
+        """Send the messages of jobs that are marked as sent, in one batch."""
+        producer = self._connected()
+        with producer.batch(max_size=BATCH):
+            for job in due:
+                self._send_job(job, producer=producer)
+                self._expected += 1
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._producer = None
+        self._broker.release()
+
+    def _connected(self) -> Producer:
+        if self._producer is None:
+            self._broker = self._broker.clone()
+            self._producer = self._app.amqp.Producer(self._broker.channel(), auto_declare=False)
+            self._app.amqp.queues[QUEUE](self._producer.channel).declare()
+        return self._producer

@@ -1,0 +1,189 @@
+"""Every statement of a durable job's protocol, whole, in the order of docs/explanation/protocol.md.
+
+All of them run under READ COMMITTED, by the database's clock, and name the schema of each table. Four conditions recur:
+
+- held:    `id = … AND token = … AND state = 'waiting'`. The fence: it is true for the holder of the lease alone.
+- free:    `token IS NULL OR lease_until <= clock_timestamp()`. No worker runs the job.
+- poison:  its child was killed, or its worker vanished, too often; it may not run again.
+- active:  bodies may run in its tenant, whose row says so and whose schema exists. `public` is always active.
+
+PostgreSQL searches an index by `statement_timestamp()`, and by `clock_timestamp()`, which is volatile, it does not. The
+table fills and empties faster than its statistics follow, so rows that are to be changed are found by their keys, in an
+array: a join might read the whole table (decision 11).
+"""
+
+# Call: in the caller's transaction. An immediate job takes its place in line.
+
+INSERT = """
+    INSERT INTO public.jobs_job (
+        id, tenant_id, task, args, kwargs, link, link_error, soft_limit, hard_limit, request_id,
+        due_at, next_send_at, expires_at, tag,
+        state, attempt, retries, kills, lost, sends, error, traceback, created_at
+    )
+    SELECT
+        %(id)s, tenant.id, %(task)s, %(args)s, %(kwargs)s, %(link)s, %(link_error)s,
+        %(soft_limit)s, %(hard_limit)s, %(request_id)s,
+        coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
+        coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
+        coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
+        CASE WHEN %(immediate)s THEN public.jobs_next_tag(tenant.id) END,
+        'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
+    FROM (SELECT public.jobs_tenant_of(%(schema)s, %(task)s) AS id) AS tenant
+"""
+# One job for each call; none if the tenant does not exist. Materialized, or each call would look its place up again.
+INSERT_MANY = """
+    WITH tenant AS MATERIALIZED (
+        SELECT home.id, public.jobs_next_tag(home.id) AS tag
+        FROM (
+            SELECT id FROM public.tenants_tenant WHERE schema_name = %(schema)s
+            UNION ALL
+            SELECT NULL WHERE %(schema)s = 'public'
+        ) AS home
+    )
+    INSERT INTO public.jobs_job (
+        id, tenant_id, task, args, kwargs, link, link_error, soft_limit, hard_limit, request_id,
+        due_at, next_send_at, expires_at, tag,
+        state, attempt, retries, kills, lost, sends, error, traceback, created_at
+    )
+    SELECT
+        call.id, tenant.id, %(task)s, call.args, call.kwargs, %(link)s, %(link_error)s,
+        %(soft_limit)s, %(hard_limit)s, %(request_id)s,
+        coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
+        coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
+        coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
+        CASE WHEN %(immediate)s THEN tenant.tag + call.place - 1 END,
+        'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
+    FROM tenant, unnest(%(ids)s::uuid[], %(args)s::text[], %(kwargs)s::text[])
+        WITH ORDINALITY AS call (id, args, kwargs, place)
+"""
+INSERT_FOR_EACH_TENANT = """
+    INSERT INTO public.jobs_job (
+        id, tenant_id, task, args, kwargs, link, link_error, soft_limit, hard_limit, request_id,
+        due_at, next_send_at, expires_at, tag,
+        state, attempt, retries, kills, lost, sends, error, traceback, created_at
+    )
+    SELECT
+        gen_random_uuid(), tenant.id, %(task)s, %(args)s, %(kwargs)s, %(link)s, %(link_error)s,
+        %(soft_limit)s, %(hard_limit)s, %(request_id)s,
+        coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
+        coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
+        coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
+        CASE WHEN %(immediate)s THEN next.tag END,
+        'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
+    FROM public.tenants_tenant tenant, public.jobs_next_tags(tenant.id) AS next
+    WHERE tenant.status = 'active'
+"""
+
+# Claim: committed before the body. A crash of the server may forget the claim of a job that is one transaction, since
+# the server forgets that transaction with it: so the first claim of such a job is not flushed to disk.
+
+CLAIM = """
+    UPDATE public.jobs_job job SET
+        attempt = attempt + (token IS DISTINCT FROM %(token)s)::int,
+        lost = lost + (token IS NOT NULL AND token <> %(token)s)::int,
+        token = %(token)s,
+        lease_until = clock_timestamp() + %(lease)s,
+        next_send_at = clock_timestamp() + %(lease)s,
+        tag = NULL
+    WHERE id = %(id)s AND task = %(task)s AND state = 'waiting'
+        AND coalesce(
+            (SELECT tenant.status = 'active' AND to_regnamespace(quote_ident(tenant.schema_name)) IS NOT NULL
+             FROM public.tenants_tenant tenant WHERE tenant.id = job.tenant_id),
+            job.tenant_id IS NULL
+        )
+        AND (
+            token = %(token)s
+            OR due_at <= clock_timestamp()
+                AND (expires_at IS NULL OR expires_at > clock_timestamp())
+                AND (token IS NULL OR lease_until <= clock_timestamp())
+                AND kills < %(max_kills)s
+                AND lost + (token IS NOT NULL)::int < %(max_lost)s
+        )
+    RETURNING
+        tenant_id,
+        coalesce((SELECT schema_name FROM public.tenants_tenant tenant WHERE tenant.id = job.tenant_id), 'public'),
+        args, kwargs, link, link_error, attempt, retries,
+        set_config(
+            'synchronous_commit',
+            CASE WHEN %(atomic)s AND sends <= 1 THEN 'off' ELSE current_setting('synchronous_commit') END,
+            true
+        )
+"""
+
+# Gate: the lock first, and then, as a statement of its own, the look that sees what the lock waited for.
+
+TRY_LOCK_TENANT = "SELECT pg_try_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))"
+LOCK_TENANT = "SELECT pg_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))"
+GATE = """
+    SELECT FROM public.jobs_job job
+    WHERE id = %(id)s AND token = %(token)s AND state = 'waiting' AND lease_until > clock_timestamp()
+        AND coalesce(
+            (SELECT tenant.status = 'active' AND to_regnamespace(quote_ident(tenant.schema_name)) IS NOT NULL
+             FROM public.tenants_tenant tenant WHERE tenant.id = job.tenant_id),
+            job.tenant_id IS NULL
+        )
+"""
+
+# Endings of an attempt, by who holds the lease.
+
+COMPLETE = """
+    WITH completed AS (
+        DELETE FROM public.jobs_job WHERE id = %(id)s AND token = %(token)s AND state = 'waiting' RETURNING id
+    )
+    SELECT public.jobs_lease_lost() WHERE NOT EXISTS (SELECT FROM completed)
+"""
+RETRY = """
+    UPDATE public.jobs_job SET
+        token = NULL, kills = 0, sends = 0, retries = retries + %(counted)s, error = %(error)s,
+        due_at = term.due_at, next_send_at = term.due_at
+    FROM (SELECT coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s) AS due_at) AS term
+    WHERE id = %(id)s AND token = %(token)s AND state = 'waiting'
+"""
+HAND_BACK = """
+    UPDATE public.jobs_job SET
+        token = NULL, kills = kills + %(counted)s, next_send_at = clock_timestamp() + %(delay)s
+    WHERE id = %(id)s AND token = %(token)s AND state = 'waiting'
+"""
+DEAD_LETTER = """
+    UPDATE public.jobs_job SET
+        state = 'dead', token = NULL, tag = NULL, died_at = clock_timestamp(),
+        error = %(error)s, traceback = %(traceback)s
+    WHERE id = %(id)s AND token = %(token)s AND state = 'waiting'
+"""
+DELETE_HELD = "DELETE FROM public.jobs_job WHERE id = %(id)s AND token = %(token)s AND state = 'waiting'"
+
+# Endings of a job that nobody runs.
+
+DELETE_NOT_HELD_ELSEWHERE = """
+    DELETE FROM public.jobs_job WHERE id = %(id)s AND state = 'waiting' AND (token IS NULL OR token = %(token)s)
+"""
+DEAD_LETTER_POISON = """
+    UPDATE public.jobs_job SET
+        state = 'dead', token = NULL, tag = NULL, died_at = clock_timestamp(),
+        error = %(error)s, traceback = %(traceback)s
+    WHERE id = %(id)s AND state = 'waiting' AND (token IS NULL OR lease_until <= clock_timestamp())
+        AND (kills >= %(max_kills)s OR lost + (token IS NOT NULL)::int >= %(max_lost)s)
+"""
+DELETE_EXPIRED = """
+    DELETE FROM public.jobs_job
+    WHERE id = %(id)s AND state = 'waiting' AND (token IS NULL OR lease_until <= clock_timestamp())
+        AND expires_at <= clock_timestamp()
+"""
+CANCEL = "DELETE FROM public.jobs_job WHERE id = %(id)s AND state = 'waiting' AND token IS NULL AND attempt = 0"
+REPLAY = """
+    UPDATE public.jobs_job SET
+        state = 'waiting', attempt = 0, retries = 0, kills = 0, lost = 0, sends = 0, token = NULL,
+        due_at = clock_timestamp(), next_send_at = clock_timestamp(), died_at = NULL
+    WHERE id = %(id)s AND state = 'dead'
+"""
+# A message that can't run where it arrived. One that is in line again, is not due, or runs elsewhere is left alone.
+DEFER = """
+    UPDATE public.jobs_job SET next_send_at = clock_timestamp() + %(delay)s, error = %(reason)s
+    WHERE id = %(id)s AND state = 'waiting' AND token IS NULL AND tag IS NULL AND due_at <= clock_timestamp()
+"""
+# What a row says of its job, to somebody who did not claim it. None if its tenant is gone.
+FIND = """
+    SELECT job.tenant_id, coalesce(tenant.schema_name, 'public'), args, kwargs, link, link_error, attempt, retries
+    FROM public.jobs_job job LEFT JOIN public.tenants_tenant tenant ON tenant.id = job.tenant_id
+    WHERE job.id = %(id)s AND (job.tenant_id IS NULL) = (tenant.id IS NULL)
+"""
