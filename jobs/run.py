@@ -15,7 +15,7 @@ from django.db import DatabaseError, Error, InterfaceError, OperationalError, tr
 from jobs import claim, endings
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
-from jobs.schema import in_transaction, reset_session
+from jobs.schema import reset_session
 from tenants.connection import connection, healed
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def _run_atomic(task: RunnableTask, lease: Lease) -> Any:
     with _ending(lease) as completion:
         _pass_gate(lease)
         completion.result = task.run(*lease.args, **lease.kwargs)
-    if in_transaction():
+    if connection.in_transaction():
         raise RuntimeError("The body left a transaction open, so nothing of it was committed.")
     return completion.result
 

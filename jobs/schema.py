@@ -1,7 +1,6 @@
 """Which schema a task belongs to, and binding this thread's connection to it."""
 
 from celery.app.task import Context
-from psycopg.pq import TransactionStatus
 
 from jobs.message import OPTION, header_of
 from tenants.connection import ENTER_IF_ACTIVE, HAS_SCHEMA, connection, healed
@@ -49,22 +48,9 @@ def check_available(schema: str) -> None:
 
 def reset_session() -> None:
     """Undo what an earlier task may have left on this thread's connection."""
-    if in_transaction():
-        # Nobody will leave these atomic blocks any more, and close() alone would wait for that with a dead connection.
-        connection.in_atomic_block = connection.closed_in_transaction = False
-        connection.close()
+    if connection.in_transaction():
+        connection.abandon_transaction()
     connection.set_schema_to_public()
-
-
-def in_transaction() -> bool:
-    """Whether a transaction is open that a body, or its caller, began. That around a Django TestCase does not count."""
-    if connection.connection is None:
-        return False
-    if connection.in_atomic_block:
-        return not connection.atomic_blocks[-1]._from_testcase
-    # By psycopg's word too: Django does not know of a BEGIN that a body executed.
-    status = connection.connection.info.transaction_status
-    return not connection.get_autocommit() or status is not TransactionStatus.IDLE
 
 
 def _check(schema: str, status: str | None) -> None:

@@ -11,7 +11,7 @@ from jobs.message import HEADER
 from jobs.models import Job
 from jobs.relay.line import Due, mark, wake
 from jobs.relay.maintenance import run_maintenance
-from jobs.schema import in_transaction
+from tenants.connection import connection
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -22,7 +22,7 @@ def run_jobs(*, limit: int = 1000, ahead: bool = False) -> int:
     What a body raises is recorded, as a worker would, and not raised here. The transaction around a Django TestCase is
     no hindrance; one of the test's own is, for in it nothing is committed yet.
     """
-    if in_transaction():
+    if connection.in_transaction():
         raise RuntimeError("Jobs exist when their transaction has committed: call run_jobs() outside of atomic().")
     runs = 0
     with schema_context("public"):

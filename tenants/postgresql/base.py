@@ -147,6 +147,22 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         with Connection.transaction(self.connection, *args, **options) as transaction:
             yield transaction
 
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open that a body, or its caller, began. That around a Django TestCase is not one."""
+        if self.connection is None:
+            return False
+        if self.in_atomic_block:
+            return not self.atomic_blocks[-1]._from_testcase
+        # By psycopg's word too: Django does not know of a BEGIN that a body executed.
+        status = self.connection.info.transaction_status
+        return not self.get_autocommit() or status is not TransactionStatus.IDLE
+
+    def abandon_transaction(self) -> None:
+        """Close the connection in the midst of a transaction, whose atomic blocks nobody will leave any more."""
+        # close() alone would wait for them with a dead connection.
+        self.in_atomic_block = self.closed_in_transaction = False
+        self.close()
+
     def is_usable(self) -> bool:
         """As Django's, but that it sends nothing else: what that raises would be taken for a lost connection."""
         if self.connection is None:

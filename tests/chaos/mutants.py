@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant("no-gate", "tenant-deleted"),
     Mutant("claim-deletes", "rolling-restart"),
     Mutant("kills-uncounted", "poison"),
-    Mutant("no-burying", "poison"),
+    Mutant("poison-never-dead", "poison"),
     Mutant("hard-limit-unrecorded", "hard-limit"),
     Mutant("claim-by-the-workers-clock", "clock-skew"),
     Mutant("completion-unfenced", "worker-frozen"),

@@ -133,7 +133,7 @@ def test_no_ending_counts_without_the_lease(acme: Tenant, ending: str) -> None:
         result_of(acme.schema_name, lease.id)
 
 
-def bury_as_poison(lease: Lease) -> None:
+def dead_letter_as_poison(lease: Lease) -> None:
     change(lease.id, f"kills = 3, next_send_at = clock_timestamp(), {OVER}")
     maintenance.dead_letter_poison()
 
@@ -145,7 +145,7 @@ def run_again(lease: Lease) -> None:
 
 AFTER_WHICH_THE_ROW_STAYS: dict[str, Callable[[Lease], Any]] = {
     **{ending: ENDINGS[ending] for ending in ("death", "retry", "hand-back")},
-    "death as poison": bury_as_poison,
+    "death as poison": dead_letter_as_poison,
     "replay": run_again,
 }
 

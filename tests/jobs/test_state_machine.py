@@ -222,7 +222,7 @@ class Promise(Play):
         if party := self.someone(number, at):
             job = self.jobs[party.job_id]
             job.fatal.add(party.token)
-            self.start(self.stage.parent, lambda: bury(job, party.token), token=party.token)
+            self.start(self.stage.parent, lambda: dead_letter(job, party.token), token=party.token)
             self.go_on(self.stage.parent)
 
     # People
@@ -326,7 +326,7 @@ def tick() -> list[Due]:
     return line.mark(20)
 
 
-def bury(job: Job, token: str) -> None:
+def dead_letter(job: Job, token: str) -> None:
     """What a worker's parent does at the hard limit."""
     task = durables.open if job.open else durables.atomic
     with bounded_transaction("dead-letter", job.id):

@@ -80,5 +80,5 @@ def no_unparking() -> None:
 
 
 @mutation
-def no_burying() -> None:
+def poison_never_dead() -> None:
     wrap(maintenance, "dead_letter_poison", lambda dead_letter_poison: None)

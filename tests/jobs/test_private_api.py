@@ -1,0 +1,125 @@
+"""What jobs/celery_hooks and jobs/worker take of Celery, kombu and billiard that those keep to themselves.
+
+A new version may take a hook away without a word: then these fail, and name the library.
+"""
+
+import inspect
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+from billiard import einfo, process
+from celery import Celery, Task, canvas
+from celery.app import trace
+from celery.backends.base import Backend
+from celery.concurrency import prefork
+from celery.contrib.django.task import DjangoTask
+from celery.fixups.django import DjangoWorkerFixup
+from celery.worker import state
+from celery.worker.consumer import Consumer
+from celery.worker.request import Request
+from django_celery_results.backends.cache import CacheBackend
+from django_celery_results.backends.database import DatabaseBackend
+from kombu.transport import redis, virtual
+
+# The function, and the parameters that we pass to it or take from it.
+FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
+    "celery": [
+        (Celery, "send_task", ["name", "args", "kwargs", "countdown", "eta", "task_id", "options"]),
+        (Celery, "_get_backend", []),
+        (canvas.Signature, "__init__", ["task"]),
+        (canvas.Signature, "_merge", ["args"]),
+        (trace, "build_tracer", ["name", "task", "app"]),
+        (DjangoTask, "delay_on_commit", []),
+        (Backend, "mark_as_done", ["task_id", "result", "request"]),
+        (Backend, "mark_as_failure", ["task_id", "exc", "traceback", "request"]),
+        (Backend, "mark_as_revoked", ["task_id", "reason", "request"]),
+        (Backend, "apply_chord", ["header_result_args", "body"]),
+        (Backend, "prepare_exception", ["exc", "serializer"]),
+        (Backend, "_call_task_errbacks", ["request", "exc", "traceback"]),
+        (Request, "on_timeout", ["soft", "timeout"]),
+        (Request, "on_failure", ["exc_info", "send_failed_event", "return_ok"]),
+        (Request, "cancel", ["pool", "signal", "emit_retry"]),
+        (Request, "info", ["safe"]),
+        (Request, "_retry_worker_lost", ["exc", "exc_info"]),
+        (Request, "_announce_revoked", ["reason", "terminated", "signum", "expired"]),
+        (Request, "_success_was_stored", []),
+        (Consumer, "update_strategies", []),
+        (Consumer, "on_unknown_task", ["body", "message", "exc"]),
+        (prefork, "TaskPool", []),
+    ],
+    "django-celery-results": [
+        (DatabaseBackend, "_store_result", ["task_id", "result", "status", "traceback", "request"]),
+        (DatabaseBackend, "_get_meta_from_request", ["request"]),
+        (DatabaseBackend, "_get_extended_properties", ["request", "traceback"]),
+        (DatabaseBackend, "encode_content", ["data"]),
+        (CacheBackend, "get_key_for_task", ["task_id", "key"]),
+        (CacheBackend, "get_key_for_group", ["group_id", "key"]),
+        (CacheBackend, "get_key_for_chord", ["group_id", "key"]),
+    ],
+    "kombu": [
+        (redis.QoS, "pipe_or_acquire", ["pipe", "client"]),
+        (redis.QoS, "append", ["message", "delivery_tag"]),
+        (redis.QoS, "ack", ["delivery_tag"]),
+        (redis.QoS, "reject", ["delivery_tag", "requeue"]),
+        (redis.QoS, "restore_by_tag", ["tag", "client", "leftmost"]),
+        (virtual.QoS, "append", ["message", "delivery_tag"]),
+        (virtual.QoS, "ack", ["delivery_tag"]),
+        (redis.Channel, "conn_or_acquire", ["client"]),
+        (redis.Channel, "_create_client", []),
+        (redis.Channel, "_do_restore_message", ["payload", "exchange", "routing_key", "pipe", "leftmost"]),
+    ],
+    "billiard": [
+        (process, "active_children", []),
+        (process, "current_process", []),
+    ],
+}
+# The attributes that a function sets or reads, by their names in it.
+ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
+    "celery": [
+        (Celery.__init__, "_tasks"),
+        (Celery._get_backend, "backend_cls"),
+        (Task.delay, "apply_async"),
+        (Request.__init__, "_request_dict"),
+        (Request.__init__, "_type"),
+        (Request.revoked, "_already_revoked"),
+        (Request._announce_cancelled, "_already_cancelled"),
+        (Request._announce_revoked, "_context"),
+        (Request.on_accepted, "worker_pid"),
+        (Request.execute_using_pool, "time_limits"),
+        (Consumer.update_strategies, "strategies"),
+        (Consumer.create_task_handler, "on_unknown_task"),
+        (DjangoWorkerFixup.__init__, "db_reuse_max"),
+        (einfo.ExceptionWithTraceback.__init__, "exc"),
+    ],
+    "kombu": [
+        (virtual.QoS.__init__, "_delivered"),
+        (virtual.Message.__init__, "_raw"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("library", "hook"), [(library, hook) for library, hooks in FUNCTIONS.items() for hook in hooks]
+)
+def test_a_hook_is_there_and_takes_what_we_pass(library: str, hook: tuple[Any, str, list[str]]) -> None:
+    owner, name, expected = hook
+    where = f"{library} {version(library)}: {owner.__name__}.{name}"
+    assert hasattr(owner, name), f"{where} is gone"
+    parameters = inspect.signature(getattr(owner, name)).parameters
+    assert [name for name in expected if name not in parameters] == [], f"{where} takes {list(parameters)}"
+
+
+@pytest.mark.parametrize(
+    ("library", "attribute"), [(library, each) for library, attributes in ATTRIBUTES.items() for each in attributes]
+)
+def test_an_attribute_is_still_used(library: str, attribute: tuple[Callable[..., Any], str]) -> None:
+    function, name = attribute
+    where = f"{library} {version(library)}: {function.__qualname__}"
+    assert name in (*function.__code__.co_names, *function.__code__.co_varnames), f"{where} knows no {name}"
+
+
+def test_the_worker_says_that_it_is_about_to_stop() -> None:
+    hooks = [name for name in ("should_stop", "should_terminate", "requests") if not hasattr(state, name)]
+    assert hooks == [], f"celery {version('celery')}: celery.worker.state"
