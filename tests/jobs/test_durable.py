@@ -547,7 +547,7 @@ def test_a_link_to_a_task_that_is_not_registered_here_waits_for_who_knows_it(acm
     assert Job.objects.get().task == "elsewhere.task"
 
 
-def test_poison_is_buried_with_its_errback(acme: Tenant, run_jobs: RunJobs) -> None:
+def test_poison_is_dead_lettered_with_its_errback(acme: Tenant, run_jobs: RunJobs) -> None:
     job_id = dispatch(acme, atomic, link_error=atomic.s("poison"))
     Job.objects.update(kills=3, tag=None)
     wake()
@@ -557,7 +557,7 @@ def test_poison_is_buried_with_its_errback(acme: Tenant, run_jobs: RunJobs) -> N
     assert called(run_jobs) == [(acme.schema_name, [job_id, "poison"])]
 
 
-def test_one_row_that_can_not_be_buried_does_not_hold_up_the_others(
+def test_one_row_that_can_not_be_dead_lettered_does_not_hold_up_the_others(
     acme: Tenant, globex: Tenant, run_jobs: RunJobs
 ) -> None:
     broken, fine = dispatch(acme, atomic), dispatch(globex, atomic)
