@@ -12,7 +12,7 @@ from celery import current_task
 import billing.gateways
 import billing.views
 import jobs.app
-import notifications.services
+import notifications.delivery
 from billing.models import OrderLine
 from jobs import execution, lease, relay, worker
 from tenants.connection import connection
@@ -25,7 +25,7 @@ def install() -> None:
     wrap(lease, "pass_gate", _pass_gate)
     wrap(lease, "complete", _complete)
     wrap(billing.gateways.HttpCardGateway, "charge", functools.partial(_call, "charge"))
-    wrap(notifications.services, "transmit", functools.partial(_call, "mail"))
+    wrap(notifications.delivery, "transmit", functools.partial(_call, "mail"))
     wrap(OrderLine.objects, "bulk_create", _write_lines)
     wrap(billing.views, "place_order", _place_order)
     wrap(relay.Relay, "_publish", _publish)
