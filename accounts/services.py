@@ -7,17 +7,16 @@ from django.contrib.auth.hashers import make_password
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
-from django_tenants.utils import tenant_context
 from knox.models import AuthToken
 from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
 
 from accounts import tasks
 from accounts.errors import EmailTaken, LastOwner
+from accounts.mails import send_welcome
 from accounts.models import User
-from notifications.services import send_message
 from tenants.errors import violated_constraint
 from tenants.models import SignUp, Tenant
-from tenants.services import activate_tenant, create_schema, fail_tenant, register_tenant, restart_tenant
+from tenants.services import register_tenant, restart_tenant
 from tenants.spares import take_spare
 from tenants.tasks import fill_spares
 
@@ -60,42 +59,6 @@ def _dispatch_provisioning(tenant: Tenant) -> None:
     tasks.provision_tenant.apply_async_on_commit((tenant_id,), link_error=tasks.give_up_provisioning.s(tenant_id))
 
 
-def prepare_tenant(*, tenant_id: str) -> None:
-    """Make the schema of a tenant that is being provisioned, outside of a transaction; nothing for any other tenant."""
-    if signing_up := SignUp.objects.select_related("tenant").filter(tenant_id=tenant_id).first():
-        create_schema(signing_up.tenant)
-
-
-def open_tenant(*, tenant_id: str) -> dict[str, Any] | None:
-    """Activate a tenant, with its owner and the owner's welcome mail; None if it isn't waiting for that.
-
-    Needs the caller's transaction, in the public schema.
-    """
-    signing_up = SignUp.objects.select_related("tenant").filter(tenant_id=tenant_id).first()
-    if signing_up is None or not activate_tenant(signing_up.tenant):
-        return None
-    tenant = signing_up.tenant
-    with tenant_context(tenant):
-        job_id = _create_owner(signing_up)
-    signing_up.delete()
-    return {"tenant": tenant.slug, "jobs": [job_id]}
-
-
-def _create_owner(signing_up: SignUp) -> str:
-    """The owner, in the tenant's schema; the id of the welcome mail's job."""
-    owner = User(
-        email=signing_up.email, full_name=signing_up.full_name, password=signing_up.password_hash, role=Role.OWNER
-    )
-    owner.save(force_insert=True)
-    return _welcome(owner, template="welcome_owner", login_url=signing_up.login_url)
-
-
-def give_up_tenant(*, tenant_id: str, reason: str) -> None:
-    """Let a tenant that is being provisioned be failed, and keep the reason. Needs the public schema."""
-    for tenant in Tenant.objects.filter(pk=tenant_id):
-        fail_tenant(tenant, reason=reason)
-
-
 # Users: in a tenant's schema
 
 
@@ -115,7 +78,7 @@ def create_user(
     user.set_password(password)
     with transaction.atomic():
         _insert(user)
-        return user, [_welcome(user, template="welcome_user", login_url=login_url)]
+        return user, [send_welcome(user, template="welcome_user", login_url=login_url)]
 
 
 def _may_manage(actor: User, *roles: str) -> bool:
@@ -131,12 +94,6 @@ def _insert(user: User) -> None:
         if violated_constraint(error) == "user_email_unique":
             raise EmailTaken from error
         raise
-
-
-def _welcome(user: User, *, template: str, login_url: str) -> str:
-    context = {"full_name": user.full_name, "login_url": login_url}
-    _, job_id = send_message(to=user.email, template=template, context=context)
-    return job_id
 
 
 def update_user(

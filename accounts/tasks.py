@@ -3,7 +3,7 @@ from typing import Any
 from celery import shared_task
 from django.db import InterfaceError, OperationalError
 
-from accounts import services
+from accounts import provisioning
 
 
 # Making a schema is idempotent, so that a try goes on where the one before it stopped.
@@ -17,13 +17,13 @@ from accounts import services
     max_retries=6,
 )
 def provision_tenant(self: Any, tenant_id: str) -> None:
-    services.prepare_tenant(tenant_id=tenant_id)
+    provisioning.prepare_tenant(tenant_id=tenant_id)
     with self.completion() as done:
-        done.result = services.open_tenant(tenant_id=tenant_id)
+        done.result = provisioning.open_tenant(tenant_id=tenant_id)
 
 
 @shared_task(bind=True)
 def give_up_provisioning(self: Any, job_id: str, tenant_id: str) -> None:
     """The errback of `provision_tenant`, whatever ended it: an error, its time limit, a killed worker."""
     error = self.AsyncResult(job_id).result
-    services.give_up_tenant(tenant_id=tenant_id, reason=f"{type(error).__name__}: {error}")
+    provisioning.give_up_tenant(tenant_id=tenant_id, reason=f"{type(error).__name__}: {error}")

@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Func, Q, UUIDField, Value
 
 from tenants.ids import new_id
 
@@ -29,6 +29,11 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return str(self.pk)
+
+    def add_job(self, job_id: str) -> None:
+        """Append a job's id to `jobs` in the database, whatever other transactions append meanwhile."""
+        appended = Func(F("jobs"), Value(job_id, output_field=UUIDField()), function="array_append")
+        Order.objects.filter(pk=self.pk).update(jobs=appended)
 
 
 class OrderLine(models.Model):

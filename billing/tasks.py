@@ -1,15 +1,23 @@
+"""The steps of billing: order → invoice → charge → receipt. Each dispatches the next in its own transaction."""
+
 from typing import Any
 
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
+from django.db import transaction
 
-from billing import services
+from billing import charging, invoicing, reminders
 from billing.gateways import GatewayUnavailable
 
 
 @shared_task
 def bill_order(order_id: str) -> dict[str, str]:
-    return services.bill_order(order_id=order_id)
+    """Write the order's invoice, and dispatch its charge. Once: a repeated call changes nothing."""
+    invoice, is_new = invoicing.invoice_order(order_id=order_id)
+    if is_new:
+        job_id = charge_payment.delay_on_commit(str(invoice.payment.pk))
+        invoice.order.add_job(job_id)
+    return {"invoice": invoice.number}
 
 
 # Tried for some hours. When that is in vain the job is dead, and a replay goes on with the same idempotency key.
@@ -22,16 +30,24 @@ def bill_order(order_id: str) -> dict[str, str]:
     max_retries=30,
 )
 def charge_payment(self: Any, payment_id: str) -> None:
-    charge = services.request_charge(payment_id=payment_id)
+    """Charge the payment, then settle it with its order and its invoice, and write the mail about it."""
+    charge = charging.request_charge(payment_id=payment_id)
     with self.completion() as done:
-        done.result = services.settle_payment(payment_id=payment_id, charge=charge)
+        done.result = charging.settle_payment(payment_id=payment_id, charge=charge)
+
+
+@shared_task
+@transaction.atomic
+def remind_all_tenants() -> int:
+    """Dispatch the reminders of every active tenant. Returns how many tenants these are."""
+    dispatched: int = remind_unpaid_invoices.for_each_tenant_on_commit()
+    return dispatched
 
 
 @shared_task
 def remind_unpaid_invoices() -> int:
-    return services.remind_unpaid_invoices()
-
-
-@shared_task
-def remind_all_tenants() -> int:
-    return services.remind_all_tenants()
+    """Remind of one batch of unpaid invoices; a full batch dispatches the next. Returns how many there were."""
+    reminded = reminders.remind_unpaid_invoices()
+    if reminded == reminders.REMINDERS_PER_JOB:
+        remind_unpaid_invoices.delay_on_commit()
+    return reminded

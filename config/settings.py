@@ -44,6 +44,7 @@ SHARED_APPS = [
     "django.contrib.auth",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "django.contrib.postgres",
     "django.contrib.admin",
     "django.contrib.staticfiles",
     "rest_framework",
@@ -208,6 +209,8 @@ JOB_DEAD_DAYS = env.int("JOB_DEAD_DAYS", default=30)
 RELAY_IDLE_POLL = env.float("RELAY_IDLE_POLL", default=0.1)
 RELAY_STALL_SECONDS = env.float("RELAY_STALL_SECONDS", default=300)
 RELAY_BUSY_POLL = env.float("RELAY_BUSY_POLL", default=0.01)
+# Who may list, retry and cancel a tenant's jobs through the API: a DRF permission class
+JOB_CONTROL_PERMISSION = "accounts.permissions.IsOwner"
 
 # The API
 REST_FRAMEWORK = {

@@ -11,7 +11,6 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.status import is_success
 
-from idempotency import tasks
 from idempotency.errors import InProgress, KeyReused
 from idempotency.models import KeptResponse
 from tenants.connection import connection
@@ -78,11 +77,3 @@ def forget_expired() -> int:
     """Delete what this schema keeps no longer; how many."""
     deleted, _ = KeptResponse.objects.filter(created_at__lte=timezone.now() - KEPT).delete()
     return deleted
-
-
-@transaction.atomic
-def forget_expired_everywhere() -> int:
-    """Do so in `public`, and dispatch it in every active tenant; in how many."""
-    forget_expired()
-    dispatched: int = tasks.forget_expired.for_each_tenant_on_commit()
-    return dispatched

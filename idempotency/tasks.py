@@ -1,13 +1,19 @@
 from celery import shared_task
+from django.db import transaction
 
 from idempotency import services
 
 
 @shared_task
 def forget_expired() -> int:
+    """Delete what the active schema keeps no longer. Returns how many."""
     return services.forget_expired()
 
 
 @shared_task
+@transaction.atomic
 def forget_expired_everywhere() -> int:
-    return services.forget_expired_everywhere()
+    """Do that in `public`, and dispatch it in every active tenant. Returns in how many."""
+    services.forget_expired()
+    dispatched: int = forget_expired.for_each_tenant_on_commit()
+    return dispatched

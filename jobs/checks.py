@@ -12,6 +12,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.utils.module_loading import import_string
 
 from jobs.celery_hooks.app import TenantCelery
 from jobs.celery_hooks.backends import FollowsTenant
@@ -32,7 +33,8 @@ def refuse_to_start(**kwargs: Any) -> None:
 
 @register
 def check_project(**kwargs: Any) -> list[CheckMessage]:
-    return [*_atomic_requests(), *_results_app(), *check_app(app_or_default())]
+    project = [*_atomic_requests(), *_results_app(), *_control_permission()]
+    return [*project, *check_app(app_or_default())]
 
 
 def check_app(app: Celery) -> Iterator[CheckMessage]:
@@ -108,6 +110,19 @@ def _results_app() -> Iterator[CheckMessage]:
                 "migrate the app to zero there, first.",
                 id="jobs.E007",
             )
+
+
+def _control_permission() -> Iterator[CheckMessage]:
+    name = settings.JOB_CONTROL_PERMISSION
+    try:
+        permission = import_string(name)
+    except ImportError as error:
+        problem = f"JOB_CONTROL_PERMISSION can't be imported: {error}"
+    else:
+        if callable(getattr(permission, "has_permission", None)):
+            return
+        problem = f"JOB_CONTROL_PERMISSION {name} has no has_permission()"
+    yield Error(problem, hint="Name a DRF permission class, such as accounts.permissions.IsOwner.", id="jobs.E009")
 
 
 def _time_limits(app: TenantCelery) -> Iterator[CheckMessage]:

@@ -3,7 +3,7 @@ from typing import Any
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 
-from notifications import services
+from notifications import delivery
 from notifications.mailer import MailUnavailable
 
 
@@ -18,6 +18,6 @@ from notifications.mailer import MailUnavailable
 )
 def deliver_message(self: Any, message_id: str) -> None:
     last_try = self.request.retries >= self.max_retries
-    refusal = services.attempt_delivery(message_id=message_id, last_try=last_try)
+    refusal = delivery.attempt_delivery(message_id=message_id, last_try=last_try)
     with self.completion() as done:
-        done.result = services.settle_delivery(message_id=message_id, refusal=refusal)
+        done.result = delivery.settle_delivery(message_id=message_id, refusal=refusal)

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django_tenants.utils import schema_exists, tenant_context
 from rest_framework.test import APIClient
 
-from accounts import services
+from accounts import provisioning, services
 from accounts.models import User
 from jobs.models import Job
 from notifications.models import Message
@@ -173,7 +173,7 @@ def test_a_crash_after_the_schema_is_made_up_for(committed_db: None, run_jobs: R
 def test_a_crash_before_the_commit_leaves_nothing(acme: Tenant) -> None:
     tenant = waiting_in(acme)
     with transaction.atomic():
-        services.open_tenant(tenant_id=str(tenant.pk))
+        provisioning.open_tenant(tenant_id=str(tenant.pk))
         transaction.set_rollback(True)
     tenant.refresh_from_db()
     assert tenant.status == "provisioning"
@@ -186,8 +186,8 @@ def test_a_crash_before_the_commit_leaves_nothing(acme: Tenant) -> None:
 @pytest.mark.django_db
 def test_a_tenant_is_opened_once(acme: Tenant) -> None:
     tenant = waiting_in(acme)
-    assert services.open_tenant(tenant_id=str(tenant.pk))
-    assert services.open_tenant(tenant_id=str(tenant.pk)) is None
+    assert provisioning.open_tenant(tenant_id=str(tenant.pk))
+    assert provisioning.open_tenant(tenant_id=str(tenant.pk)) is None
     with tenant_context(tenant):
         assert User.objects.count() == 1
         assert Message.objects.count() == 1
@@ -198,8 +198,8 @@ def test_a_tenant_is_opened_once(acme: Tenant) -> None:
 def test_only_a_waiting_tenant_is_opened(acme: Tenant, status: str) -> None:
     tenant = waiting_in(acme)
     Tenant.objects.update(status=status)
-    assert services.open_tenant(tenant_id=str(tenant.pk)) is None
-    services.give_up_tenant(tenant_id=str(tenant.pk), reason="late")
+    assert provisioning.open_tenant(tenant_id=str(tenant.pk)) is None
+    provisioning.give_up_tenant(tenant_id=str(tenant.pk), reason="late")
     tenant.refresh_from_db()
     assert (tenant.status, tenant.failure) == (status, "")
 

@@ -16,7 +16,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from config.celery import app
-from idempotency import services
+from idempotency import services, tasks
 from idempotency.models import KeptResponse
 from jobs.models import Job
 from tenants.connection import connection
@@ -188,7 +188,7 @@ def test_an_error_is_not_kept_and_the_key_may_be_tried_again(as_ada: APIClient, 
     assert create(as_ada).status_code == 201
 
 
-@pytest.mark.parametrize("place", ["idempotency.services._keep", "accounts.services._welcome"])
+@pytest.mark.parametrize("place", ["idempotency.services._keep", "accounts.services.send_welcome"])
 def test_a_crash_before_the_commit_leaves_nothing(
     as_ada: APIClient, acme: Tenant, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -281,7 +281,7 @@ def test_what_is_old_is_deleted_every_night_and_everywhere(
         age(hours=24.1)
     create(as_ada, {**BOB, "email": "rob@acme.example"}, key="young")
     with schema_context("public"):
-        services.forget_expired_everywhere()
+        tasks.forget_expired_everywhere()
         run_jobs()
         assert not KeptResponse.objects.exists()
     assert [response.key for response in kept(acme)] == ["young"]

@@ -8,7 +8,7 @@ from django.db import transaction
 from django_tenants.utils import tenant_context
 from pytest_django import Settings
 
-from billing import services
+from billing import charging, tasks
 from billing.gateways import Charge
 from billing.models import Invoice, InvoiceCounter, Order, Payment
 from devstack import cards
@@ -28,14 +28,14 @@ def order(acme: Tenant) -> Order:
 
 def billed(order: Order) -> Payment:
     with transaction.atomic():
-        services.bill_order(order_id=str(order.pk))
+        tasks.bill_order(str(order.pk))
     return Payment.objects.get(invoice__order=order)
 
 
 def settled(payment: Payment, *, succeeded: bool = True) -> None:
     with transaction.atomic():
         charge = Charge(id="ch_1", succeeded=succeeded, reason="" if succeeded else "card_declined")
-        services.settle_payment(payment_id=str(payment.pk), charge=charge)
+        charging.settle_payment(payment_id=str(payment.pk), charge=charge)
 
 
 def waiting_tasks() -> list[str]:
@@ -110,7 +110,7 @@ def test_a_worker_that_dies_between_charge_and_completion_charges_once(
     order = place_order(acme, add_user(acme, "ada"))
     run_jobs(limit=1)
     with tenant_context(acme):
-        services.request_charge(payment_id=str(Payment.objects.get().pk))
+        charging.request_charge(payment_id=str(Payment.objects.get().pk))
     run_jobs()
     with tenant_context(acme):
         order.refresh_from_db()
@@ -193,7 +193,7 @@ def test_a_settled_payment_is_not_charged_again(acme: Tenant, order: Order, card
     with tenant_context(acme):
         payment = billed(order)
         settled(payment)
-        charge = services.request_charge(payment_id=str(payment.pk))
+        charge = charging.request_charge(payment_id=str(payment.pk))
     assert charge == Charge(id="ch_1", succeeded=True)
     assert card_sink.calls(None) == []
 

@@ -6,7 +6,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from django_tenants.utils import tenant_context
 
-from billing import services
+from billing import reminders, tasks
 from billing.models import Invoice, Order
 from jobs.models import Job
 from notifications.models import Message
@@ -22,14 +22,15 @@ def add_invoice(tenant: Tenant, *, days_old: int, status: str = "open") -> Invoi
         user = add_user(tenant, f"user{Order.objects.count()}")
         order = place_order(tenant, user)
         with transaction.atomic():
-            services.bill_order(order_id=str(order.pk))
+            tasks.bill_order(str(order.pk))
         Invoice.objects.filter(order=order).update(created_at=timezone.now() - timedelta(days=days_old), status=status)
         return Invoice.objects.get(order=order)
 
 
 def remind(tenant: Tenant) -> int:
     with tenant_context(tenant), transaction.atomic():
-        return services.remind_unpaid_invoices()
+        reminded: int = tasks.remind_unpaid_invoices()
+        return reminded
 
 
 @pytest.mark.parametrize("status", ["open", "payment_failed"])
@@ -52,7 +53,7 @@ def test_what_is_young_or_paid_is_left_alone(acme: Tenant) -> None:
 
 
 def test_the_rest_goes_to_the_next_job(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "REMINDERS_PER_JOB", 2)
+    monkeypatch.setattr(reminders, "REMINDERS_PER_JOB", 2)
     for _ in range(3):
         add_invoice(acme, days_old=15)
     Job.objects.all().delete()
@@ -66,7 +67,7 @@ def test_every_active_tenant_gets_its_own_job(acme: Tenant, globex: Tenant, run_
     for tenant in (acme, globex):
         add_invoice(tenant, days_old=15)
     Job.objects.all().delete()
-    assert services.remind_all_tenants() == 2
+    assert tasks.remind_all_tenants() == 2
     run_jobs()
     for tenant in (acme, globex):
         with tenant_context(tenant):
@@ -75,7 +76,7 @@ def test_every_active_tenant_gets_its_own_job(acme: Tenant, globex: Tenant, run_
 
 def test_a_suspended_tenant_gets_none(acme: Tenant, globex: Tenant) -> None:
     Tenant.objects.filter(pk=globex.pk).update(status=Tenant.Status.SUSPENDED)
-    assert services.remind_all_tenants() == 1
+    assert tasks.remind_all_tenants() == 1
     assert Job.objects.get().tenant_id == acme.pk
 
 

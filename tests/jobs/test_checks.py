@@ -102,6 +102,12 @@ def test_e008_tasks_without_time_limits(limit: int | None) -> None:
     assert " limited" not in error.msg
 
 
+@pytest.mark.parametrize("name", ["accounts.permissions.Missing", "accounts.models.User"])
+def test_e009_no_permission_for_the_control_of_jobs(settings: Settings, name: str) -> None:
+    settings.JOB_CONTROL_PERMISSION = name
+    assert found(check_project()) == {"jobs.E009"}
+
+
 @pytest.mark.parametrize("reuse", [None, 0])
 def test_w001_connections_that_are_not_reused(reuse: int | None) -> None:
     assert found(check_app(app_with(CELERY_DB_REUSE_MAX=reuse))) == {"jobs.W001"}

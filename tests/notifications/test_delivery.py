@@ -12,9 +12,10 @@ from pytest_django import Settings
 
 from devstack.ports import free_port
 from jobs.models import Job
-from notifications import services
+from notifications import delivery
 from notifications.mailer import MailRefused, MailUnavailable, transmit
 from notifications.models import Message
+from notifications.services import send_message
 from tenants.models import Tenant
 
 RunJobs = Callable[..., int]
@@ -61,19 +62,19 @@ def message(acme: Tenant) -> Iterator[Message]:
 
 
 def attempt(message: Message, *, last_try: bool = False) -> str:
-    return services.attempt_delivery(message_id=str(message.pk), last_try=last_try)
+    return delivery.attempt_delivery(message_id=str(message.pk), last_try=last_try)
 
 
 def settle(message: Message, refusal: str = "") -> None:
     with transaction.atomic():
-        services.settle_delivery(message_id=str(message.pk), refusal=refusal)
+        delivery.settle_delivery(message_id=str(message.pk), refusal=refusal)
     message.refresh_from_db()
 
 
 def test_a_message_is_written_with_its_job_and_sent_by_it(acme: Tenant, run_jobs: RunJobs) -> None:
     with tenant_context(acme), transaction.atomic():
         context = {"full_name": "Ada", "login_url": "http://acme.localhost/"}
-        message, job_id = services.send_message(to="ada@example.com", template="welcome_user", context=context)
+        message, job_id = send_message(to="ada@example.com", template="welcome_user", context=context)
     assert job_id
     assert mail.outbox == []
     run_jobs()
@@ -89,7 +90,7 @@ def test_a_message_is_written_with_its_job_and_sent_by_it(acme: Tenant, run_jobs
 
 def test_a_rollback_leaves_neither_message_nor_mail(acme: Tenant, run_jobs: RunJobs) -> None:
     with tenant_context(acme), transaction.atomic():
-        services.send_message(to="ada@example.com", template="welcome_user", context={})
+        send_message(to="ada@example.com", template="welcome_user", context={})
         transaction.set_rollback(True)
     run_jobs()
     assert mail.outbox == []
@@ -139,7 +140,7 @@ def test_the_last_try_makes_it_failed_and_a_replay_may_still_send_it(message: Me
 @pytest.mark.usefixtures("down")
 def test_a_mail_server_that_stays_away_leaves_a_failed_message_and_a_dead_job(acme: Tenant, run_jobs: RunJobs) -> None:
     with tenant_context(acme), transaction.atomic():
-        message, _ = services.send_message(to="ada@example.com", template="welcome_user", context={})
+        message, _ = send_message(to="ada@example.com", template="welcome_user", context={})
     while run_jobs(ahead=True):
         pass
     [job] = Job.objects.all()
@@ -178,6 +179,6 @@ def test_what_is_no_address_is_refused_without_a_try_to_come(message: Message, s
 def test_a_try_that_was_overtaken_undoes_nothing(message: Message) -> None:
     """A frozen worker thaws, and fails, after another one has sent the message."""
     settle(message)
-    services._record_failure(str(message.pk), MailUnavailable("late"), last_try=True)
+    delivery._record_failure(str(message.pk), MailUnavailable("late"), last_try=True)
     settle(message, refusal="late")
     assert (message.status, message.error) == ("sent", "")

@@ -11,7 +11,7 @@ from celery import current_task
 
 import billing.gateways
 import billing.views
-import notifications.services
+import notifications.delivery
 from billing.models import OrderLine
 from jobs import claim, endings, run
 from jobs.celery_hooks.app import TenantCelery
@@ -30,7 +30,7 @@ def install() -> None:
     wrap(claim, "pass_gate", _pass_gate)
     wrap(endings, "complete", _complete)
     wrap(billing.gateways.HttpCardGateway, "charge", functools.partial(_call, "charge"))
-    wrap(notifications.services, "transmit", functools.partial(_call, "mail"))
+    wrap(notifications.delivery, "transmit", functools.partial(_call, "mail"))
     wrap(OrderLine.objects, "bulk_create", _write_lines)
     wrap(billing.views, "place_order", _place_order)
     wrap(Publisher, "publish", _publish)

@@ -1,0 +1,51 @@
+"""The delivery of a message, in two steps: the attempt outside of a transaction, and its outcome inside one."""
+
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
+
+from notifications.mailer import MailRefused, MailUnavailable, transmit
+from notifications.models import Message
+
+
+def attempt_delivery(*, message_id: str, last_try: bool) -> str:
+    """Give the message to the mail server, unless it was sent already; needs no transaction.
+
+    Returns why the server refused it for good, or "". Raises MailUnavailable, when another try may help.
+    """
+    message = _begin_attempt(message_id)
+    if message.status == Message.Status.SENT:
+        return ""
+    try:
+        transmit(message)
+    except MailRefused as refusal:
+        return str(refusal)
+    except (MailUnavailable, SoftTimeLimitExceeded) as error:
+        _record_failure(message_id, error, last_try=last_try)
+        raise
+    return ""
+
+
+def _begin_attempt(message_id: str) -> Message:
+    unsent = Message.objects.filter(pk=message_id).exclude(status=Message.Status.SENT)
+    unsent.update(status=Message.Status.QUEUED, attempts=F("attempts") + 1)
+    return Message.objects.get(pk=message_id)
+
+
+def _record_failure(message_id: str, error: Exception, *, last_try: bool) -> None:
+    status = Message.Status.FAILED if last_try else Message.Status.QUEUED
+    _queued(message_id).update(status=status, error=str(error) or type(error).__name__)
+
+
+def settle_delivery(*, message_id: str, refusal: str) -> dict[str, str]:
+    """Make the message sent, or failed if the mail server refused it. Needs the caller's transaction."""
+    if refusal:
+        _queued(message_id).update(status=Message.Status.FAILED, error=refusal)
+    else:
+        _queued(message_id).update(status=Message.Status.SENT, error="", sent_at=Now())
+    return {"message": message_id, "status": Message.objects.values_list("status", flat=True).get(pk=message_id)}
+
+
+def _queued(message_id: str) -> QuerySet[Message]:
+    # Only a queued message changes: a try that a newer one has overtaken must not undo what that one wrote.
+    return Message.objects.filter(pk=message_id, status=Message.Status.QUEUED)
