@@ -2,11 +2,13 @@
 PYTHON ?= python3
 # More arguments for pytest: make test ARGS="-k orders"
 ARGS ?=
+# Four workers on two cores, since tests wait much. ARGS="-n 0" runs them one after the other, in one process.
+PYTEST := python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
 
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi shell clean chaos chaos-mutants chaos-peers bench
+.PHONY: help setup setup-check run test coverage lint lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi shell clean chaos chaos-mutants chaos-peers bench
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do printf 'make %-13s %s\n' "$$target" "$$text"; done
@@ -15,11 +17,17 @@ setup: ## Make .venv with the locked dependencies (the other targets do it when 
 	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3 run"; exit 1; }
 	@"$(PYTHON)" devstack/bootstrap.py
 
+setup-check: setup
+	@"$(PYTHON)" devstack/bootstrap.py check
+
 run: setup ## Start everything, play the main job, and serve on http://localhost:8000 (PORT=8001 make run)
 	@$(VENV) -m devstack run
 
-test: setup ## Run the tests on servers and data of their own (ARGS="-k orders" for pytest)
-	@$(VENV) -m devstack test -- python -m pytest --cov --cov-report=term $(ARGS)
+test: setup ## Run the tests, in parallel, on servers and data of their own (ARGS="-k orders" for pytest)
+	@$(VENV) -m devstack test -- $(PYTEST) $(ARGS)
+
+coverage: setup-check ## Run the tests and list the lines that they do not reach
+	@$(VENV) -m devstack test -- $(PYTEST) --cov --cov-report=term $(ARGS)
 
 chaos: setup ## Break everything under load and count every job (ONLY=worker-killed,poison SEED=1)
 	@$(VENV) -m tests.chaos
@@ -38,16 +46,16 @@ lint: lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi 
 # They import the settings, which insist on a key.
 lint-mypy lint-openapi: export SECRET_KEY = lint
 
-lint-ruff: setup
+lint-ruff: setup-check
 	$(VENV) -m ruff check .
 
-lint-format: setup
+lint-format: setup-check
 	$(VENV) -m ruff format --check .
 
-lint-mypy: setup
+lint-mypy: setup-check
 	$(VENV) -m mypy .
 
-lint-imports: setup
+lint-imports: setup-check
 	PATH="$$PWD/.venv/bin:$$PATH" lint-imports
 
 lint-migrations: setup

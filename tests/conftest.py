@@ -17,7 +17,12 @@ from jobs import testing
 from tenants.connection import connection
 from tenants.models import Tenant
 from tenants.services import create_schema, register_tenant
+from tests.parallel import provide_database
 
+# Fixtures whose processes serve many tests: pytest-xdist gives all tests that use one to the same worker.
+SHARED = ("world", "stack", "base", "module_worker", "cache_worker", "processes")
+# The longest take the longest alone, so they start first.
+FIRST = ("tests/chaos/", "tests/test_without_billing.py", "tests/devstack/test_run.py", "tests/jobs/test_state_machine.py")
 KEPT_TABLES = ("django_migrations", "django_content_type", "auth_permission")
 
 
@@ -27,16 +32,29 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit("Run the tests with `make test`: they need a database of their own.", returncode=2)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in SHARED:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {name}"))
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     with django_db_blocker.unblock():
-        call_command("migrate_schemas", interactive=False, verbosity=0)
-        for name in ("Acme", "Globex"):
-            _make_tenant(name)
-        connection.close()
+        provide_database(_fill_database)
     yield
     with django_db_blocker.unblock():
         connection.close()
+
+
+def _fill_database() -> None:
+    call_command("migrate_schemas", interactive=False, verbosity=0)
+    for name in ("Acme", "Globex"):
+        _make_tenant(name)
+    connection.close()
 
 
 def _make_tenant(name: str) -> None:

@@ -36,7 +36,9 @@ def test_the_rest_passes_its_tests_without_billing(copy: Path) -> None:
 
     command = [sys.executable, "-m", "devstack", "test", "--", "python", "-m", "pytest", "-q", "-x"]
     command += [f"tests/{part}" for part in REST]
-    run = subprocess.run(command, cwd=copy, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True)
+    # A test that needs billing is skipped there.
+    env = {**os.environ, "PYTHONPATH": "", "REQUIRE_TOOLS": ""}
+    run = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True)
 
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-2000:]
 

@@ -11,7 +11,6 @@ from django.conf import settings
 from tenants.connection import connection
 
 QUERY = re.compile(r'\tF\t\d+\tQuery\t "(.*?)"\n(?=\d{4}-|\Z)', re.DOTALL)
-END = "the end of the block"
 
 
 @contextmanager
@@ -30,13 +29,21 @@ def queries() -> Iterator[list[str]]:
 
 @contextmanager
 def commands(about: str) -> Iterator[list[str]]:
-    """The commands of the block to Redis that mention `about`, without the keys' prefix."""
+    """The commands of the block to Redis that mention `about`, without the keys' prefix.
+
+    Redis serves other test runs too: only those clients count that name a key with this prefix.
+    """
     client = redis.Redis.from_url(settings.REDIS_URL)
+    end = f"the end of {settings.REDIS_KEY_PREFIX}'s block"
     sent: list[str] = []
+    seen: list[tuple[str, str]] = []
     with client.monitor() as monitor:  # type: ignore[no-untyped-call]  # redis-py types it half
         yield sent
-        client.echo(END)
-        while END not in (command := monitor.next_command()["command"]):
-            if about in command:
-                sent.append(command.replace(settings.REDIS_KEY_PREFIX, ""))
+        client.echo(end)
+        while end not in (record := monitor.next_command())["command"]:
+            seen.append((f"{record['client_address']}:{record['client_port']}", record["command"]))
     client.close()
+    ours = {sender for sender, command in seen if settings.REDIS_KEY_PREFIX in command}
+    for sender, command in seen:
+        if sender in ours and about in command:
+            sent.append(command.replace(settings.REDIS_KEY_PREFIX, ""))

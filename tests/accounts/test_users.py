@@ -168,7 +168,11 @@ def test_nobody_sees_another_tenants_users(as_ada: APIClient, gus: User) -> None
     assert gus.email not in [user["email"] for user in as_ada.get(URL).json()["results"]]
 
 
-@pytest.mark.parametrize("id", ["7", "x", "%00", str(new_id()), str(new_id())[:-1], "٣" * 32])
+@pytest.mark.parametrize(
+    "id",
+    ["7", "x", "%00", str(new_id()), str(new_id())[:-1], "٣" * 32],
+    ids=["number", "letter", "NUL", "of nobody", "too short", "other digits"],
+)
 def test_no_such_user(as_ada: APIClient, id: str) -> None:
     answer = as_ada.get(f"{URL}{id}/")
     assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")

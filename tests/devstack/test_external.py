@@ -53,6 +53,15 @@ def test_a_fresh_database_goes_though_somebody_is_connected(stack: Stack) -> Non
         psycopg.connect(url)
 
 
+def test_a_fresh_database_takes_along_those_whose_names_begin_with_its_name(stack: Stack) -> None:
+    with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
+        with fresh_database(stack.env["DATABASE_URL"]) as url:
+            name = url.rpartition("/")[2]
+            connection.execute(f"CREATE DATABASE {name}_gw0")
+        found = connection.execute("SELECT FROM pg_database WHERE starts_with(datname, %s)", [name])
+        assert found.rowcount == 0
+
+
 def test_a_fresh_prefix_takes_its_keys_along_and_no_others(stack: Stack) -> None:
     with redis.Redis.from_url(stack.env["REDIS_URL"]) as client:
         client.set("somebody's", "key")

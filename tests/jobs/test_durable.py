@@ -150,7 +150,7 @@ class Unspeakable(Exception):
 @pytest.mark.parametrize(
     "error",
     [ValueError("a\0b"), ValueError("\ud800"), ValueError(object()), Unspeakable(), SoftTimeLimitExceeded()],
-    ids=repr,
+    ids=["NUL", "surrogate", "object", "unspeakable", "soft limit"],
 )
 def test_whatever_it_dies_of_is_recorded(acme: Tenant, error: Exception, run_jobs: RunJobs) -> None:
     with_effect(raising(error))

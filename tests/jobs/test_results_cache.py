@@ -6,14 +6,14 @@ import pytest
 from celery import chord, current_app
 from celery.backends.base import Backend
 from celery.result import AsyncResult
-from django.core.cache import cache
+from django.conf import settings
 from django_tenants.utils import schema_context
 
 from devstack.processes import Process
 from jobs.celery_hooks.backends import TenantCacheBackend
 from tenants.models import Tenant
 from tests.jobs.conftest import WORKER, eventually, results_of, where_ran
-from tests.jobs.probes import errback, fails, probe, sleeps
+from tests.jobs.probes import broker, errback, fails, probe, sleeps
 
 Expect = Callable[[AsyncResult[object], str, str], None]
 
@@ -33,7 +33,13 @@ def backend(cache_worker: Process, committed_db: None, monkeypatch: pytest.Monke
     monkeypatch.setattr(current_app._local, "backend", TenantCacheBackend(app=current_app), raising=False)
     yield current_app.backend
     current_app.control.purge()
-    cache.clear()
+    _empty_cache()
+
+
+def _empty_cache() -> None:
+    """`cache.clear()` would empty the whole server, which others use."""
+    for key in broker().scan_iter(f"{settings.CACHES['default']['KEY_PREFIX']}*"):
+        broker().delete(key)
 
 
 @pytest.fixture

@@ -68,7 +68,8 @@ def test_greenlets_leave_no_connections(start_worker: Callable[..., Process], ac
 
 def _connections() -> int:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT FROM pg_stat_activity WHERE application_name = 'greenlets'")
+        greenlets = "application_name = 'greenlets' AND datname = current_database()"
+        cursor.execute(f"SELECT FROM pg_stat_activity WHERE {greenlets}")
         return int(cursor.rowcount)
 
 

@@ -1,0 +1,46 @@
+"""Gives each worker of pytest-xdist a database and a Redis key prefix of its own.
+
+pytest loads it with `-p tests.parallel`, before pytest-django reads the settings. Both names begin with those of the
+run, which `python -m devstack test` removes at its end.
+"""
+
+import os
+from collections.abc import Callable
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+# Removed, because a pytest that a test starts is no worker of this run.
+WORKER = os.environ.pop("PYTEST_XDIST_WORKER", "")
+RUN_URL = os.environ.get("DATABASE_URL", "")
+RUN_NAME = urlsplit(RUN_URL).path[1:]
+FILLED_NAME = f"{RUN_NAME}_filled"
+WORKER_NAME = f"{RUN_NAME}_{WORKER}"
+
+if WORKER:
+    os.environ["DATABASE_URL"] = urlunsplit(urlsplit(RUN_URL)._replace(path=f"/{WORKER_NAME}"))
+    os.environ["REDIS_KEY_PREFIX"] += f"{WORKER}:"
+
+
+def provide_database(fill: Callable[[], None]) -> None:
+    """Fills this process's database. The first worker calls `fill`, and the others copy what it made.
+
+    `fill` leaves no connection open: PostgreSQL copies a database only while nobody uses it.
+    """
+    if not WORKER:
+        fill()
+        return
+    with psycopg.connect(RUN_URL, autocommit=True) as run:
+        run.execute("SELECT pg_advisory_lock(1)")
+        if run.execute("SELECT FROM pg_database WHERE datname = %s", [FILLED_NAME]).rowcount:
+            _copy(run, FILLED_NAME, WORKER_NAME)
+        else:
+            _copy(run, "template1", WORKER_NAME)
+            fill()
+            _copy(run, WORKER_NAME, FILLED_NAME)
+
+
+def _copy(run: psycopg.Connection, template: str, name: str) -> None:
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    run.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
