@@ -22,7 +22,12 @@ from tests.parallel import provide_database
 # Fixtures whose processes serve many tests: pytest-xdist gives all tests that use one to the same worker.
 SHARED = ("world", "stack", "base", "module_worker", "cache_worker", "processes")
 # The longest take the longest alone, so they start first.
-FIRST = ("tests/chaos/", "tests/test_without_billing.py", "tests/devstack/test_run.py", "tests/jobs/test_state_machine.py")
+FIRST = (
+    "tests/chaos/",
+    "tests/test_without_billing.py",
+    "tests/devstack/test_run.py",
+    "tests/jobs/test_state_machine.py",
+)
 KEPT_TABLES = ("django_migrations", "django_content_type", "auth_permission")
 
 
