@@ -1,5 +1,6 @@
 """The message of a task: what it says about the tenant that the task belongs to."""
 
+from collections.abc import Mapping
 from typing import Any
 
 #: The message header that says where a task belongs: `{"schema": …}`, and `"durable": True` for a durable job.
@@ -11,7 +12,7 @@ OPTION = "tenant_schema"
 
 def header_of(message: Any) -> dict[str, Any]:
     """Our header in a message's headers, or in the request that was made from them. Empty if it makes no sense."""
-    header = message.get(HEADER)
+    header = message.get(HEADER) if isinstance(message, Mapping) else getattr(message, HEADER, None)
     return header if isinstance(header, dict) else {}
 
 

@@ -1,5 +1,7 @@
 """Which schema a task belongs to, and binding this thread's connection to it."""
 
+from typing import Any
+
 from celery.app.task import Context
 
 from jobs.message import OPTION, header_of
@@ -21,14 +23,13 @@ def schema_of(request: Context) -> str:
     return schema
 
 
-def schema_of_result(request: Context | None) -> str:
+def schema_of_result(request: Any) -> str:
     """Where the result of a request goes: its schema, or the active one if it names none.
 
-    `request` may also be the part of a chain that never became a request.
+    `request` may be None, or what Celery makes in the place of one: for the part of a chain, for an unknown task.
     """
-    if request is None:
-        return connection.schema_name
-    return str(header_of(request).get("schema") or request.get(OPTION) or connection.schema_name)
+    schema = header_of(request).get("schema") or getattr(request, OPTION, None)
+    return str(schema or connection.schema_name)
 
 
 def enter(schema: str) -> None:

@@ -53,7 +53,7 @@ class FollowsTenant:
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
-        if request is not None and is_durable(request):
+        if is_durable(request):
             return result
         with schema_context(schema_of_result(request)):
             return self._store(task_id, result, state, traceback, request, **kwargs)
