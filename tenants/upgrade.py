@@ -51,14 +51,12 @@ def upgrade(missing: Mapping[str, Entries], *, patience: float, jobs: int) -> It
         if script is None:
             left.extend(rest)
             continue
-        for outcome in in_rounds(partial(attempt, partial(replay, script)), rest, patience=patience):
-            if not outcome.error:
-                yield outcome._replace(replayed=True)
-            elif outcome.locked:
-                yield outcome
-            else:
+        for outcome in _replay_all(script, rest, patience=patience):
+            if outcome.error and not outcome.locked:
                 # The replay left nothing half done, so the normal way is still open.
                 left.append(outcome.schema)
+            else:
+                yield outcome
 
     with _processes(jobs) as pool:
         yield from in_rounds(partial(attempt, migrate_impatiently), atomic, patience=patience, each=pool.map)
@@ -96,6 +94,14 @@ def _record(schemas: list[str], entries: Entries) -> tuple[str | None, list[str]
             break
     agreed = len(scripts) == 2 and scripts[0] == scripts[1]
     return (scripts[0] if agreed else None), recorded
+
+
+def _replay_all(script: str, schemas: list[str], *, patience: float) -> Iterator[Outcome]:
+    def replay_in(schema: str) -> None:
+        replay(script, schema)
+
+    for outcome in in_rounds(partial(attempt, replay_in), schemas, patience=patience):
+        yield outcome._replace(replayed=not outcome.error)
 
 
 def _processes(number: int) -> ProcessPoolExecutor:

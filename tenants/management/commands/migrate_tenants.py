@@ -31,6 +31,7 @@ class Command(BaseCommand):
         parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, where SQL can't be replayed")
 
     def handle(self, **options: Any) -> None:
+        """Raises CommandError, which ends the process with 1, if a tenant or `public` could not be migrated."""
         self.replayed = 0
         self._migrate_public(**options)
         migrated, failures = self._migrate_others(**options)
