@@ -8,7 +8,7 @@ PYTEST := python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-check run test coverage lint lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi shell clean chaos chaos-mutants chaos-peers bench
+.PHONY: help setup setup-check run test test-next coverage lint lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi shell clean chaos chaos-mutants chaos-peers bench
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do printf 'make %-13s %s\n' "$$target" "$$text"; done
@@ -28,6 +28,9 @@ test: setup ## Run the tests, in parallel, on servers and data of their own (ARG
 
 coverage: setup-check ## Run the tests and list the lines that they do not reach
 	@$(VENV) -m devstack test -- $(PYTEST) --cov --cov-report=term $(ARGS)
+
+test-next: ## Run the tests on the next Django, where it can be had (NEXT_PYTHON=python3.13 ARGS="-k orders")
+	@"$(PYTHON)" devstack/next_django.py $(ARGS)
 
 chaos: setup ## Break everything under load and count every job (ONLY=worker-killed,poison SEED=1)
 	@$(VENV) -m tests.chaos
@@ -67,6 +70,6 @@ lint-openapi: setup
 shell: setup ## Open a Python shell on the data of `make run`
 	@$(VENV) -m devstack exec -- python manage.py shell
 
-clean: ## Remove .venv, .peers and the data of `make run`
+clean: ## Remove .venv, .venv-next, .peers and the data of `make run`
 	@test ! -x $(VENV) || $(VENV) -m devstack clean
-	@rm -rf .venv .devstack .peers
+	@rm -rf .venv .venv-next .devstack .peers

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 
 from accounts.models import User
 from accounts.services import retry_sign_up
-from tenants.admin import each_tenant
+from tenants.admin import change_each
 from tenants.models import SignUp, Tenant
 
 
@@ -56,4 +56,4 @@ class SignUpAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.action(description="Provision again", permissions=["change"])
     def retry(self, request: HttpRequest, sign_ups: QuerySet[SignUp]) -> None:
         tenants = Tenant.objects.filter(signup__in=sign_ups)
-        each_tenant(request, retry_sign_up, tenants, done="being provisioned again")
+        change_each(request, retry_sign_up, tenants, done="being provisioned again")

@@ -11,15 +11,19 @@ from tenants.services import activate_tenant, create_schema, fail_tenant
 
 
 def prepare_tenant(*, tenant_id: str) -> None:
-    """Make the schema of a tenant that is being provisioned, outside of a transaction; nothing for any other tenant."""
+    """Make the schema of a tenant that signed up and is not open yet. Does nothing for any other tenant.
+
+    Call it outside of a transaction.
+    """
     if signing_up := SignUp.objects.select_related("tenant").filter(tenant_id=tenant_id).first():
         create_schema(signing_up.tenant)
 
 
 def open_tenant(*, tenant_id: str) -> dict[str, Any] | None:
-    """Activate a tenant, with its owner and the owner's welcome mail; None if it isn't waiting for that.
+    """Activate a tenant, and write its owner and the owner's welcome mail.
 
-    Needs the caller's transaction, in the public schema.
+    Returns the tenant's slug and the jobs that were dispatched, or None if the tenant isn't waiting for that. Needs the
+    caller's transaction, in the public schema.
     """
     signing_up = SignUp.objects.select_related("tenant").filter(tenant_id=tenant_id).first()
     if signing_up is None or not activate_tenant(signing_up.tenant):
@@ -32,7 +36,7 @@ def open_tenant(*, tenant_id: str) -> dict[str, Any] | None:
 
 
 def _create_owner(signing_up: SignUp) -> str:
-    """The owner, in the tenant's schema; the id of the welcome mail's job."""
+    """Write the owner in the tenant's schema. Returns the id of the welcome mail's job."""
     owner = User(
         email=signing_up.email, full_name=signing_up.full_name, password=signing_up.password_hash, role=User.Role.OWNER
     )
@@ -41,6 +45,7 @@ def _create_owner(signing_up: SignUp) -> str:
 
 
 def give_up_tenant(*, tenant_id: str, reason: str) -> None:
-    """Let a tenant that is being provisioned be failed, and keep the reason. Needs the public schema."""
-    for tenant in Tenant.objects.filter(pk=tenant_id):
+    """Make a tenant that is being provisioned failed, and keep the reason. Needs the public schema."""
+    tenant = Tenant.objects.filter(pk=tenant_id).first()
+    if tenant is not None:
         fail_tenant(tenant, reason=reason)

@@ -1,3 +1,5 @@
+"""Sign-up, users and tokens. Sign-up is in the public schema, all else in a tenant's."""
+
 import uuid
 from typing import Any
 
@@ -28,7 +30,8 @@ Role = User.Role
 def sign_up(*, name: str, slug: str, owner: dict[str, str], login_url: str, timezone: str = "UTC") -> Tenant:
     """Register an organisation and its owner-to-be (email, full_name, password), and dispatch its provisioning.
 
-    Raises Conflict if the slug is taken. The password is kept as a hash only, until the owner exists.
+    `login_url` is what the welcome mail links to. The password is kept as a hash only, until the owner exists. Raises
+    Conflict if the slug is taken.
     """
     password_hash = make_password(owner["password"])
     with transaction.atomic():
@@ -63,7 +66,7 @@ def _dispatch_provisioning(tenant: Tenant) -> None:
 
 
 def visible_users(actor: User) -> QuerySet[User]:
-    """Owners and admins see everybody, a member themself."""
+    """The users whom the actor may see: owners and admins see everybody, a member themself."""
     everybody = User.objects.all()
     return everybody.filter(pk=actor.pk) if actor.role == Role.MEMBER else everybody
 
@@ -71,7 +74,10 @@ def visible_users(actor: User) -> QuerySet[User]:
 def create_user(
     *, actor: User, email: str, full_name: str, role: str, password: str, login_url: str
 ) -> tuple[User, list[str]]:
-    """A new user, and the ids of the jobs that this dispatched. Raises PermissionDenied, or EmailTaken."""
+    """Create a user, and dispatch a welcome mail that links to `login_url`.
+
+    Returns the user, and the ids of the dispatched jobs. Raises PermissionDenied, or EmailTaken.
+    """
     if not _may_manage(actor, role):
         raise PermissionDenied(f"Your role, {actor.role}, can't create a user who is {role}.")
     user = User(email=email, full_name=full_name, role=role)
@@ -150,9 +156,9 @@ def _authorised(people: dict[uuid.UUID, User], actor: User, user_id: uuid.UUID, 
 
 
 def log_in(*, email: str, password: str) -> tuple[AuthToken, str]:
-    """A new token: its row, and the secret, which is stored nowhere. Raises AuthenticationFailed.
+    """Make a token. Returns its row, and the secret, which is stored nowhere. Raises AuthenticationFailed.
 
-    An unknown e-mail takes as long as a wrong password: Django hashes then too.
+    An unknown e-mail takes as long as a wrong password, because Django hashes then, too.
     """
     user = authenticate(email=email, password=password)
     refusal = AuthenticationFailed(
@@ -161,7 +167,7 @@ def log_in(*, email: str, password: str) -> tuple[AuthToken, str]:
     if user is None:
         raise refusal
     with transaction.atomic():
-        # By the hash that was checked: a password that changes meanwhile ends all tokens, and this one came too late.
+        # Compares the hash that was checked. A password that changes meanwhile ends all tokens, this one included.
         unchanged = User.objects.filter(pk=user.pk, password=user.password, is_active=True)
         if not unchanged.update(last_login=Now()):
             raise refusal
@@ -171,4 +177,5 @@ def log_in(*, email: str, password: str) -> tuple[AuthToken, str]:
 
 
 def log_out(token: AuthToken) -> None:
+    """End the token."""
     token.delete()

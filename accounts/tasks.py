@@ -1,3 +1,5 @@
+"""The provisioning of a tenant that signed up."""
+
 from typing import Any
 
 from celery import shared_task
@@ -6,7 +8,7 @@ from django.db import InterfaceError, OperationalError
 from accounts import provisioning
 
 
-# Making a schema is idempotent, so that a try goes on where the one before it stopped.
+# Making a schema can be repeated: a try goes on where the one before it stopped.
 @shared_task(
     bind=True,
     atomic=False,
@@ -17,6 +19,7 @@ from accounts import provisioning
     max_retries=6,
 )
 def provision_tenant(self: Any, tenant_id: str) -> None:
+    """Make the tenant's schema, then open the tenant with its owner."""
     provisioning.prepare_tenant(tenant_id=tenant_id)
     with self.completion() as done:
         done.result = provisioning.open_tenant(tenant_id=tenant_id)

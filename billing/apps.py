@@ -18,8 +18,7 @@ class BillingConfig(AppConfig):
 
 def schedule_reminders(apps: Apps, **kwargs: Any) -> None:
     """Give the admin a daily schedule to edit. One that exists stays as it is: switch it off there, don't delete it."""
-    # `apps` is what has been migrated; `migrate <app>` may stop short of beat's tables.
-    if connection.schema_name != "public" or not apps.all_models["django_celery_beat"]:
+    if connection.schema_name != "public" or not _has_beat(apps):
         return
     from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
@@ -28,3 +27,12 @@ def schedule_reminders(apps: Apps, **kwargs: Any) -> None:
         name="Remind of unpaid invoices",
         defaults={"task": "billing.tasks.remind_all_tenants", "crontab": every_morning},
     )
+
+
+def _has_beat(apps: Apps) -> bool:
+    """Whether the tables of beat are migrated: `migrate <app>` may stop short of them."""
+    try:
+        apps.get_model("django_celery_beat", "PeriodicTask")
+    except LookupError:
+        return False
+    return True

@@ -9,10 +9,10 @@ from tenants.services import current_tenant
 
 
 def request_charge(*, payment_id: str) -> Charge:
-    """Have the gateway charge a payment, with its id as idempotency key; needs no transaction.
+    """Have the gateway charge a payment, with its id as idempotency key. Call it outside of a transaction.
 
-    A payment that is settled keeps its outcome, without a call. Raises GatewayUnavailable, when another try may help
-    (the payment stays pending until it is known what became of the charge), and GatewayError.
+    A settled payment keeps its outcome, and the gateway is not called. Raises GatewayUnavailable when another try may
+    help: the payment stays pending until the outcome is known. Raises GatewayError when no try will help.
     """
     payment = Payment.objects.select_related("invoice__order").get(pk=payment_id)
     if payment.status != Payment.Status.PENDING:

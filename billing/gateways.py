@@ -1,3 +1,5 @@
+"""The way out to the provider of card payments (PAYMENT_GATEWAY), and its errors in two kinds."""
+
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -21,6 +23,8 @@ class ChargeRequest:
 
 @dataclass(frozen=True)
 class Charge:
+    """What came of a charge: the gateway's id for it, and why a card was declined."""
+
     id: str
     succeeded: bool
     reason: str = ""
@@ -45,6 +49,7 @@ class Gateway(Protocol):
 
 
 def payment_gateway() -> Gateway:
+    """The gateway that PAYMENT_GATEWAY names."""
     gateway: Gateway = import_string(settings.PAYMENT_GATEWAY)()
     return gateway
 

@@ -9,6 +9,8 @@ from tenants.ids import new_id
 
 
 class Order(models.Model):
+    """What a user of the organisation ordered. Its status follows its payment."""
+
     class Status(models.TextChoices):
         PENDING = "pending"
         PAID = "paid"
@@ -37,6 +39,8 @@ class Order(models.Model):
 
 
 class OrderLine(models.Model):
+    """One line of an order, in the order of `position`."""
+
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="lines")
     position = models.PositiveSmallIntegerField()
@@ -69,6 +73,8 @@ class InvoiceCounter(models.Model):
 
 
 class Invoice(models.Model):
+    """The one invoice of an order. Its number is gapless within the organisation."""
+
     class Status(models.TextChoices):
         OPEN = "open"
         PAID = "paid"

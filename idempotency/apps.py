@@ -16,8 +16,7 @@ class IdempotencyConfig(AppConfig):
 
 def schedule_forgetting(apps: Apps, **kwargs: Any) -> None:
     """Give the admin a daily schedule to edit. One that exists stays as it is: switch it off there, don't delete it."""
-    # `apps` is what has been migrated; `migrate <app>` may stop short of beat's tables.
-    if connection.schema_name != "public" or not apps.all_models["django_celery_beat"]:
+    if connection.schema_name != "public" or not _has_beat(apps):
         return
     from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
@@ -26,3 +25,12 @@ def schedule_forgetting(apps: Apps, **kwargs: Any) -> None:
         name="Forget old Idempotency-Keys",
         defaults={"task": "idempotency.tasks.forget_expired_everywhere", "crontab": every_night},
     )
+
+
+def _has_beat(apps: Apps) -> bool:
+    """Whether the tables of beat are migrated: `migrate <app>` may stop short of them."""
+    try:
+        apps.get_model("django_celery_beat", "PeriodicTask")
+    except LookupError:
+        return False
+    return True

@@ -20,10 +20,11 @@ REPLAYED = "Idempotent-Replayed"
 
 
 def respond_once(*, owner: str, key: str, fingerprint: str, respond: Callable[[], Response]) -> Response:
-    """What `respond` answers, kept in one transaction with what it did, or what it answered to this key before.
+    """Return what `respond` answers, or what it answered to this key before.
 
-    Only a 2xx is kept; anything else rolls back, and may be tried again with the same key. Raises InProgress while the
-    first request still runs, KeyReused if the key came with another request.
+    The answer is kept in one transaction with what `respond` did. Only a 2xx is kept. Any other answer rolls back, and
+    may be tried again with the same key. Raises InProgress while the first request still runs, KeyReused if the key
+    came with another request.
     """
     with transaction.atomic(durable=True):
         _lock(owner, key)
@@ -74,6 +75,6 @@ def _keep(response: Response, *, owner: str, key: str, fingerprint: str) -> None
 
 
 def forget_expired() -> int:
-    """Delete what this schema keeps no longer; how many."""
+    """Delete the responses of the active schema that are older than KEPT. Returns how many."""
     deleted, _ = KeptResponse.objects.filter(created_at__lte=timezone.now() - KEPT).delete()
     return deleted

@@ -9,9 +9,10 @@ from notifications.models import Message
 
 
 def attempt_delivery(*, message_id: str, last_try: bool) -> str:
-    """Give the message to the mail server, unless it was sent already; needs no transaction.
+    """Give the message to the mail server, unless it was sent already. Call it outside of a transaction.
 
-    Returns why the server refused it for good, or "". Raises MailUnavailable, when another try may help.
+    Returns why the server refused it for good, or "". Raises MailUnavailable when another try may help; `last_try` says
+    that there is none, and makes the message failed.
     """
     message = _begin_attempt(message_id)
     if message.status == Message.Status.SENT:
@@ -47,5 +48,5 @@ def settle_delivery(*, message_id: str, refusal: str) -> dict[str, str]:
 
 
 def _queued(message_id: str) -> QuerySet[Message]:
-    # Only a queued message changes: a try that a newer one has overtaken must not undo what that one wrote.
+    # Only a queued message changes. A try that a newer one has overtaken must not undo what that one wrote.
     return Message.objects.filter(pk=message_id, status=Message.Status.QUEUED)

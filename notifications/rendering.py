@@ -1,3 +1,5 @@
+"""From a template to the texts of a mail."""
+
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -5,6 +7,8 @@ from django.template import Context, Engine
 
 
 class Mail(NamedTuple):
+    """A mail as it is sent, in plain text and in HTML."""
+
     subject: str
     text: str
     html: str

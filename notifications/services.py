@@ -12,8 +12,8 @@ from tenants.services import current_tenant
 def send_message(*, to: str, template: str, context: Mapping[str, Any]) -> tuple[Message, str]:
     """Write a mail and dispatch its delivery, both in the caller's transaction. Returns the message and the job's id.
 
-    The templates (see `render_mail`) get the context and `tenant`, the organisation's name. What they say is stored:
-    no secrets.
+    The templates (see `render_mail`) get the context and `tenant`, the organisation's name. Their text is stored, so it
+    must hold no secrets.
     """
     mail = render_mail(template, {**context, "tenant": current_tenant().name})
     message = Message.objects.create(to=to, subject=mail.subject, text=mail.text, html=mail.html)

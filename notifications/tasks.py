@@ -1,3 +1,5 @@
+"""The delivery of mails."""
+
 from typing import Any
 
 from celery import shared_task
@@ -17,6 +19,7 @@ from notifications.mailer import MailUnavailable
     max_retries=30,
 )
 def deliver_message(self: Any, message_id: str) -> None:
+    """Give the message to the mail server, and record what came of it."""
     last_try = self.request.retries >= self.max_retries
     refusal = delivery.attempt_delivery(message_id=message_id, last_try=last_try)
     with self.completion() as done:

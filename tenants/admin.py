@@ -1,3 +1,5 @@
+"""The tenants in the public host's admin."""
+
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +13,10 @@ from tenants.errors import Conflict
 from tenants.models import Domain, Tenant
 
 
-def each_tenant(
+def change_each(
     request: HttpRequest, change: Callable[[Tenant], None], tenants: QuerySet[Tenant], *, done: str
 ) -> None:
-    """Change the chosen tenants one by one, and tell the outcome of each."""
+    """Change the chosen tenants one by one, and show a message about each: `done`, or why it was refused."""
     for tenant in tenants:
         try:
             change(tenant)
@@ -25,6 +27,8 @@ def each_tenant(
 
 
 class DomainInline(admin.TabularInline):  # type: ignore[type-arg]  # not generic at run time
+    """The hosts of a tenant, to look at. A sign-up writes them, and a deletion removes them."""
+
     model = Domain
     fields = ("domain", "is_primary")
 
@@ -40,6 +44,8 @@ class DomainInline(admin.TabularInline):  # type: ignore[type-arg]  # not generi
 
 @admin.register(Tenant)
 class TenantAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Tenants, to look at and rename. The status changes by actions, which the services check."""
+
     list_display = ("slug", "name", "status", "created_at")
     list_filter = ("status",)
     search_fields = ("slug", "name")
@@ -50,27 +56,30 @@ class TenantAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     actions = ("suspend", "resume", "delete_for_good")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return False  # tenants sign up
+        return False  # a tenant signs up through the API
 
     def has_delete_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:
-        return False  # a row that goes would leave its schema and its jobs behind
+        return False  # deleting the row alone would leave its schema and its jobs behind
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
-        # Only what was edited: the status may have changed since the form was opened.
+        # Saves what was edited and nothing else, because the status may have changed since the form was opened.
         obj.save(update_fields=form.changed_data)
 
     @admin.action(description="Suspend", permissions=["change"])
     def suspend(self, request: HttpRequest, tenants: QuerySet[Tenant]) -> None:
-        each_tenant(request, services.suspend_tenant, tenants, done="suspended")
+        """Stop serving the chosen tenants."""
+        change_each(request, services.suspend_tenant, tenants, done="suspended")
 
     @admin.action(description="Resume", permissions=["change"])
     def resume(self, request: HttpRequest, tenants: QuerySet[Tenant]) -> None:
-        each_tenant(request, services.resume_tenant, tenants, done="active again")
+        """Serve the chosen tenants again."""
+        change_each(request, services.resume_tenant, tenants, done="active again")
 
     @admin.action(description="Delete for good, with all data", permissions=["change"])
     def delete_for_good(self, request: HttpRequest, tenants: QuerySet[Tenant]) -> HttpResponse | None:
+        """Ask for confirmation on a page of its own, then begin to delete the chosen tenants."""
         if "confirmed" in request.POST:
-            each_tenant(request, services.delete_tenant, tenants, done="being deleted")
+            change_each(request, services.delete_tenant, tenants, done="being deleted")
             return None
         context = {**self.admin_site.each_context(request), "title": "Delete for good?", "tenants": tenants}
         return TemplateResponse(request, "admin/tenants/tenant/confirm_deletion.html", context)

@@ -1,9 +1,11 @@
-"""Django's connection, typed as what it is here: that of tenants/postgresql."""
+"""Django's default connection, typed as the wrapper of tenants/postgresql that it is."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from django.db import InterfaceError, OperationalError
+
+from tenants.postgresql.internals import is_lost
 
 if TYPE_CHECKING:
     from tenants.postgresql.base import DatabaseWrapper
@@ -16,21 +18,24 @@ __all__ = ["ENTER_IF_ACTIVE", "HAS_SCHEMA", "connection", "healed"]
 
 T = TypeVar("T")
 
-# By the catalog too: a schema that was dropped while its tenant's row stayed is not there. Cheaper to plan than a join.
+# SQL: whether the tenant of this row has its schema. It asks the catalog, because a schema may be dropped by hand while
+# its tenant's row stays. A function call is cheaper to plan than a join.
 HAS_SCHEMA = "to_regnamespace(quote_ident(schema_name)) IS NOT NULL"
-# For a statement that looks a tenant up, which then enters its schema in the same round trip: see `connection.bound()`.
+# SQL: enters the schema of the tenant of this row, if the tenant is active. The statement that looks a tenant up then
+# saves a second one; call `connection.bound()` after it.
 ENTER_IF_ACTIVE = "CASE status WHEN 'active' THEN set_config('search_path', quote_ident(schema_name), false) END"
 
 
 def healed(statement: Callable[[], T]) -> T:
-    """Run a statement that may be repeated; if its connection proves broken, repeat it once on a new one.
+    """Run a statement that may be repeated. If its connection proves broken, repeat it once on a new connection.
 
-    A process keeps its connection for long, so a backend that PostgreSQL ended meanwhile is found out here.
+    A process keeps its connection for long. This is where it finds out that PostgreSQL ended the session meanwhile.
+    Raises what the statement raises, when a transaction is open or the connection still works.
     """
     try:
         return statement()
     except (InterfaceError, OperationalError):
-        if connection.in_atomic_block or connection.is_usable():
+        if not is_lost(connection):
             raise
         connection.close()
         return statement()

@@ -1,11 +1,11 @@
-"""What services raise, for config/ to render."""
+"""What services raise. config/problems.py renders it."""
 
 from django.db import IntegrityError
 from rest_framework.exceptions import APIException
 
 
 class Conflict(APIException):
-    """The request is fine, but what it would change does not allow it."""
+    """The request is valid, but the present state does not allow what it asks for."""
 
     status_code = 409
     default_code = "conflict"
@@ -13,6 +13,6 @@ class Conflict(APIException):
 
 
 def violated_constraint(error: IntegrityError) -> str:
-    """The name of the constraint that refused the row."""
+    """The name of the constraint that refused the row, or "" if PostgreSQL named none."""
     diagnostics = getattr(error.__cause__, "diag", None)
     return getattr(diagnostics, "constraint_name", None) or ""

@@ -1,8 +1,10 @@
+"""The ids of our rows."""
+
 import uuid
 
 from uuid_utils.compat import uuid7
 
 
 def new_id() -> uuid.UUID:
-    """A UUIDv7: it sorts by time, and is worth nothing in another tenant's schema."""
+    """A new UUIDv7. Ids sort by the time of their making, and an id of one tenant names nothing in another's schema."""
     return uuid7()

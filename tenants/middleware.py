@@ -1,3 +1,5 @@
+"""From the Host header to the tenant's schema."""
+
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +13,9 @@ from structlog.contextvars import bound_contextvars
 
 from tenants.connection import ENTER_IF_ACTIVE, connection, healed
 from tenants.models import Tenant
+from tenants.postgresql.internals import skip_health_check
 
+# Seconds after which a client may ask again for a tenant that is being provisioned
 RETRY_SECONDS = 2
 FIELDS = [field.attname for field in Tenant._meta.concrete_fields]
 ENTER = f"""
@@ -22,22 +26,32 @@ ENTER = f"""
 
 
 class Unavailable(APIException):
+    """The tenant exists, and is not served."""
+
     status_code = 503
 
 
 class Provisioning(Unavailable):
+    """The tenant's schema is being made. `wait` becomes the Retry-After header, in seconds."""
+
     default_code = "tenant_provisioning"
     default_detail = "This organisation is being set up; try again in a moment."
-    wait = RETRY_SECONDS  # becomes Retry-After
+    wait = RETRY_SECONDS
 
 
 class Failed(Unavailable):
+    """Making the tenant's schema failed, and staff has to look at it."""
+
     default_code = "tenant_failed"
     default_detail = "This organisation could not be set up; ask the platform's staff."
 
 
 class TenantMiddleware:
-    """Binds the connection to the tenant that the Host header names, for this request."""
+    """Bind the connection to the tenant that the Host header names, for this request.
+
+    The public host stays in `public` and gets PUBLIC_SCHEMA_URLCONF. A host without an active tenant gets a problem
+    response, and no view runs.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -56,12 +70,15 @@ class TenantMiddleware:
 
 
 def tenant_of(request: HttpRequest) -> Tenant | None:
-    """The active tenant whose host is asked, None for the public host. Raises an APIException for any other."""
+    """Find the active tenant of the request's host and enter its schema. Returns None for the public host.
+
+    Raises ParseError for a bad host, NotFound for an unknown one, and PermissionDenied, Provisioning or Failed for a
+    tenant that is not active.
+    """
     host = _host(request)
     if host in settings.PUBLIC_HOSTS:
         return None
-    # No health check before it: it is one itself.
-    connection.health_check_done = True
+    skip_health_check(connection)
     tenant = healed(lambda: _enter(host))
     if tenant is None:
         raise NotFound(f"No organisation has the host {host}.", code="tenant_not_found")
@@ -77,7 +94,7 @@ def tenant_of(request: HttpRequest) -> Tenant | None:
 
 
 def _enter(host: str) -> Tenant | None:
-    """The tenant of a host; if it is active, the connection is bound to it, by the same statement that looks."""
+    """Find the tenant of a host, and enter its schema if it is active: one statement does both."""
     with connection.shared_cursor() as cursor:
         cursor.execute(ENTER, [host])
         row = cursor.fetchone()
@@ -99,7 +116,7 @@ def _host(request: HttpRequest) -> str:
 
 
 def _rendered(refusal: APIException, request: HttpRequest) -> HttpResponse:
-    """What DRF would answer, had a view raised it: middleware runs outside of DRF."""
+    """The response that DRF makes of an exception in a view. Middleware runs outside of DRF."""
     handler: Any = api_settings.EXCEPTION_HANDLER
     response: Response = handler(refusal, {"request": request, "view": None})
     response.render()

@@ -1,3 +1,5 @@
+"""Tenants, their hosts, their sign-ups, and schemas for tenants to come. All of it is in `public`."""
+
 from typing import ClassVar
 
 from django.db import models
@@ -17,6 +19,8 @@ class Tenant(TenantMixin):
     """An organisation. Its rows live in the PostgreSQL schema `schema_name`, which no other tenant ever gets."""
 
     class Status(models.TextChoices):
+        """Only an active tenant is served, and only its jobs run. tenants/services.py has the transitions."""
+
         PROVISIONING = "provisioning"
         ACTIVE = "active"
         SUSPENDED = "suspended"
@@ -33,7 +37,7 @@ class Tenant(TenantMixin):
     timezone = models.CharField(max_length=64, default="UTC", validators=[validate_timezone])
     created_at = models.DateTimeField(auto_now_add=True)
 
-    # Spelt out for mypy, to which django-tenants' mixin could be anything.
+    # Declared for mypy, because django-tenants has no types.
     objects: ClassVar[models.Manager["Tenant"]] = models.Manager()
 
     class Meta:
@@ -61,7 +65,7 @@ class SignUp(models.Model):
 
 
 class Spare(models.Model):
-    """A schema that was migrated in advance, for a tenant to come: no host leads there, and nothing runs in it."""
+    """A schema that was migrated in advance, for a tenant to come. No host leads there, and nothing runs in it."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     ready = models.BooleanField(default=False, help_text="False while it is being migrated, and for good if that fails")
@@ -72,5 +76,5 @@ class Spare(models.Model):
 
     @property
     def schema_name(self) -> str:
-        # A slug begins with a letter, so no tenant's schema is ever called that.
+        """The name of the spare's schema. A slug begins with a letter, so no tenant's schema has this name."""
         return f"_spare_{self.id.hex[-12:]}"

@@ -1,19 +1,21 @@
+"""What happens to a tenant: registration, its schema, and its status."""
+
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from tenants.connection import connection
 from tenants.errors import Conflict, violated_constraint
 from tenants.models import Domain, Tenant
-from tenants.schemas import lacks, make_schema
+from tenants.schemas import find_missing, make_schema
 
 
 def register_tenant(*, name: str, slug: str, timezone: str = "UTC") -> Tenant:
-    """Write a new tenant, `provisioning`, and its domain; its schema comes later.
+    """Write a new tenant, which is `provisioning`, and its domain. Its schema comes later.
 
     Needs the caller's transaction. Raises Conflict if the slug is taken.
     """
     tenant = Tenant(name=name, slug=slug, timezone=timezone)
-    # The id makes the name unique for ever: a slug may come again after a deletion, the schema's name never does.
+    # A slug may come again after a deletion. The id keeps the schema's name unique for ever.
     tenant.schema_name = f"{slug.replace('-', '_')}_{tenant.id.hex[-12:]}"
     try:
         with transaction.atomic():
@@ -27,6 +29,7 @@ def register_tenant(*, name: str, slug: str, timezone: str = "UTC") -> Tenant:
 
 
 def domain_of(slug: str) -> str:
+    """The host of the tenant with this slug, without a port."""
     return f"{slug}.{settings.BASE_DOMAIN}"
 
 
@@ -42,23 +45,23 @@ def _slug_taken(slug: str) -> Conflict:
 def create_schema(tenant: Tenant) -> None:
     """Create the tenant's schema if it is missing, and bring its tables up to date. Safe to repeat and to overlap.
 
-    Not inside a transaction: migrations commit as they go.
+    Call it outside of a transaction, because migrations commit as they go.
     """
-    if lacks([tenant.schema_name]):
+    if find_missing([tenant.schema_name]):
         make_schema(tenant.schema_name)
 
 
 def activate_tenant(tenant: Tenant) -> bool:
-    """Open a tenant whose schema is complete; False, and nothing is done, if it isn't waiting for that.
+    """Make a tenant active whose schema is complete. Returns False and does nothing if it isn't waiting for that.
 
-    A failed one may be opened too: what failed may be tried again, and then succeed.
+    A failed tenant becomes active, too: its provisioning may be tried again, and then succeed.
     """
-    return _moved(tenant, to=Tenant.Status.ACTIVE, after=(Tenant.Status.PROVISIONING, Tenant.Status.FAILED))
+    return _try_to_move(tenant, to=Tenant.Status.ACTIVE, after=(Tenant.Status.PROVISIONING, Tenant.Status.FAILED))
 
 
 def fail_tenant(tenant: Tenant, *, reason: str) -> bool:
-    """Give up provisioning, and keep why; False, and nothing is done, if the tenant isn't being provisioned."""
-    return _moved(tenant, to=Tenant.Status.FAILED, after=(Tenant.Status.PROVISIONING,), failure=reason)
+    """Give up provisioning, and keep the reason. Returns False and does nothing if the tenant isn't provisioning."""
+    return _try_to_move(tenant, to=Tenant.Status.FAILED, after=(Tenant.Status.PROVISIONING,), failure=reason)
 
 
 def restart_tenant(tenant: Tenant) -> None:
@@ -77,16 +80,16 @@ def resume_tenant(tenant: Tenant) -> None:
 
 
 def delete_tenant(tenant: Tenant) -> None:
-    """Begin to delete a tenant, for good: the relay awaits its running jobs, then drops its schema and its rows.
+    """Begin to delete a tenant for good. The relay awaits its running jobs, then drops its schema and its rows.
 
-    Raises Conflict while it is being provisioned: a schema that is being made can't be dropped.
+    Raises Conflict while it is being provisioned, because a schema that is being made can't be dropped.
     """
     deletable = (Tenant.Status.ACTIVE, Tenant.Status.SUSPENDED, Tenant.Status.FAILED)
     _move(tenant, to=Tenant.Status.DELETING, after=deletable)
 
 
 def _move(tenant: Tenant, *, to: Tenant.Status, after: tuple[Tenant.Status, ...]) -> None:
-    if not _moved(tenant, to=to, after=after):
+    if not _try_to_move(tenant, to=to, after=after):
         tenant.refresh_from_db(fields=["status"])
         raise Conflict(
             f"{tenant.slug} is {tenant.status}; only a tenant that is {' or '.join(after)} can become {to}.",
@@ -94,17 +97,20 @@ def _move(tenant: Tenant, *, to: Tenant.Status, after: tuple[Tenant.Status, ...]
         )
 
 
-def _moved(tenant: Tenant, *, to: Tenant.Status, after: tuple[Tenant.Status, ...], failure: str = "") -> bool:
-    hit = Tenant.objects.filter(pk=tenant.pk, status__in=after).update(status=to, failure=failure)
-    if hit:
-        tenant.status, tenant.failure = to, failure
-    return bool(hit)
+def _try_to_move(tenant: Tenant, *, to: Tenant.Status, after: tuple[Tenant.Status, ...], failure: str = "") -> bool:
+    moved = Tenant.objects.filter(pk=tenant.pk, status__in=after).update(status=to, failure=failure)
+    if moved:
+        tenant.status = to
+        tenant.failure = failure
+    return bool(moved)
 
 
 def current_tenant() -> Tenant:
-    """The tenant whose schema the connection is in; raises Tenant.DoesNotExist in `public`."""
-    # The search path is the tenant's schema alone, in which the plain name of the table does not resolve.
+    """The tenant whose schema the connection is in. Raises Tenant.DoesNotExist in `public`."""
+    # Names the schema of the table, because the search path has the tenant's schema alone.
     query = 'SELECT * FROM "public"."tenants_tenant" WHERE schema_name = %s'
-    for tenant in Tenant.objects.raw(query, [connection.schema_name]):
-        return tenant
-    raise Tenant.DoesNotExist(f"{connection.schema_name!r} is no tenant's schema; call this inside a tenant_context")
+    found = list(Tenant.objects.raw(query, [connection.schema_name]))
+    if not found:
+        name = connection.schema_name
+        raise Tenant.DoesNotExist(f"{name!r} is no tenant's schema; call this inside a tenant_context")
+    return found[0]

@@ -9,22 +9,22 @@ from django_tenants.utils import quote_schema_name
 
 from tenants.connection import connection
 from tenants.models import Spare, Tenant
-from tenants.schemas import MIGRATION_LOCK, lacks, lock_schema, make_schema
+from tenants.schemas import MIGRATION_LOCK, find_missing, lock_schema, make_schema
 
 logger = logging.getLogger(__name__)
 
-# The advisory lock under which spares are counted.
+# The advisory lock under which spares are counted
 SPARES_LOCK = 0x7E4C
 
 
 def take_spare(tenant: Tenant) -> bool:
-    """Give a new tenant the schema of a spare; False, and nothing is done, if there is none that is up to date.
+    """Give a new tenant the schema of a spare. Returns False and does nothing if no spare is up to date.
 
-    Needs the caller's transaction: if that rolls back, the spare is where it was.
+    Needs the caller's transaction. A rollback gives the spare back.
     """
     # The newest is as much up to date as any.
     spare = Spare.objects.select_for_update(skip_locked=True).filter(ready=True).order_by("-pk").first()
-    if spare is None or lacks([spare.schema_name]):
+    if spare is None or find_missing([spare.schema_name]):
         if settings.SPARE_SCHEMAS:
             logger.warning("No spare schema is ready for %s: its job makes one, which takes longer", tenant.slug)
         return False
@@ -36,11 +36,11 @@ def take_spare(tenant: Tenant) -> bool:
 
 
 def fill_spares() -> int:
-    """Make spares until there are SPARE_SCHEMAS, and drop those that can't be used; how many were made.
+    """Make spares until there are SPARE_SCHEMAS, and drop those that can't be used. Returns how many were made.
 
-    Not inside a transaction. Safe to repeat and to overlap.
+    Call it outside of a transaction. Safe to repeat and to overlap.
     """
-    _drop_useless()
+    _drop_unusable()
     made = 0
     while made < settings.SPARE_SCHEMAS and _make_spare():
         made += 1
@@ -48,34 +48,38 @@ def fill_spares() -> int:
 
 
 def set_ready(schemas: Collection[str], *, ready: bool) -> None:
-    """Let these spares be taken, or not. Waits for a sign-up that is just taking one; that one is a spare no more."""
+    """Say of the spares among these schemas whether a sign-up may take them.
+
+    Waits for a sign-up that is just taking one of them. That schema is a tenant's afterwards, and is left alone.
+    """
     ids = [spare.pk for spare in Spare.objects.all() if spare.schema_name in schemas]
     Spare.objects.filter(pk__in=ids).update(ready=ready)
 
 
-def _drop_useless() -> None:
-    """Those whose making or migrating stopped half-way, and those that a new version of the code has overtaken."""
+def _drop_unusable() -> None:
+    """Drop spares that were left half-way, and those that a new version of the code has overtaken."""
     spares = list(Spare.objects.all())
-    lacking = lacks([spare.schema_name for spare in spares])
+    incomplete = find_missing([spare.schema_name for spare in spares])
     for spare in spares:
-        if not spare.ready or spare.schema_name in lacking:
+        if not spare.ready or spare.schema_name in incomplete:
             _drop(spare)
 
 
 def _drop(spare: Spare) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
-        # Who holds the lock is at work on it; who has locked the row is taking it; and it may have become ready.
+        # Whoever holds the migration lock is making the spare. Whoever has locked its row is taking it.
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s, hashtext(%s))", [MIGRATION_LOCK, spare.schema_name])
-        [free] = cursor.fetchone()
+        [is_free] = cursor.fetchone()
+        # A spare that has become ready since it was looked at stays, too.
         unchanged = Spare.objects.select_for_update(skip_locked=True).filter(pk=spare.pk, ready=spare.ready)
-        if free and unchanged.first():
+        if is_free and unchanged.first():
             cursor.execute(f"DROP SCHEMA IF EXISTS {quote_schema_name(spare.schema_name)} CASCADE")
             spare.delete()
 
 
 def _make_spare() -> bool:
-    """False if there are enough."""
-    spare = _registered()
+    """Make one spare. Returns False if there are enough."""
+    spare = _register_spare()
     if spare is None:
         return False
     make_schema(spare.schema_name)
@@ -83,12 +87,16 @@ def _make_spare() -> bool:
     return True
 
 
-def _registered() -> Spare | None:
-    """A row, committed before its schema exists, so that whatever happens to that can be found."""
+def _register_spare() -> Spare | None:
+    """Write the row of a spare to come, or return None if there are enough.
+
+    The row is committed before the schema exists, so that the schema can be found, whatever happens to it.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, 0)", [SPARES_LOCK])
         if Spare.objects.count() >= settings.SPARE_SCHEMAS:
             return None
         spare = Spare.objects.create()
-        lock_schema(spare.schema_name)  # before the row is seen, or it would look like one that was left half-way
+        # Before others see the row: without this lock it looks like one that was left half-way.
+        lock_schema(spare.schema_name)
         return spare

@@ -1,12 +1,15 @@
+"""The jobs of this room."""
+
 from celery import shared_task
 from django.db import InterfaceError, OperationalError
 
 from tenants import spares
 
 
-# Not atomic: migrations commit as they go. What a killed try has left half-way, the next one drops.
+# Not atomic, because migrations commit as they go. The next try drops what a killed one has left half-way.
 @shared_task(
     atomic=False, autoretry_for=(InterfaceError, OperationalError), retry_backoff=2, retry_backoff_max=60, max_retries=6
 )
 def fill_spares() -> int:
+    """Make spare schemas until there are SPARE_SCHEMAS. Returns how many were made."""
     return spares.fill_spares()

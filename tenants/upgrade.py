@@ -1,11 +1,10 @@
-"""Bringing many schemas up to date: by replaying a recording where that is safe, else the normal way, side by side."""
+"""Bringing many schemas up to date: by the replay of a recording where that is safe, else the normal way."""
 
 import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from functools import partial
 from multiprocessing import get_context, parent_process
 from threading import Thread
@@ -14,91 +13,116 @@ from typing import NamedTuple
 from django.db import connections
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
-from tenants.replay import is_atomic, is_replayable, record, replay, set_lock_timeout
-from tenants.schemas import migrate_schema
+from tenants.recording import record
+from tenants.replay import is_atomic, is_replayable, replay, set_lock_timeout
+from tenants.schemas import Entries, migrate_schema
 
-# Two recordings that are the same make a replay; so many schemas are tried for them.
+# Schemas that are tried for the two equal recordings that make a replay
 CANARIES = 4
-# Seconds in which those who have waited behind us for a lock can go on.
+# Seconds between two rounds, in which those who queue up behind us for a lock can go on
 PAUSE = 0.2
-
-Lack = frozenset[str]
 
 
 class Outcome(NamedTuple):
+    """What became of one schema. `error` is "" if it was migrated; `locked` says that a lock was the reason."""
+
     schema: str
     error: str = ""
     locked: bool = False
     replayed: bool = False
 
 
-def upgrade(lacking: Mapping[str, Lack], *, patience: float, jobs: int) -> Iterator[Outcome]:
-    """Migrate schemas that lack something; what became of each, as it happens. None stops the others.
+def upgrade(missing: Mapping[str, Entries], *, patience: float, jobs: int) -> Iterator[Outcome]:
+    """Migrate schemas that lack entries, and yield what became of each, as it happens. None stops the others.
 
-    One whose tables are locked is tried again, after the others, for `patience` seconds.
+    A schema whose tables are locked is tried again, after the others, for `patience` seconds. Migrations that can't be
+    replayed run in `jobs` processes.
     """
     atomic: list[str] = []
     others: list[str] = []
-    for lack, schemas in _by_lack(lacking).items():
-        normally = atomic if is_atomic(lack) else others
-        script, recorded = _recording(lack, schemas)
-        yield from map(Outcome, recorded)
+    for entries, schemas in _group_by_entries(missing).items():
+        left = atomic if is_atomic(entries) else others
+
+        script, recorded = _record(schemas, entries)
+        for schema in recorded:
+            yield Outcome(schema)
         rest = [schema for schema in schemas if schema not in recorded]
+
         if script is None:
-            normally += rest
+            left.extend(rest)
             continue
-        for outcome in in_rounds(partial(attempt, partial(replay, script)), rest, patience=patience):
-            # Whatever it was, a replay leaves nothing half done: there is the normal way still.
+        for outcome in _replay_all(script, rest, patience=patience):
             if outcome.error and not outcome.locked:
-                normally.append(outcome.schema)
+                # The replay left nothing half done, so the normal way is still open.
+                left.append(outcome.schema)
             else:
-                yield outcome._replace(replayed=not outcome.error)
+                yield outcome
+
     with _processes(jobs) as pool:
         yield from in_rounds(partial(attempt, migrate_impatiently), atomic, patience=patience, each=pool.map)
-    # An index that is built concurrently waits for whoever was there before it, other such builds too. It must not give
-    # up: that would leave it behind, invalid.
+    # One at a time, and without a lock timeout. An index that is built concurrently waits for all transactions that
+    # were there before, those of other builds included. Giving up would leave it behind, invalid.
     with _processes(1) as pool:
         yield from pool.map(partial(attempt, migrate_schema), others)
 
 
-def _by_lack(lacking: Mapping[str, Lack]) -> dict[Lack, list[str]]:
+def _group_by_entries(missing: Mapping[str, Entries]) -> dict[Entries, list[str]]:
     groups = defaultdict(list)
-    for schema, lack in lacking.items():
-        groups[lack].append(schema)
+    for schema, entries in missing.items():
+        groups[entries].append(schema)
     return groups
 
 
-def _recording(lack: Lack, schemas: list[str]) -> tuple[str | None, list[str]]:
-    """The SQL that two schemas agreed on, if they did; and the schemas that were migrated to see."""
-    scripts: dict[str, str | None] = {}
-    if len(schemas) > 2 and is_replayable(lack):
-        for schema in schemas[:CANARIES]:
-            with suppress(Exception):  # it comes again, the normal way, which tells what is wrong with it
-                scripts[schema] = record(schema, lack)
-            if len(scripts) == 2 or None in scripts.values():
-                break
-    agreed = len(scripts) == 2 and len(set(scripts.values())) == 1
-    return next(iter(scripts.values())) if agreed else None, list(scripts)
+def _record(schemas: list[str], entries: Entries) -> tuple[str | None, list[str]]:
+    """Migrate schemas for real until two of them gave a script.
+
+    Returns that script, or None if the two differ or there can be none; and the schemas that were migrated.
+    """
+    if len(schemas) <= 2 or not is_replayable(entries):
+        return None, []
+    recorded: list[str] = []
+    scripts: list[str | None] = []
+    for schema in schemas[:CANARIES]:
+        try:
+            script = record(schema, entries)
+        except Exception:
+            # The schema comes again, the normal way, which reports what is wrong with it.
+            continue
+        recorded.append(schema)
+        scripts.append(script)
+        if script is None or len(scripts) == 2:
+            break
+    agreed = len(scripts) == 2 and scripts[0] == scripts[1]
+    return (scripts[0] if agreed else None), recorded
+
+
+def _replay_all(script: str, schemas: list[str], *, patience: float) -> Iterator[Outcome]:
+    def replay_in(schema: str) -> None:
+        replay(script, schema)
+
+    for outcome in in_rounds(partial(attempt, replay_in), schemas, patience=patience):
+        yield outcome._replace(replayed=not outcome.error)
 
 
 def _processes(number: int) -> ProcessPoolExecutor:
-    connections.close_all()  # children must not share them
+    connections.close_all()  # a child must not share its parent's connections
     return ProcessPoolExecutor(number, mp_context=get_context("fork"), initializer=_end_with_parent)
 
 
 def _end_with_parent() -> None:
-    """A pool's process would wait for work for ever if its parent was killed."""
+    """End this process of a pool when its parent is killed. It would wait for work for ever."""
     parent = parent_process()
     assert parent
 
-    def end() -> None:
+    def await_end() -> None:
         parent.join()
         os._exit(1)
 
-    Thread(target=end, daemon=True).start()
+    Thread(target=await_end, daemon=True).start()
 
 
 def migrate_impatiently(schema: str) -> None:
+    """Migrate a schema, and give up on a lock after LOCK_TIMEOUT."""
     set_lock_timeout()
     migrate_schema(schema)
 
@@ -110,24 +134,36 @@ def in_rounds(
     patience: float,
     each: Callable[..., Iterable[Outcome]] = map,
 ) -> Iterator[Outcome]:
-    """The outcome of each; those that are locked are tried again after the others, round by round."""
-    waiting, deadline = list(schemas), None
+    """Yield the outcome of each schema. Locked ones are tried again after the others, round by round.
+
+    `patience` is in seconds, and counts from the end of the first round. `each` runs a round, as `map` does.
+    """
+    waiting = list(schemas)
+    deadline = None
     while waiting:
         locked = []
         for outcome in each(run, waiting):
-            if outcome.locked and (deadline is None or time.monotonic() < deadline):
+            is_last_try = deadline is not None and time.monotonic() >= deadline
+            if outcome.locked and not is_last_try:
                 locked.append(outcome.schema)
             else:
                 yield outcome
-        waiting, deadline = locked, deadline or time.monotonic() + patience
+        waiting = locked
+        if deadline is None:
+            deadline = time.monotonic() + patience
         if waiting:
             time.sleep(PAUSE)
 
 
 def attempt(migrate: Callable[[str], None], schema: str) -> Outcome:
+    """Migrate a schema. Raises nothing, so that what is wrong with one schema does not keep the others waiting."""
     try:
         migrate(schema)
-    except Exception as error:  # what is wrong with one must not keep the others waiting
-        locked = isinstance(error.__cause__, LockNotAvailable | DeadlockDetected)
-        return Outcome(schema, " ".join(f"{type(error).__name__}: {error}".split()), locked)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        return Outcome(
+            schema,
+            error=" ".join(text.split()),
+            locked=isinstance(error.__cause__, LockNotAvailable | DeadlockDetected),
+        )
     return Outcome(schema)

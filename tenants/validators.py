@@ -1,3 +1,5 @@
+"""What a tenant may be called."""
+
 import zoneinfo
 
 from django.core.exceptions import ValidationError
@@ -5,14 +7,14 @@ from django.core.validators import RegexValidator
 
 MAX_SLUG_LENGTH = 40
 
-# `pg-` would make a schema `pg_…`, which PostgreSQL keeps for itself; `xn--` hosts are spelt with look-alike letters.
+# PostgreSQL keeps schemas named `pg_…` for itself. Hosts with `xn--` can be spelt with look-alike letters.
 validate_slug = RegexValidator(
     rf"^(?!pg-|xn--)[a-z](?:[a-z0-9-]{{0,{MAX_SLUG_LENGTH - 2}}}[a-z0-9])?\Z",
     f"Use lower-case letters, digits and hyphens, {MAX_SLUG_LENGTH} at the most; start with a letter, end with a "
     "letter or digit; don't start with pg- or xn--.",
 )
 
-# Hosts that the platform, mail or browsers use, or that would look as if they were the platform's.
+# Hosts that the platform, mail servers or browsers use, and hosts that a user would take for the platform's own.
 RESERVED_SLUGS = frozenset(
     """
     account admin api app assets auth autoconfig autodiscover billing blog cdn dashboard dev docs ftp health help imap
@@ -23,16 +25,18 @@ RESERVED_SLUGS = frozenset(
 
 
 def validate_not_reserved(slug: str) -> None:
+    """Raise ValidationError for a slug whose host the platform keeps for itself."""
     if slug in RESERVED_SLUGS:
         raise ValidationError(f"{slug!r} is reserved; choose another.", code="reserved")
 
 
 def validate_printable(value: str) -> None:
-    """Names stand in mail headers and logs: no line breaks, no control characters."""
+    """Raise ValidationError for line breaks and control characters. Names go into mail headers and logs."""
     if not value.isprintable():
         raise ValidationError("Use printable characters only, on one line.", code="not_printable")
 
 
 def validate_timezone(value: str) -> None:
+    """Raise ValidationError for what is no IANA time zone on this machine."""
     if value not in zoneinfo.available_timezones():
         raise ValidationError(f"{value!r} is no IANA time zone, such as Europe/Berlin.", code="unknown_timezone")

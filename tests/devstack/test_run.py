@@ -19,7 +19,7 @@ from devstack.processes import is_running, wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds its processes in /proc")
 
-NOT_COPIED = shutil.ignore_patterns(".venv", ".git", ".devstack", "__pycache__", ".*_cache", ".env", "tests")
+NOT_COPIED = shutil.ignore_patterns(".venv*", ".git", ".devstack", "__pycache__", ".*_cache", ".env", "tests")
 
 
 class Run:

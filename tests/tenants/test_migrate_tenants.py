@@ -459,15 +459,15 @@ class Terminal(io.StringIO):
 def test_a_terminal_shows_a_bar() -> None:
     out = Terminal()
     command = Command(stdout=out)
-    command.show(50, 200)
+    command.show_progress(50, 200)
     assert out.getvalue() == "\r[##########                              ] 50/200"
-    command.show(200, 200)
+    command.show_progress(200, 200)
     assert out.getvalue().endswith("] 200/200\n")
 
 
 def test_a_log_shows_none() -> None:
     out = io.StringIO()
-    Command(stdout=out).show(1, 2)
+    Command(stdout=out).show_progress(1, 2)
     assert not out.getvalue()
 
 

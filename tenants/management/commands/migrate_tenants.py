@@ -1,3 +1,5 @@
+"""`manage.py migrate_tenants`, the release step."""
+
 import os
 from argparse import ArgumentParser
 from collections.abc import Mapping
@@ -6,15 +8,17 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from tenants.models import Spare, Tenant
-from tenants.schemas import lacks
+from tenants.schemas import Entries, find_missing
 from tenants.spares import fill_spares, set_ready
 
 BAR = 40
-# Those that are being provisioned, or couldn't be, get their migrations from that; those that are deleted need none.
+# A tenant that is being provisioned, or failed to be, gets its migrations from its job. A deleted one needs none.
 SERVED = (Tenant.Status.ACTIVE, Tenant.Status.SUSPENDED)
 
 
 class Command(BaseCommand):
+    """Migrate `public` first, then tenants and ready spares, then make the spares that are missing."""
+
     help = (
         "Migrate `public`, the tenants, and the spare schemas. It may be stopped and repeated at any time. "
         "Ends with 1 if a schema could not be migrated; the others are."
@@ -27,51 +31,68 @@ class Command(BaseCommand):
         parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, where SQL can't be replayed")
 
     def handle(self, **options: Any) -> None:
+        """Raises CommandError, which ends the process with 1, if a tenant or `public` could not be migrated."""
         self.replayed = 0
-        if failures := self._migrate(lacks(["public"]), **options):
+        self._migrate_public(**options)
+        migrated, failures = self._migrate_others(**options)
+        made = fill_spares()
+
+        # A tenant may have been deleted meanwhile, and a spare dropped.
+        served = set(_tenant_schemas())
+        failures = {schema: error for schema, error in failures.items() if schema in served}
+        count = len(migrated) - len(failures)
+        self.stdout.write(f"{count} schemas were migrated, {self.replayed} by a replay; {made} spares were made.")
+        if failures:
+            raise CommandError(f"{len(failures)} tenants could not be migrated: {', '.join(sorted(failures))}")
+
+    def _migrate_public(self, **options: Any) -> None:
+        failures = self._migrate(find_missing(["public"]), **options)
+        if failures:
             raise CommandError(f"Nothing else was migrated. {failures['public']}")
-        seen: set[str] = set()
-        # Until none is behind, for some may be opened meanwhile.
-        while behind := {schema: lack for schema, lack in lacks(_schemas()).items() if schema not in seen}:
-            seen |= behind.keys()
+
+    def _migrate_others(self, **options: Any) -> tuple[set[str], dict[str, str]]:
+        """Migrate until no schema is behind, since some may be opened meanwhile. Returns those tried, and failures."""
+        tried: set[str] = set()
+        failures: dict[str, str] = {}
+        while behind := {name: lack for name, lack in find_missing(_schemas()).items() if name not in tried}:
+            tried |= behind.keys()
             set_ready(behind, ready=False)
             failed = self._migrate(behind, **options)
             set_ready(behind.keys() - failed.keys(), ready=True)
             failures |= failed
-        made = fill_spares()
-        # A tenant may have been deleted under our hands, and a spare dropped.
-        served = set(_tenants())
-        failures = {schema: error for schema, error in failures.items() if schema in served}
-        migrated = len(seen) - len(failures)
-        self.stdout.write(f"{migrated} schemas were migrated, {self.replayed} by a replay; {made} spares were made.")
-        if failures:
-            raise CommandError(f"{len(failures)} tenants could not be migrated: {', '.join(sorted(failures))}")
+        return tried, failures
 
-    def _migrate(self, behind: Mapping[str, frozenset[str]], *, patience: float, jobs: int, **_: Any) -> dict[str, str]:
-        """The error of each schema that could not be migrated."""
+    def _migrate(self, behind: Mapping[str, Entries], *, patience: float, jobs: int, **_: Any) -> dict[str, str]:
+        """Migrate these schemas. Returns the error of each that could not be."""
         if not behind:
             return {}
-        from tenants.upgrade import upgrade  # with all of Django's machinery for migrations
+        # Here, because it imports all of Django's machinery for migrations.
+        from tenants.upgrade import upgrade
 
         failed = {}
         for done, outcome in enumerate(upgrade(behind, patience=patience, jobs=jobs), start=1):
-            self.replayed += outcome.replayed
+            if outcome.replayed:
+                self.replayed += 1
             if outcome.error:
                 failed[outcome.schema] = outcome.error
                 self.stderr.write(f"{outcome.schema}: {outcome.error}")
-            self.show(done, len(behind))
+            self.show_progress(done, len(behind))
         return failed
 
-    def show(self, done: int, total: int) -> None:
-        if self.stdout.isatty():
-            filled = BAR * done // total
-            self.stdout.write(f"\r[{'#' * filled:{BAR}}] {done}/{total}", ending="\n" if done == total else "")
-            self.stdout.flush()
+    def show_progress(self, done: int, total: int) -> None:
+        """Draw a bar, on a terminal only."""
+        if not self.stdout.isatty():
+            return
+        filled = BAR * done // total
+        ending = "\n" if done == total else ""
+        self.stdout.write(f"\r[{'#' * filled:{BAR}}] {done}/{total}", ending=ending)
+        self.stdout.flush()
 
 
-def _tenants() -> list[str]:
+def _tenant_schemas() -> list[str]:
     return list(Tenant.objects.filter(status__in=SERVED).order_by("pk").values_list("schema_name", flat=True))
 
 
 def _schemas() -> list[str]:
-    return [*_tenants(), *(spare.schema_name for spare in Spare.objects.filter(ready=True))]
+    spares = Spare.objects.filter(ready=True)
+    return [*_tenant_schemas(), *(spare.schema_name for spare in spares)]
