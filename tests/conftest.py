@@ -68,6 +68,13 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
         connection.close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_database(request: pytest.FixtureRequest) -> None:
+    """For tests that start processes on the database of their worker."""
+    if WORKER:
+        request.getfixturevalue("django_db_setup")
+
+
 def _fill_database() -> None:
     call_command("migrate_schemas", interactive=False, verbosity=0)
     for name in ("Acme", "Globex"):
