@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 
 from jobs import codec, statements
-from tenants.connection import connection, healed
+from tenants.connection import connection, retry_on_broken_connection
 
 #: The first half of the advisory lock's key; the second is the tenant's.
 TENANT_LOCK = 0x7E4A
@@ -54,7 +54,7 @@ def claim(job_id: str, *, task: str, token: str, hard_limit: float, atomic: bool
         "lease": timedelta(seconds=hard_limit + settings.JOB_LEASE_MARGIN),
         **poison_limits(),
     }
-    row = healed(lambda: _fetch(statements.CLAIM, parameters))
+    row = retry_on_broken_connection(lambda: _fetch(statements.CLAIM, parameters))
     return _lease(row, job_id=job_id, task=task, token=token) if row else None
 
 

@@ -16,7 +16,7 @@ from jobs import claim, endings
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
 from jobs.schema import reset_session
-from tenants.connection import connection, healed
+from tenants.connection import connection, retry_on_broken_connection
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def _ending(lease: Lease) -> Iterator[Completion]:
 def _record(lease: Lease, ending: BaseException) -> None:
     """Record an ending other than completion. Fenced: after a COMMIT whose reply was lost it changes nothing."""
     try:
-        held = healed(lambda: _settle(lease, ending))
+        held = retry_on_broken_connection(lambda: _settle(lease, ending))
     except Error:
         logger.exception("Could not record the end of job %s: its lease will run out", lease.id)
         return

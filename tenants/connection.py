@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 else:
     from django.db import connection
 
-__all__ = ["ENTER_IF_ACTIVE", "HAS_SCHEMA", "connection", "healed"]
+__all__ = ["ENTER_IF_ACTIVE", "HAS_SCHEMA", "connection", "retry_on_broken_connection"]
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ HAS_SCHEMA = "to_regnamespace(quote_ident(schema_name)) IS NOT NULL"
 ENTER_IF_ACTIVE = "CASE status WHEN 'active' THEN set_config('search_path', quote_ident(schema_name), false) END"
 
 
-def healed(statement: Callable[[], T]) -> T:
+def retry_on_broken_connection(statement: Callable[[], T]) -> T:
     """Run a statement that may be repeated. If its connection proves broken, repeat it once on a new connection.
 
     A process keeps its connection for long. This is where it finds out that PostgreSQL ended the session meanwhile.

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from structlog.contextvars import bound_contextvars
 
-from tenants.connection import ENTER_IF_ACTIVE, connection, healed
+from tenants.connection import ENTER_IF_ACTIVE, connection, retry_on_broken_connection
 from tenants.models import Tenant
 from tenants.postgresql.internals import skip_health_check
 
@@ -79,7 +79,7 @@ def tenant_of(request: HttpRequest) -> Tenant | None:
     if host in settings.PUBLIC_HOSTS:
         return None
     skip_health_check(connection)
-    tenant = healed(lambda: _enter(host))
+    tenant = retry_on_broken_connection(lambda: _enter(host))
     if tenant is None:
         raise NotFound(f"No organisation has the host {host}.", code="tenant_not_found")
     match tenant.status:

@@ -1,7 +1,7 @@
 """The cast of every test: two tenants, `acme` and `globex`, on the database that `make test` made for this run."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 from django.conf import settings
@@ -17,16 +17,17 @@ from jobs import testing
 from tenants.connection import connection
 from tenants.models import Tenant
 from tenants.services import create_schema, register_tenant
-from tests.parallel import provide_database
+from tests.parallel import WORKER, provide_database
 
 # Fixtures whose processes serve many tests: pytest-xdist gives all tests that use one to the same worker.
 SHARED = ("world", "stack", "base", "module_worker", "cache_worker", "processes")
-# The longest take the longest alone, so they start first.
+# What takes long starts early, so that no worker is left alone with it at the end.
 FIRST = (
     "tests/chaos/",
+    "tests/tenants/test_migrate_tenants.py",
     "tests/test_without_billing.py",
     "tests/devstack/test_run.py",
-    "tests/jobs/test_state_machine.py",
+    "tests/jobs/",
 )
 KEPT_TABLES = ("django_migrations", "django_content_type", "auth_permission")
 
@@ -37,13 +38,25 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit("Run the tests with `make test`: they need a database of their own.", returncode=2)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for name in SHARED:
-            if name in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {name}"))
-    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Groups come before pytest-xdist reads them, and the order after pytest-django has made its own."""
+    if WORKER:
+        for item in items:
+            _group(item)
+    yield
+    if WORKER:
+        items.sort(key=_turn)
+
+
+def _group(item: pytest.Item) -> None:
+    for name in SHARED:
+        if name in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem} {name}"))
+
+
+def _turn(item: pytest.Item) -> int:
+    return next((turn for turn, start in enumerate(FIRST) if item.nodeid.startswith(start)), len(FIRST))
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +66,13 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     yield
     with django_db_blocker.unblock():
         connection.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_database(request: pytest.FixtureRequest) -> None:
+    """For tests that start processes on the database of their worker."""
+    if WORKER:
+        request.getfixturevalue("django_db_setup")
 
 
 def _fill_database() -> None:

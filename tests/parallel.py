@@ -5,10 +5,11 @@ run, which `python -m devstack test` removes at its end.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+import pytest
 from psycopg import sql
 
 # Removed, because a pytest that a test starts is no worker of this run.
@@ -39,6 +40,14 @@ def provide_database(fill: Callable[[], None]) -> None:
             _copy(run, "template1", WORKER_NAME)
             fill()
             _copy(run, WORKER_NAME, FILLED_NAME)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Workers send their reports as UTF-8, and tests log characters that UTF-8 does not have."""
+    report = yield
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report
 
 
 def _copy(run: psycopg.Connection, template: str, name: str) -> None:

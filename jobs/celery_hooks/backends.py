@@ -19,7 +19,7 @@ from django_tenants.utils import schema_context
 from jobs import results
 from jobs.message import OPTION, is_durable
 from jobs.schema import TenantUnavailable, check_available, schema_of_result
-from tenants.connection import connection, healed
+from tenants.connection import connection, retry_on_broken_connection
 from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class TenantDatabaseBackend(FollowsTenant, DatabaseBackend):
             "traceback": traceback,
             "meta": self.encode_content(meta)[2],
         }
-        healed(lambda: results.store_unless_gone(connection.schema_name, row))
+        retry_on_broken_connection(lambda: results.store_unless_gone(connection.schema_name, row))
         return content
 
     def cleanup(self) -> None:

@@ -48,13 +48,13 @@ def test_the_programs_exit_code_is_the_commands() -> None:
 
 
 @pytest.mark.parametrize(("port", "complaint"), [("many", "PORT is 'many', not a number"), ("{taken}", "is taken")])
-def test_run_says_in_one_line_what_is_wrong_with_the_port(port: str, complaint: str) -> None:
+def test_run_says_in_one_line_what_is_wrong_with_the_port(checkout: Path, port: str, complaint: str) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", free_port()))
         other.listen()
         env = {**ENVIRON, "PORT": port.format(taken=other.getsockname()[1])}
         argv = [sys.executable, "-m", "devstack", "run"]
-        done = subprocess.run(argv, cwd=CHECKOUT, env=env, capture_output=True, text=True)
+        done = subprocess.run(argv, cwd=checkout, env=env, capture_output=True, text=True)
     assert done.returncode == 1
     assert complaint in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

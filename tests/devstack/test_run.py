@@ -3,23 +3,18 @@
 import os
 import re
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from devstack import CHECKOUT
 from devstack.ports import answers, free_port
 from devstack.processes import is_running, wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds its processes in /proc")
-
-NOT_COPIED = shutil.ignore_patterns(".venv*", ".git", ".devstack", "__pycache__", ".*_cache", ".env", "tests")
 
 
 class Run:
@@ -64,14 +59,6 @@ class Run:
             return self._mark.encode() in environ.read_bytes()
         except OSError:
             return False
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Path]:
-    copy = tmp_path / "a checkout"
-    shutil.copytree(CHECKOUT, copy, ignore=NOT_COPIED)
-    yield copy
-    subprocess.run([sys.executable, "-m", "devstack", "clean"], cwd=copy, check=True)
 
 
 def paid_invoices(run: Run) -> int:

@@ -236,7 +236,7 @@ def test_the_database_refuses_connections(one_child: Process, acme: Tenant, afte
 
 
 def test_every_backend_is_terminated(one_child: Process, acme: Tenant, afterwards: Callable[[], None]) -> None:
-    """That is healed: the look-up is repeated on a new connection."""
+    """That is retry_on_broken_connection: the look-up is repeated on a new connection."""
     afterwards()
     _terminate_others()
     with schema_context(acme.schema_name):

@@ -44,7 +44,7 @@ def claim_repeated_with_another_token() -> None:
             connection.close()
             return claim_job(job_id, **{**terms, "token": str(uuid.uuid4())})
 
-    wrap(claim, "healed", lambda healed, statement: statement())
+    wrap(claim, "retry_on_broken_connection", lambda retry_on_broken_connection, statement: statement())
     wrap(claim, "claim", claim_anew)
 
 
@@ -97,6 +97,6 @@ def body_in_public() -> None:
 def no_healing() -> None:
     """A connection that the database has ended stays as it is."""
     for module in (claim, run, schema):
-        wrap(module, "healed", lambda healed, statement: statement())
+        wrap(module, "retry_on_broken_connection", lambda retry_on_broken_connection, statement: statement())
     for module in (run, schema, task):
         wrap(module, "reset_session", lambda reset_session: connection.set_schema_to_public())
