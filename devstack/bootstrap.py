@@ -26,7 +26,7 @@ NO_WHEEL = "No matching distribution found"
 
 
 def main() -> None:
-    names = ["dev"] + sys.argv[1:]
+    names = ["dev", *sys.argv[1:]]
     if all(map(is_current, names)):
         return
     if sys.version_info < (3, 11):  # noqa: UP036

@@ -42,6 +42,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     return _fail_if_skipped((yield))
 
+
 def _fail_if_skipped(report: Report) -> Report:
     """An expected failure is no skip: it has no place and reason, but a traceback."""
     if REQUIRE_TOOLS and report.skipped and isinstance(report.longrepr, tuple):

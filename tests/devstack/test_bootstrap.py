@@ -57,9 +57,7 @@ def test_another_lock_needs_a_set_up_of_its_own(checkout: Path, changed: str, ot
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_checkout_that_was_moved_needs_a_set_up(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_checkout_that_was_moved_needs_a_set_up(checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     moved = checkout.rename(checkout.with_name(f"moved {name}"))
     monkeypatch.chdir(moved)
     assert not bootstrap.is_current(name)
