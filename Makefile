@@ -2,8 +2,8 @@
 PYTHON ?= python3
 # More arguments for pytest: make test ARGS="-k orders"
 ARGS ?=
-# Four workers on two cores, since tests wait much. ARGS="-n 0" runs them one after the other, in one process.
-PYTEST := python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
+# In parallel, see tests/parallel.py; all tests of a module go to one worker, because they may share processes.
+PYTEST := python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 VENV := .venv/bin/python
 

@@ -1,7 +1,7 @@
 """The cast of every test: two tenants, `acme` and `globex`, on the database that `make test` made for this run."""
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.conf import settings
@@ -19,13 +19,15 @@ from tenants.models import Tenant
 from tenants.services import create_schema, register_tenant
 from tests.parallel import WORKER, provide_database
 
-# Fixtures whose processes serve many tests: pytest-xdist gives all tests that use one to the same worker.
-SHARED = ("world", "stack", "base", "module_worker", "cache_worker", "processes")
 # What takes long starts early, so that no worker is left alone with it at the end.
 FIRST = (
     "tests/chaos/",
     "tests/tenants/test_migrate_tenants.py",
     "tests/test_without_billing.py",
+    "tests/jobs/test_results.py",
+    "tests/jobs/test_tenant_task_clean_start.py",
+    "tests/jobs/test_tenant_task_fail_closed.py",
+    "tests/jobs/test_pools.py",
     "tests/devstack/test_run.py",
     "tests/jobs/",
 )
@@ -38,21 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit("Run the tests with `make test`: they need a database of their own.", returncode=2)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
-    """Groups come before pytest-xdist reads them, and the order after pytest-django has made its own."""
-    if WORKER:
-        for item in items:
-            _group(item)
-    yield
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if WORKER:
         items.sort(key=_turn)
-
-
-def _group(item: pytest.Item) -> None:
-    for name in SHARED:
-        if name in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem} {name}"))
 
 
 def _turn(item: pytest.Item) -> int:
