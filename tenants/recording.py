@@ -35,8 +35,16 @@ BEGIN = f"""
 BEGIN;
 SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
 SELECT pg_advisory_xact_lock({MIGRATION_LOCK}, hashtext(current_schema()))"""
-# Divides by zero on the server if somebody has applied the migration since we looked.
-UNAPPLIED = "SELECT 1 / (count(*) = 0)::int FROM django_migrations WHERE (app, name) = (%s, %s)"
+# Raises if somebody has applied the migration since we looked.
+UNAPPLIED = """
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM django_migrations WHERE (app, name) = (%s, %s)) THEN
+        RAISE EXCEPTION 'migration_already_applied';
+    END IF;
+END
+$$"""
+APPLIED = "SELECT 1 / (count(*) = 0)::int FROM django_migrations WHERE (app, name) = (%s, %s)"
 APPLIED = "INSERT INTO django_migrations (app, name, applied) VALUES (%s, %s, clock_timestamp())"
 ADD_TYPES = "INSERT INTO django_content_type (app_label, model) SELECT * FROM unnest(%s::text[], %s::text[])"
 ADD_PERMISSIONS = """
