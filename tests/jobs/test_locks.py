@@ -18,7 +18,6 @@ from tests.jobs.conftest import eventually
 from tests.jobs.durables import sql
 from tests.people import at_once
 
-
 # Of this database: the server has others, whose tests run meanwhile.
 WAITS = """
     SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = database
