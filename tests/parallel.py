@@ -28,7 +28,7 @@ if WORKER:
 MOST_WORKERS = 8
 
 
-@pytest.hookimpl(optionalhook=True)
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """How many `-n auto` starts: two for each core, because tests wait much. A few tests start sooner without any."""
     if config.option.keyword or "::" in "".join(config.args):
