@@ -1,3 +1,5 @@
+"""The outbox in the admin: people look at jobs, and run them again, discard or cancel them. They edit nothing."""
+
 from collections.abc import Callable
 from typing import Any
 
@@ -23,14 +25,17 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at ru
 
     @admin.action(description="Run again (dead jobs)", permissions=["change"])
     def retry(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
+        """Let the chosen jobs that are dead run again."""
         self._each(request, jobs, endings.replay, "run again")
 
     @admin.action(description="Discard (dead jobs)", permissions=["change"])
     def discard(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
+        """Remove the chosen jobs that are dead."""
         self._each(request, jobs, endings.discard, "discarded")
 
     @admin.action(description="Cancel (jobs that have not begun)", permissions=["change"])
     def cancel(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
+        """End the chosen jobs that have not begun."""
         self._each(request, jobs, endings.cancel, "cancelled")
 
     def _each(self, request: HttpRequest, jobs: QuerySet[Job], change: Callable[[Job], bool], done: str) -> None:

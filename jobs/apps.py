@@ -1,10 +1,15 @@
+"""Connects what has to happen before a worker starts and after each task."""
+
 from django.apps import AppConfig
 
 
 class JobsConfig(AppConfig):
+    """The app `jobs`."""
+
     name = "jobs"
 
     def ready(self) -> None:
+        """Connect to Celery's signals."""
         from celery.signals import task_postrun, worker_init
 
         from jobs import checks, task

@@ -33,11 +33,13 @@ def refuse_to_start(**kwargs: Any) -> None:
 
 @register
 def check_project(**kwargs: Any) -> list[CheckMessage]:
+    """What Django's `check` runs: the settings, and the Celery app."""
     project = [*_atomic_requests(), *_results_app(), *_control_permission()]
     return [*project, *check_app(app_or_default())]
 
 
 def check_app(app: Celery) -> Iterator[CheckMessage]:
+    """What is wrong with a Celery app."""
     if not isinstance(app, TenantCelery):
         yield Error(
             f"The Celery app is a {type(app).__name__}, which knows no tenants.",

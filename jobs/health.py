@@ -1,3 +1,5 @@
+"""What `/readyz` says: whether this process can serve, and what jobs would miss."""
+
 from datetime import timedelta
 from typing import Any
 

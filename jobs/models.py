@@ -1,3 +1,5 @@
+"""The outbox, and the relays that were seen."""
+
 from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.utils import timezone
@@ -14,6 +16,8 @@ class Job(models.Model):
     """
 
     class State(models.TextChoices):
+        """A row that is neither waiting nor dead is gone."""
+
         WAITING = "waiting"
         DEAD = "dead"
 

@@ -1,3 +1,5 @@
+"""A job, as the API shows it."""
+
 from typing import Any
 
 from rest_framework import serializers

@@ -14,6 +14,8 @@ from tenants.services import current_tenant
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
+    """A job, under way or ended. Times have a zone; `finished_at` is None until it has ended."""
+
     id: str
     task: str
     state: str
@@ -36,6 +38,7 @@ def find_status(id: str) -> JobStatus | None:
 
 
 def of_job(job: Job) -> JobStatus:
+    """What a row of the outbox says."""
     return JobStatus(
         id=str(job.id),
         task=job.task,

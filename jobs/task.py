@@ -89,12 +89,14 @@ class TenantTask(DjangoTask):
         return signature
 
     def apply(self, *args: Any, tenant_schema: str | None = None, **options: Any) -> EagerResult[Any]:
+        """Run the task in this process, in the schema that it belongs to."""
         with schema_context(tenant_schema or connection.schema_name):
             return super().apply(*args, **options)
 
     # In the worker
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Let each log line of the task name it, its tenant, and the request that called it."""
         home = header_of(self.request)
         structlog.contextvars.bind_contextvars(job_id=task_id, tenant=home.get("schema"))
         if home.get("request_id"):
@@ -167,6 +169,7 @@ class TenantTask(DjangoTask):
         return retry
 
     def replace(self, sig: Signature[Any]) -> Any:
+        """Celery's; but a durable job is no message that another could take the place of. Raises TypeError."""
         if is_durable(self.request):
             raise TypeError("A durable job can't be replaced: dispatch the other task with delay_on_commit and return.")
         return super().replace(sig)

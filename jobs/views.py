@@ -1,3 +1,5 @@
+"""The API's view of a tenant's jobs: list, read, run again, cancel."""
+
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -24,6 +26,8 @@ from tenants.services import current_tenant
 
 
 class JobPages(api_settings.DEFAULT_PAGINATION_CLASS):  # type: ignore[name-defined]  # a setting names it
+    """The newest job first."""
+
     ordering = "-seq"
 
 
@@ -36,6 +40,8 @@ STATES = {
 
 
 class JobFilter(filters.FilterSet):
+    """By task, and by state as the API names it."""
+
     state = filters.ChoiceFilter(choices=[(state, state) for state in STATES], method="in_state")
 
     class Meta:
@@ -43,6 +49,7 @@ class JobFilter(filters.FilterSet):
         fields = ("task",)
 
     def in_state(self, jobs: QuerySet[Job], name: str, state: str) -> QuerySet[Job]:
+        """The jobs in one of STATES."""
         return jobs.filter(STATES[state])
 
 

@@ -34,16 +34,19 @@ class FollowsTenant:
     """
 
     def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any) -> None:
+        """Store a result, and dispatch callbacks, in the schema of the request."""
         with schema_context(schema_of_result(request)):
             super().mark_as_done(task_id, result, request, *args, **kwargs)  # type: ignore[misc]  # a mixin of backends
 
     def mark_as_failure(
         self, task_id: str, exc: Exception, traceback: Any = None, request: Any = None, *args: Any, **kwargs: Any
     ) -> None:
+        """Store a failure, and dispatch errbacks, in the schema of the request."""
         with schema_context(schema_of_result(request)):
             super().mark_as_failure(task_id, exc, traceback, request, *args, **kwargs)  # type: ignore[misc]  # as above
 
     def mark_as_revoked(self, task_id: str, reason: str = "", request: Any = None, **kwargs: Any) -> None:
+        """Store a revocation in the schema of the request; without one, of the message that this worker received."""
         request = request or _received(task_id)
         if request is None:
             return  # remote control told every worker; the one that receives the task stores this, with its request
@@ -75,6 +78,7 @@ class FollowsTenant:
                 super()._call_task_errbacks(single, exc, traceback)  # type: ignore[misc]  # as above
 
     def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
+        """Start a chord at the home of its body."""
         # Chord parts are counted, and their results collected, at the body's home. Naming it in the body makes that
         # home hold in the messages of the header too.
         body["options"].setdefault(OPTION, connection.schema_name)
@@ -117,12 +121,15 @@ class TenantCacheBackend(FollowsTenant, CacheBackend):
     """`django-cache`: the schema is part of each key. A durable job's terminal row is in the database all the same."""
 
     def get_key_for_task(self, task_id: Any, key: Any = "") -> bytes:
+        """The key of a result, in the schema that is active."""
         return self._at_home(super().get_key_for_task(task_id, key))
 
     def get_key_for_group(self, group_id: Any, key: Any = "") -> bytes:
+        """The key of a group's results, in the schema that is active."""
         return self._at_home(super().get_key_for_group(group_id, key))
 
     def get_key_for_chord(self, group_id: Any, key: Any = "") -> bytes:
+        """The key of a chord's counter, in the schema that is active."""
         return self._at_home(super().get_key_for_chord(group_id, key))
 
     def _at_home(self, key: bytes) -> bytes:

@@ -14,25 +14,31 @@ from jobs.message import is_durable
 
 
 class QoS(redis.QoS):
+    """What Redis notes of the messages in a worker's hands: those of plain tasks alone."""
+
     @contextmanager
     def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:
+        """A pipeline for the notes of one message."""
         # Without MULTI: half of a note is as good as none, for a message is restored only if both keys have it.
         with self.channel.conn_or_acquire(client) as client:
             yield pipe or client.pipeline(transaction=False)
 
     def append(self, message: Any, delivery_tag: str) -> None:
+        """A worker received a message."""
         if is_durable(message.headers):
             virtual.QoS.append(self, message, delivery_tag)
         else:
             super().append(message, delivery_tag)  # type: ignore[no-untyped-call]  # kombu has no types
 
     def ack(self, delivery_tag: str) -> None:
+        """A worker is through with a message."""
         if self._durable(delivery_tag):
             virtual.QoS.ack(self, delivery_tag)
         else:
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # as above
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """A worker does not run a message; with `requeue`, another one may."""
         if not self._durable(delivery_tag):
             super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]  # as above
             return
@@ -56,6 +62,8 @@ class QoS(redis.QoS):
 
 
 class Channel(redis.Channel):
+    """A channel that keeps one client, with our QoS."""
+
     QoS = QoS
 
     _commands: Any = None
@@ -71,4 +79,6 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
+    """Celery's `broker_transport`."""
+
     Channel = Channel

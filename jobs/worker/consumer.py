@@ -23,6 +23,7 @@ class TenantConsumer(Consumer):
     """A consumer that refuses tasks without a tenant, and files an unregistered one with the tenant of its message."""
 
     def update_strategies(self) -> None:
+        """Refuse foreign tasks, and durable jobs that this pool can't kill."""
         for task in self.app.tasks.values():
             self.app.refuse_foreign(task)
         super().update_strategies()
@@ -48,6 +49,7 @@ class TenantConsumer(Consumer):
         return receive
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """File the failure with the tenant of the message; a durable job goes back to its row."""
         request = Context(message.headers)
         if is_durable(request):
             # Its row stays as it was: the relay sends it again, perhaps to a worker that knows the task.

@@ -51,9 +51,11 @@ class TenantRequest(Request):
 
     @property
     def durable(self) -> bool:
+        """Whether this is the message of a durable job."""
         return is_durable(self._request_dict)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A time limit was reached: the hard one is the death of a durable job, unless its child is gone already."""
         if self.durable and not soft:
             if self._child_is_alive():
                 self._dead_letter(TimeLimitExceeded(timeout))
@@ -66,6 +68,7 @@ class TenantRequest(Request):
         return self.worker_pid in {child.pid for child in active_children()}
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """A task failed, or its child was lost: then a durable job is handed back."""
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):  # as one that this process raised is, and not its child
             error = error.exc
@@ -76,6 +79,7 @@ class TenantRequest(Request):
         super().on_failure(exc_info, send_failed_event, return_ok)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """The worker shuts down under the task."""
         # A worker that shuts down has waited long enough: the job goes on elsewhere, at once.
         if self.durable:
             self._hand_back()

@@ -1,3 +1,5 @@
+"""The database backend: django-tenants', with a search path of the tenant's schema alone, and fewer round trips."""
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +28,7 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
         self._wrapper = wrapper
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """As psycopg's, with what has to come before the statement."""
         # Outside of a transaction, some statements can't share a message with others.
         if not isinstance(query, str) or self._wrapper.autocommit:
             self.prepare()
@@ -40,14 +43,17 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
         return self
 
     def executemany(self, *args: Any, **options: Any) -> None:
+        """As psycopg's; what has to come before it is sent by itself."""
         self.prepare()
         super().executemany(*args, **options)
 
     def copy(self, *args: Any, **options: Any) -> Any:
+        """As psycopg's; what has to come before it is sent by itself."""
         self.prepare()
         return super().copy(*args, **options)
 
     def stream(self, *args: Any, **options: Any) -> Any:
+        """As psycopg's; what has to come before it is sent by itself."""
         self.prepare()
         return super().stream(*args, **options)
 
@@ -134,6 +140,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         super()._savepoint_rollback(sid)
 
     def get_new_connection(self, conn_params: Any) -> Any:
+        """A connection whose cursors are ours."""
         self.unsent.clear()
         connection = super().get_new_connection(conn_params)
         connection.cursor_factory = partial(Cursor, wrapper=self)
@@ -175,6 +182,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         return True
 
     def create_cursor(self, name: str | None = None) -> Any:
+        """A cursor for the ORM; with a name, one that stays on the server."""
         if name is None:
             return self.connection.cursor()
         with self.connection.cursor() as cursor:

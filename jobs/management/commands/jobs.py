@@ -1,3 +1,5 @@
+"""`manage.py jobs`: what people do to durable jobs, from a terminal."""
+
 from argparse import ArgumentParser
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +19,8 @@ CHANGES: dict[str, tuple[Callable[[Job], bool], str, str]] = {
 
 
 class Command(BaseCommand):
+    """`list`, `show`, `retry`, `discard` and `cancel`."""
+
     help = "List and inspect durable jobs; run dead ones again, discard them, cancel what has not begun."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

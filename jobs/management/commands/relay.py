@@ -1,3 +1,5 @@
+"""`manage.py relay`: the process that publishes durable jobs."""
+
 import signal
 from argparse import ArgumentParser
 from typing import Any
@@ -10,6 +12,8 @@ from jobs.relay.publisher import Publisher
 
 
 class Command(BaseCommand):
+    """`manage.py relay`, or `relay --once`."""
+
     help = "Move durable jobs from the outbox to the broker. Many may run at once; one is enough."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
