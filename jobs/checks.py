@@ -8,7 +8,8 @@ from celery import Celery
 from celery.app import app_or_default
 from django.conf import settings
 from django.core import mail
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, register
+from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
@@ -139,7 +140,7 @@ def _time_limits(app: TenantCelery) -> Iterator[CheckMessage]:
 
 def _connection_reuse(app: TenantCelery) -> Iterator[CheckMessage]:
     if not tasks_per_connection(app):
-        yield Warning(
+        yield CheckWarning(
             "Workers connect to the database anew for each task, and do a third of the work that they could.",
             hint="Set CELERY_DB_REUSE_MAX in Django's settings to some 1000 tasks.",
             id="jobs.W001",

@@ -19,7 +19,10 @@ NO_TOKEN = str(uuid.UUID(int=0))
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A claimed job. Its token is the fence: a statement that ends the attempt names it, or changes nothing."""
+    """A claimed job. Its token is the fence: a statement that ends the attempt names it, or changes nothing.
+
+    `find` makes one of a job that the caller has not claimed; its token is NO_TOKEN then, and fences everything off.
+    """
 
     id: str
     token: str
@@ -73,7 +76,7 @@ def pass_gate(lease: Lease) -> bool:
         return _fetch(statements.GATE, lease.key) is not None
     # One message, in the tenant's schema; two statements, so that the second sees what the lock waited for.
     with connection.cursor() as cursor:
-        cursor.execute(f"{statements.TRY_LOCK_TENANT}; {statements.GATE}", {**lease.key, **_lock_key(lease)})
+        cursor.execute(f"{statements.TRY_SHARE_TENANT}; {statements.GATE}", {**lease.key, **_lock_key(lease)})
         [locked] = cursor.fetchone()
         cursor.nextset()
         return locked and cursor.fetchone() is not None
@@ -85,7 +88,7 @@ def lock_tenant(lease: Lease) -> None:
     This comes before any job's row is locked, since a deletion takes the tenant first and then its jobs.
     """
     if lease.tenant_id is not None:
-        _fetch(statements.LOCK_TENANT, _lock_key(lease))
+        _fetch(statements.SHARE_TENANT, _lock_key(lease))
 
 
 def poison_limits() -> dict[str, int]:

@@ -37,14 +37,14 @@ class LeaseLost(Exception):
 
 
 def complete(lease: Lease, result: Any) -> None:
-    """End the job with the COMMIT of its effects, in one message. That fails if the lease is lost: see `is_lost`."""
+    """End the job with the COMMIT of its effects, in one message. That fails if the lease is lost: see `is_lease_lost`."""
     row = {**_result_row(lease, states.SUCCESS), **results.encoded(result)}
     dispatch_links(lease, lease.link, result)
     connection.send_with_next(statements.COMPLETE, lease.key)
     connection.send_with_next(results.statement(lease.schema), results.columns(row))
 
 
-def is_lost(error: DatabaseError) -> bool:
+def is_lease_lost(error: DatabaseError) -> bool:
     """Whether it is what `complete` raises on the server once the lease is lost."""
     return getattr(error.__cause__, "sqlstate", None) == LEASE_LOST
 
@@ -141,7 +141,7 @@ def dispatch_links(lease: Lease, links: Iterable[dict[str, Any]], *head: Any) ->
         try:
             outbox.insert_many(outbox.Terms.of_link(signature), [linked_call(signature, head)], schema=schema)
         except TenantUnavailable:
-            # It goes with its tenant, as that tenant's waiting jobs did. This job ends all the same.
+            # Its tenant is gone, and so are that tenant's waiting jobs. This job ends all the same.
             logger.warning("Job %s links to %s of a tenant that is gone (%s)", lease.id, signature.task, schema)
 
 

@@ -11,7 +11,7 @@ from tenants.models import Tenant
 class Job(models.Model):
     """A durable job: the dispatch, the queue and the lease in one row. It goes when the job ends, unless it is dead.
 
-    `docs/explanation/protocol.md` has each statement that touches it. Times are the database's. The table's name has
+    `docs/explanation/protocol.md` tells how it travels. Times are the database's. The table's name has
     its schema, since a tenant's search path does not lead here.
     """
 
@@ -41,7 +41,7 @@ class Job(models.Model):
     attempt = models.IntegerField(default=0, help_text="How often it was claimed")
     retries = models.IntegerField(default=0, help_text="How often its task asked for another try")
     kills = models.IntegerField(default=0, help_text="How often in a row its worker's child was killed under it")
-    lost = models.IntegerField(default=0, help_text="How often its lease ran out")
+    lost = models.IntegerField(default=0, help_text="How often a claim found that the lease before it had run out")
     sends = models.IntegerField(default=0, help_text="How often it was sent to the broker")
     token = models.UUIDField(null=True, help_text="The fence: who holds the lease")
     lease_until = models.DateTimeField(null=True)

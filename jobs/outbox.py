@@ -40,7 +40,7 @@ class Terms:
 
     @classmethod
     def of(cls, task: str, options: Mapping[str, Any], *, expires: float | None = None) -> "Terms":
-        """`expires`, in seconds: the task's own, for options without. Raises TypeError for what can't be durable,
+        """`expires`: the task's own default in seconds, for options that have none. Raises TypeError for what can't be durable,
         TransactionManagementError in a transaction of another database.
         """
         _refuse_other_database()
@@ -134,7 +134,7 @@ def _refuse_other_database() -> None:
     for other in connections.all(initialized_only=True):
         if other.in_atomic_block:
             raise TransactionManagementError(
-                f"A transaction is open on the database {other.alias!r} alone. Durable jobs are rows of the database "
+                f"A transaction is open on the database {other.alias!r}, and not on {connection.alias!r}. Durable jobs are rows of "
                 f"{connection.alias!r}: dispatch them in a transaction there."
             )
 

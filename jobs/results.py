@@ -30,8 +30,8 @@ COLUMNS = (
     "traceback",
     "meta",
 )
-# A result never leaves a terminal state: a late duplicate must not turn SUCCESS into STARTED. One that was written when
-# the task started keeps when that was.
+# A result never leaves a terminal state: a late duplicate must not turn SUCCESS into STARTED. A row that was written when
+# the task started keeps its `date_started`.
 STORE = """
     INSERT INTO {schema}.django_celery_results_taskresult AS stored (
         task_id, task_name, task_args, task_kwargs, periodic_task_name, worker, status,
@@ -78,7 +78,7 @@ def forget(schema: str, task_id: str) -> None:
 
 def store_unless_gone(schema: str, row: dict[str, Any]) -> None:
     """As `store`, outside of a transaction; a schema that is gone can't keep a result, so the log has it."""
-    with _unless_gone(f"No schema {schema!r}, so {row['status']} of task {row['task_id']} is kept nowhere"):
+    with _unless_gone(f"No schema {schema!r}, so {row['status']} of task {row['task_id']} was not stored"):
         store(schema, row)
 
 

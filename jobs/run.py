@@ -119,7 +119,7 @@ def _ending(lease: Lease) -> Iterator[Completion]:
             over = True
             endings.complete(lease, completion.result)
     except DatabaseError as error:
-        if over and endings.is_lost(error):
+        if over and endings.is_lease_lost(error):
             raise LeaseLost(f"Job {lease.id} is not held by this worker any more") from error
         raise
 
@@ -160,9 +160,9 @@ def _backoff(attempt: int) -> float:
 
 
 def _is_outage(error: BaseException, session: Any) -> bool:
-    """Whether the attempt ended because its database session did, and not because of what the body did."""
+    """Whether the attempt ended because its database session was lost, and not because of what the body did."""
     if not isinstance(error, InterfaceError | OperationalError):
         return False
-    # Django may have connected anew by now, and the body to somewhere else: so ask the session that it began with.
+    # The body may have connected anew, or elsewhere, by now: so ask the session that the attempt began with.
     sqlstate = getattr(error.__cause__, "sqlstate", None)
     return session.closed and (sqlstate is None or sqlstate.startswith(("08", "57P")))

@@ -1,15 +1,13 @@
-"""Every statement of a durable job's protocol, whole, in the order of docs/explanation/protocol.md.
+"""Every statement about one durable job, whole, in the order of docs/explanation/protocol.md.
 
 All of them run under READ COMMITTED, by the database's clock, and name the schema of each table. Four conditions recur:
 
-- held:    `id = … AND token = … AND state = 'waiting'`. The fence: it is true for the holder of the lease alone.
+- held:    `id = … AND token = … AND state = 'waiting'`. The fence: true until a claim or an ending changes the token.
 - free:    `token IS NULL OR lease_until <= clock_timestamp()`. No worker runs the job.
 - poison:  its child was killed, or its worker vanished, too often; it may not run again.
 - active:  bodies may run in its tenant, whose row says so and whose schema exists. `public` is always active.
 
-PostgreSQL searches an index by `statement_timestamp()`, and by `clock_timestamp()`, which is volatile, it does not. The
-table fills and empties faster than its statistics follow, so rows that are to be changed are found by their keys, in an
-array: a join might read the whole table (decision 11).
+Those about many rows, WAKE and MARK first, are in jobs/relay/statements.py.
 """
 
 # Call: in the caller's transaction. An immediate job takes its place in line.
@@ -93,11 +91,13 @@ CLAIM = """
         )
         AND (
             token = %(token)s
-            OR due_at <= clock_timestamp()
+            OR (
+                due_at <= clock_timestamp()
                 AND (expires_at IS NULL OR expires_at > clock_timestamp())
                 AND (token IS NULL OR lease_until <= clock_timestamp())
                 AND kills < %(max_kills)s
                 AND lost + (token IS NOT NULL)::int < %(max_lost)s
+            )
         )
     RETURNING
         tenant_id,
@@ -112,8 +112,8 @@ CLAIM = """
 
 # Gate: the lock first, and then, as a statement of its own, the look that sees what the lock waited for.
 
-TRY_LOCK_TENANT = "SELECT pg_try_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))"
-LOCK_TENANT = "SELECT pg_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))"
+TRY_SHARE_TENANT = "SELECT pg_try_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))"
+SHARE_TENANT = "SELECT pg_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))"
 GATE = """
     SELECT FROM public.jobs_job job
     WHERE id = %(id)s AND token = %(token)s AND state = 'waiting' AND lease_until > clock_timestamp()
@@ -124,7 +124,7 @@ GATE = """
         )
 """
 
-# Endings of an attempt, by who holds the lease.
+# Endings of an attempt, by who holds the lease. A lease may have run out meanwhile, and the row be in line again.
 
 COMPLETE = """
     WITH completed AS (
@@ -134,14 +134,14 @@ COMPLETE = """
 """
 RETRY = """
     UPDATE public.jobs_job SET
-        token = NULL, kills = 0, sends = 0, retries = retries + %(counted)s, error = %(error)s,
+        token = NULL, tag = NULL, kills = 0, sends = 0, retries = retries + %(counted)s, error = %(error)s,
         due_at = term.due_at, next_send_at = term.due_at
     FROM (SELECT coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s) AS due_at) AS term
     WHERE id = %(id)s AND token = %(token)s AND state = 'waiting'
 """
 HAND_BACK = """
     UPDATE public.jobs_job SET
-        token = NULL, kills = kills + %(counted)s, next_send_at = clock_timestamp() + %(delay)s
+        token = NULL, tag = NULL, kills = kills + %(counted)s, next_send_at = clock_timestamp() + %(delay)s
     WHERE id = %(id)s AND token = %(token)s AND state = 'waiting'
 """
 DEAD_LETTER = """

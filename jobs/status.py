@@ -28,11 +28,11 @@ class JobStatus:
     finished_at: datetime | None
 
 
-def find_status(id: str) -> JobStatus | None:
+def find_status(job_id: str) -> JobStatus | None:
     """The job (or the plain task that has a result) with this id, if it belongs to the tenant that is active."""
-    if job := Job.objects.filter(id=id, tenant=current_tenant()).first():
+    if job := Job.objects.filter(id=job_id, tenant=current_tenant()).first():
         return of_job(job)
-    if result := TaskResult.objects.filter(task_id=id).first():
+    if result := TaskResult.objects.filter(task_id=job_id).first():
         return _of_result(result)
     return None
 

@@ -22,7 +22,7 @@ from jobs.message import OPTION, header_of, is_durable
 from jobs.schema import enter, reset_session, schema_of
 from tenants.connection import connection
 
-# Marks a request whose body has begun. An object, which no header of a message can be.
+# Marks a request whose body has begun. An object of our own, so no message header can forge it.
 ENTERED = object()
 
 
@@ -54,7 +54,7 @@ class TenantTask(DjangoTask):
         **options: Any,
     ) -> str:
         """As `delay_on_commit`, with these options: countdown, eta, expires, link, link_error, time_limit,
-        soft_time_limit. Raises TypeError for what can't be durable: other options, and arguments that are no JSON.
+        soft_time_limit. Raises TypeError for what can't be durable: other options, and arguments that JSON can't hold.
 
         The row goes with the transaction's next statement or its COMMIT: `countdown` and `expires` count from then, and
         if no tenant has the schema, that one raises DataError.
@@ -97,10 +97,10 @@ class TenantTask(DjangoTask):
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Let each log line of the task name it, its tenant, and the request that called it."""
-        home = header_of(self.request)
-        structlog.contextvars.bind_contextvars(job_id=task_id, tenant=home.get("schema"))
-        if home.get("request_id"):
-            structlog.contextvars.bind_contextvars(request_id=home["request_id"])
+        header = header_of(self.request)
+        structlog.contextvars.bind_contextvars(job_id=task_id, tenant=header.get("schema"))
+        if header.get("request_id"):
+            structlog.contextvars.bind_contextvars(request_id=header["request_id"])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request
@@ -151,7 +151,7 @@ class TenantTask(DjangoTask):
         max_retries: int | None = None,
         **options: Any,
     ) -> Retry:
-        """Celery's; but a durable job's next try is stored on its row after the rollback; the relay publishes it."""
+        """Like Celery's `retry`. A durable job's next try is stored on its row after the rollback; the relay publishes it."""
         if not is_durable(self.request):
             return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
         if args is not None or kwargs is not None or options:
@@ -169,7 +169,7 @@ class TenantTask(DjangoTask):
         return retry
 
     def replace(self, sig: Signature[Any]) -> Any:
-        """Celery's; but a durable job is no message that another could take the place of. Raises TypeError."""
+        """Like Celery's `replace`. Raises TypeError for a durable job, which is no message that another could replace."""
         if is_durable(self.request):
             raise TypeError("A durable job can't be replaced: dispatch the other task with delay_on_commit and return.")
         return super().replace(sig)

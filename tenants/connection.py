@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from django.db import InterfaceError, OperationalError
 
-from tenants.postgresql.internals import is_lost
+from tenants.postgresql.internals import is_broken
 
 if TYPE_CHECKING:
     from tenants.postgresql.base import DatabaseWrapper
@@ -35,7 +35,7 @@ def retry_on_broken_connection(statement: Callable[[], T]) -> T:
     try:
         return statement()
     except (InterfaceError, OperationalError):
-        if not is_lost(connection):
+        if not is_broken(connection):
             raise
         connection.close()
         return statement()

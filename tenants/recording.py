@@ -44,7 +44,6 @@ BEGIN
     END IF;
 END
 $$"""
-APPLIED = "SELECT 1 / (count(*) = 0)::int FROM django_migrations WHERE (app, name) = (%s, %s)"
 APPLIED = "INSERT INTO django_migrations (app, name, applied) VALUES (%s, %s, clock_timestamp())"
 ADD_TYPES = "INSERT INTO django_content_type (app_label, model) SELECT * FROM unnest(%s::text[], %s::text[])"
 ADD_PERMISSIONS = """

@@ -1,4 +1,4 @@
-"""The jobs of this room."""
+"""The tasks of this app."""
 
 from celery import shared_task
 from django.db import InterfaceError, OperationalError

@@ -29,7 +29,7 @@ def continue_deletions() -> None:
 
 
 def delete_when_idle(tenant: Tenant) -> bool:
-    """Cancel the waiting jobs of a tenant that is `deleting`, and drop its schema and rows unless one still runs.
+    """Delete the jobs that nobody holds of a tenant that is `deleting`; drop its schema and rows unless one still runs.
 
     The gate lets no body start any more: it takes the same lock, and looks at the status.
     """

@@ -25,22 +25,22 @@ class Poisoned(Exception):
 def run_maintenance() -> None:
     """One round of all sweeps."""
     reset_session()
-    dead_letter_poison()
-    expire()
+    sweep_poison()
+    sweep_expired()
     unpark()
     _execute(statements.PRUNE_DEAD, {"days": timedelta(days=settings.JOB_DEAD_DAYS), "batch": BATCH})
     deletion.continue_deletions()
 
 
-def dead_letter_poison() -> None:
-    """Let the jobs be dead under which too many workers died."""
+def sweep_poison() -> None:
+    """Dead-letter the jobs whose workers died too often."""
     error = Poisoned("Its worker was killed or vanished too often while it ran.")
     for lease in _found(statements.FIND_POISON, {**poison_limits(), "batch": BATCH}):
         with _isolated(lease):
             endings.dead_letter_poison(lease, error)
 
 
-def expire() -> None:
+def sweep_expired() -> None:
     """End the jobs that expired before a worker took them."""
     for lease in _found(statements.FIND_EXPIRED, {"batch": BATCH}):
         with _isolated(lease):
@@ -48,7 +48,7 @@ def expire() -> None:
 
 
 def unpark() -> None:
-    """Let the rows of tenants that are active again be woken, and delete those of tenants that are gone."""
+    """Let WAKE have the rows of tenants that are active again. Delete the rows of tenants that are gone."""
     with connection.cursor() as cursor:
         cursor.execute(statements.FIND_TENANTS_TO_UNPARK)
         tenants = cursor.fetchall()

@@ -27,8 +27,8 @@ WATCH_INTERVAL = 1.0
 #: Seconds; the longest pause while database or broker is away.
 MAX_PAUSE = 5.0
 
-# The table fills and empties faster than its statistics follow, so plans that would be good for a small one are ruled
-# out. To compile those that are left, for being called expensive, would take longer than to run them.
+# The table fills and empties faster than its statistics follow, so plans that suit a small table are ruled out. The
+# plans that are left look expensive to PostgreSQL, and to compile them takes longer than to run them.
 BY_INDEX = "SET enable_seqscan = off; SET enable_sort = off; SET jit = off"
 
 
@@ -71,10 +71,10 @@ class Relay:
         watch = Timer(min(WATCH_INTERVAL, settings.RELAY_STALL_SECONDS / 2))
         while not self._stopped(pause):
             if watch.rings():
-                # No time-out of a server's comes from one that is cut off behind a proxy that lives on.
+                # A server that is cut off behind a proxy that lives on never answers, not even with a time-out.
                 faulthandler.dump_traceback_later(settings.RELAY_STALL_SECONDS, exit=True)
             try:
-                # Busy as long as workers drain the queue too, or it would run dry while this sleeps.
+                # It is also busy while workers drain the queue, which could run dry while this sleeps.
                 busy = self.tick() or self.publisher.drained
                 pause = settings.RELAY_BUSY_POLL if busy else settings.RELAY_IDLE_POLL
             except Exception as error:  # nobody else publishes: whatever it is, the relay goes on

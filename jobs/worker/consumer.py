@@ -41,7 +41,7 @@ class TenantConsumer(Consumer):
             if not is_durable(message.headers):
                 strategy(message, *args, **options)
                 return
-            reason = _limitless(type(self.pool).__module__.rpartition(".")[2], message.headers["task"])
+            reason = _explain_deferral(type(self.pool).__module__.rpartition(".")[2], message.headers["task"])
             with bounded_transaction("defer", message.headers["id"]):
                 endings.defer(message.headers["id"], reason=reason)
             message.reject_log_error(logger, self.connection_errors)
@@ -65,8 +65,8 @@ class TenantConsumer(Consumer):
 
 
 @cache
-def _limitless(pool: str, task: str) -> str:
-    """Logged once for each task."""
+def _explain_deferral(pool: str, task: str) -> str:
+    """Why a task's jobs wait. It is logged once for each task."""
     reason = (
         f"A worker's pool, {pool}, has no hard time limits, so it does not run {task}, which has atomic=False. "
         "Start a worker with the prefork pool."

@@ -15,8 +15,8 @@ TIME_LIMIT = "2s"
 
 
 @contextmanager
-def bounded_transaction(deed: str, job_id: str) -> Iterator[None]:
-    """A short transaction. What fails in it is logged, as the `deed` that failed, and the job's lease will run out."""
+def bounded_transaction(action: str, job_id: str) -> Iterator[None]:
+    """A short transaction. What fails in it is logged, as the `action` that failed, and the job's lease will run out."""
     try:
         if connection.connection is not None and not connection.is_usable():
             connection.close()
@@ -24,7 +24,7 @@ def bounded_transaction(deed: str, job_id: str) -> Iterator[None]:
             _set_time_limits()
             yield
     except Exception:
-        logger.exception("Could not %s job %s: its lease will run out", deed, job_id)
+        logger.exception("Could not %s job %s: its lease will run out", action, job_id)
 
 
 def _set_time_limits() -> None:

@@ -1,4 +1,4 @@
-"""What a worker's parent process does for its tasks: it knows each lease, and brings home what its children can't."""
+"""What a worker's parent process does for its tasks: it knows each lease's token, and records what its children can't."""
 
 import logging
 import uuid
@@ -70,7 +70,7 @@ class TenantRequest(Request):
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """A task failed, or its child was lost: then a durable job is handed back."""
         error = exc_info.exception
-        if isinstance(error, ExceptionWithTraceback):  # as one that this process raised is, and not its child
+        if isinstance(error, ExceptionWithTraceback):  # an error that this process raised comes wrapped
             error = error.exc
         if isinstance(error, TimeLimitExceeded):
             return  # `on_timeout` follows: both would count a chord's part, and call the errbacks

@@ -66,13 +66,16 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
     def _prelude(self) -> list[str]:
         wrapper, status = self._wrapper, self.connection.info.transaction_status
         if status is TransactionStatus.INERROR:
-            # Only a ROLLBACK can follow. So would a COMMIT be, without an error, if not for what goes before it.
+            # PostgreSQL takes a ROLLBACK alone, and turns a COMMIT into one, silently. What goes before it makes it fail.
             return [*wrapper.unsent]
-        begin = status is TransactionStatus.IDLE and not wrapper.autocommit
-        # Each transaction sets its own: one that a body has rolled back by itself takes its path with it.
-        path = self.needs_path and (begin or wrapper.search_path_set_schemas is None)
-        set_path = [f"SET search_path = {quote_schema_name(wrapper.schema_name)}"] if path else []
-        return ["BEGIN"] * begin + set_path + wrapper.unsent
+        prelude = []
+        begins = status is TransactionStatus.IDLE and not wrapper.autocommit
+        if begins:
+            prelude.append("BEGIN")
+        # Each transaction sets its own path: a body that rolls back by itself takes the path with it.
+        if self.needs_path and (begins or wrapper.search_path_set_schemas is None):
+            prelude.append(f"SET search_path = {quote_schema_name(wrapper.schema_name)}")
+        return prelude + wrapper.unsent
 
     def _prepared(self) -> None:
         self._wrapper.unsent.clear()
@@ -110,8 +113,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         every table; nobody sees its result.
 
         What it raises on the server, the next one raises; a COMMIT then fails, and nothing is committed. It is sent at
-        once in a nested block and outside of transactions; where no COMMIT will follow, for Django rolls back without a
-        word, this raises.
+        once in a nested block and outside of transactions. In a block that Django will roll back, this raises.
         """
         if self.in_atomic_block and not self.savepoint_ids and not self.needs_rollback:
             with self.wrap_database_errors:
@@ -171,7 +173,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         self.close()
 
     def is_usable(self) -> bool:
-        """As Django's, but that it sends nothing else: what that raises would be taken for a lost connection."""
+        """As Django's, but without what is unsent: an error of that would look like a lost connection."""
         if self.connection is None:
             return False
         try:

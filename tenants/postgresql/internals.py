@@ -15,7 +15,7 @@ def skip_health_check(connection: BaseDatabaseWrapper) -> None:
     wrapper.health_check_done = True
 
 
-def is_lost(connection: BaseDatabaseWrapper) -> bool:
+def is_broken(connection: BaseDatabaseWrapper) -> bool:
     """Whether the connection is broken and no transaction was open on it, so that a new one can take its place."""
     return not connection.in_atomic_block and not connection.is_usable()
 

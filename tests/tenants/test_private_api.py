@@ -29,7 +29,7 @@ from django_tenants.utils import quote_schema_name, tenant_context
 from accounts.models import User
 from tenants.connection import connection
 from tenants.models import Tenant
-from tenants.postgresql.internals import is_lost, skip_health_check, untranslated_verbose_name
+from tenants.postgresql.internals import is_broken, skip_health_check, untranslated_verbose_name
 from tenants.postgresql.migrations import ObservedMigrate, compose_sql, has_receivers, load_migrations
 from tests.wire import queries
 
@@ -126,11 +126,11 @@ def test_a_health_check_is_skipped(committed_db: None, monkeypatch: pytest.Monke
 
 def test_a_lost_connection_is_known(committed_db: None) -> None:
     connection.ensure_connection()
-    assert not is_lost(connection)
+    assert not is_broken(connection)
 
     connection.connection.close()
 
-    assert is_lost(connection), f"{DJANGO}: is_usable() is true of a closed connection"
+    assert is_broken(connection), f"{DJANGO}: is_usable() is true of a closed connection"
     connection.close()
 
 

@@ -61,20 +61,20 @@ class Command(BaseCommand):
         changed = sum(change(job) for job in jobs.order_by("id").iterator())
         self.stdout.write(f"{verb}: {changed} jobs")
 
-    def _change(self, verb: str, id: UUID | None) -> None:
-        if id is None:
+    def _change(self, verb: str, job_id: UUID | None) -> None:
+        if job_id is None:
             raise CommandError(f"Give the id of a job, or --all: manage.py jobs {verb} ID")
         change, _, refusal = CHANGES[verb]
-        if not change(self._job(id)):
-            raise CommandError(f"Job {id} {refusal}.")
-        self.stdout.write(f"{verb}: {id}")
+        if not change(self._job(job_id)):
+            raise CommandError(f"Job {job_id} {refusal}.")
+        self.stdout.write(f"{verb}: {job_id}")
 
-    def _job(self, id: UUID) -> Job:
+    def _job(self, job_id: UUID) -> Job:
         try:
-            return Job.objects.get(pk=id)
+            return Job.objects.get(pk=job_id)
         except Job.DoesNotExist:
             raise CommandError(
-                f"There is no job {id}; it may have ended. `manage.py jobs list` names dead ones."
+                f"There is no job {job_id}; it may have ended. `manage.py jobs list` names dead ones."
             ) from None
 
 

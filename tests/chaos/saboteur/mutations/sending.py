@@ -81,4 +81,4 @@ def no_unparking() -> None:
 
 @mutation
 def poison_never_dead() -> None:
-    wrap(maintenance, "dead_letter_poison", lambda dead_letter_poison: None)
+    wrap(maintenance, "sweep_poison", lambda sweep_poison: None)
