@@ -23,8 +23,7 @@ if WORKER:
     os.environ["DATABASE_URL"] = urlunsplit(urlsplit(RUN_URL)._replace(path=f"/{WORKER_NAME}"))
     os.environ["REDIS_KEY_PREFIX"] += f"{WORKER}:"
 
-
-# The most that pays: then the longest module ends last.
+# More would only wait for the longest module.
 MOST_WORKERS = 8
 
 
