@@ -1,7 +1,6 @@
 """Who may run a job: the claim, which takes its lease, and the gate, which its body passes."""
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from jobs import codec, statements
-from tenants.connection import connection, retry_on_broken_connection
+from tenants.connection import connection, fetch_one, retry_on_broken_connection
 
 #: The first half of the advisory lock's key; the second is the tenant's.
 TENANT_LOCK = 0x7E4A
@@ -57,7 +56,7 @@ def claim(job_id: str, *, task: str, token: str, hard_limit: float, atomic: bool
         "lease": timedelta(seconds=hard_limit + settings.JOB_LEASE_MARGIN),
         **poison_limits(),
     }
-    row = retry_on_broken_connection(lambda: _fetch(statements.CLAIM, parameters))
+    row = retry_on_broken_connection(lambda: fetch_one(statements.CLAIM, parameters))
     return _lease(row, job_id=job_id, task=task, token=token) if row else None
 
 
@@ -66,14 +65,14 @@ def find(job_id: str, *, task: str, token: str = NO_TOKEN) -> Lease | None:
 
     None if the row, or its tenant, is gone.
     """
-    row = _fetch(statements.FIND, {"id": job_id})
+    row = fetch_one(statements.FIND, {"id": job_id})
     return _lease(row, job_id=job_id, task=task, token=token) if row else None
 
 
 def pass_gate(lease: Lease) -> bool:
     """Whether the body may start. No deletion of its tenant begins before this transaction ends."""
     if lease.tenant_id is None:  # `public` is never deleted
-        return _fetch(statements.GATE, lease.key) is not None
+        return fetch_one(statements.GATE, lease.key) is not None
     # One message, in the tenant's schema; two statements, so that the second sees what the lock waited for.
     with connection.cursor() as cursor:
         cursor.execute(f"{statements.TRY_SHARE_TENANT}; {statements.GATE}", {**lease.key, **_lock_key(lease)})
@@ -88,7 +87,7 @@ def lock_tenant(lease: Lease) -> None:
     This comes before any job's row is locked, since a deletion takes the tenant first and then its jobs.
     """
     if lease.tenant_id is not None:
-        _fetch(statements.SHARE_TENANT, _lock_key(lease))
+        fetch_one(statements.SHARE_TENANT, _lock_key(lease))
 
 
 def poison_limits() -> dict[str, int]:
@@ -98,12 +97,6 @@ def poison_limits() -> dict[str, int]:
 
 def _lock_key(lease: Lease) -> dict[str, Any]:
     return {"class": TENANT_LOCK, "tenant": str(lease.tenant_id)}
-
-
-def _fetch(statement: str, parameters: Mapping[str, Any]) -> Any:
-    with connection.shared_cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return cursor.fetchone()
 
 
 def _lease(row: tuple[Any, ...], *, job_id: str, task: str, token: str) -> Lease:

@@ -21,7 +21,7 @@ from jobs.claim import Lease, find, lock_tenant, poison_limits
 from jobs.message import OPTION
 from jobs.models import Job
 from jobs.schema import TenantUnavailable
-from tenants.connection import connection
+from tenants.connection import connection, execute
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class LeaseLost(Exception):
 
 
 def complete(lease: Lease, result: Any) -> None:
-    """End the job with the COMMIT of its effects, in one message. That fails if the lease is lost: see `is_lease_lost`."""
+    """End the job with the COMMIT of its effects, in one message. It fails once the lease is lost (`is_lease_lost`)."""
     row = {**_result_row(lease, states.SUCCESS), **results.encoded(result)}
     dispatch_links(lease, lease.link, result)
     connection.send_with_next(statements.COMPLETE, lease.key)
@@ -54,7 +54,7 @@ def retry(lease: Lease, when: datetime | float | None, *, error: str, counted: b
     eta = when if isinstance(when, datetime) else None
     seconds = when if isinstance(when, int | float) else settings.JOB_FIRST_RESEND
     terms = {"eta": eta, "countdown": timedelta(seconds=seconds), "error": error, "counted": int(counted)}
-    return _changes(statements.RETRY, {**lease.key, **terms})
+    return execute(statements.RETRY, {**lease.key, **terms}) == 1
 
 
 def hand_back(key: Mapping[str, str], *, counted: bool, delay: float = 0) -> bool:
@@ -64,7 +64,7 @@ def hand_back(key: Mapping[str, str], *, counted: bool, delay: float = 0) -> boo
     lease is lost.
     """
     terms = {"counted": int(counted), "delay": timedelta(seconds=delay)}
-    return _changes(statements.HAND_BACK, {**key, **terms})
+    return execute(statements.HAND_BACK, {**key, **terms}) == 1
 
 
 def dead_letter(lease: Lease, error: BaseException, *, traceback: str = "") -> bool:
@@ -101,7 +101,7 @@ def dead_letter_poison(lease: Lease, error: BaseException) -> bool:
 def defer(job_id: str, *, reason: str) -> bool:
     """Leave a job whose message came to a worker that can't run it to other workers: sent again soon, and uncounted."""
     delay = timedelta(seconds=settings.JOB_FIRST_RESEND)
-    return _changes(statements.DEFER, {"id": job_id, "reason": reason, "delay": delay})
+    return execute(statements.DEFER, {"id": job_id, "reason": reason, "delay": delay}) == 1
 
 
 # By people
@@ -120,7 +120,7 @@ def replay(job: Job) -> bool:
         return False
     with transaction.atomic():
         lock_tenant(lease)
-        if not _changes(statements.REPLAY, {"id": lease.id}):
+        if execute(statements.REPLAY, {"id": lease.id}) == 0:
             return False
         # A result never leaves a terminal state, except here: the job is under way again.
         results.forget(lease.schema, lease.id)
@@ -155,7 +155,7 @@ def _dead_letter(statement: str, lease: Lease, error: BaseException, traceback: 
     parameters = {**lease.key, **poison_limits(), "error": describe(error), "traceback": traceback}
     with transaction.atomic():
         lock_tenant(lease)
-        if not _changes(statement, parameters):
+        if execute(statement, parameters) == 0:
             return False
         dispatch_links(lease, lease.link_error, lease.id)
         failure = results.encoded(current_app.backend.prepare_exception(error, "json"))
@@ -166,16 +166,10 @@ def _dead_letter(statement: str, lease: Lease, error: BaseException, traceback: 
 def _delete(statement: str, lease: Lease, *, state: str, reason: str) -> bool:
     with transaction.atomic():
         lock_tenant(lease)
-        if not _changes(statement, lease.key):
+        if execute(statement, lease.key) == 0:
             return False
         results.store(lease.schema, {**_result_row(lease, state), **results.encoded(reason)})
     return True
-
-
-def _changes(statement: str, parameters: Mapping[str, Any]) -> bool:
-    with connection.shared_cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return bool(cursor.rowcount == 1)
 
 
 def _storable(text: str) -> str:

@@ -8,6 +8,13 @@ HEADER = "tenantry"
 #: The option that carries the schema through signatures and `apply_async`. Celery merges the options of a signature and
 #: those of the call key by key, so a caller's own headers can't hide it.
 OPTION = "tenant_schema"
+#: The queue of durable jobs' messages.
+QUEUE = "jobs"
+
+
+def durable_header(schema: str, request_id: str) -> dict[str, Any]:
+    """The header of a durable job's message."""
+    return {"schema": schema, "durable": True, "request_id": request_id}
 
 
 def header_of(message: Any) -> dict[str, Any]:

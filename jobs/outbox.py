@@ -17,7 +17,7 @@ from jobs import statements
 from jobs.codec import encode
 from jobs.message import OPTION
 from jobs.schema import TenantUnavailable
-from tenants.connection import connection
+from tenants.connection import connection, execute
 from tenants.ids import new_id
 
 BATCH = 1000
@@ -40,8 +40,9 @@ class Terms:
 
     @classmethod
     def of(cls, task: str, options: Mapping[str, Any], *, expires: float | None = None) -> "Terms":
-        """`expires`: the task's own default in seconds, for options that have none. Raises TypeError for what can't be durable,
-        TransactionManagementError in a transaction of another database.
+        """`expires` is the task's own default in seconds, for options that have none.
+
+        Raises TypeError for what can't be durable, TransactionManagementError in a transaction of another database.
         """
         _refuse_other_database()
         if refused := set(options) - OPTIONS:
@@ -114,7 +115,7 @@ def insert_many(terms: Terms, calls: Iterable[Call], *, schema: str) -> list[str
             "args": [encode(args) for args, _ in batch],
             "kwargs": [encode(kwargs) for _, kwargs in batch],
         }
-        inserted = _execute(statements.INSERT_MANY, {**terms.parameters(), **columns, "schema": schema})
+        inserted = execute(statements.INSERT_MANY, {**terms.parameters(), **columns, "schema": schema})
         if inserted != len(batch):
             raise TenantUnavailable(f"No tenant has the schema {schema!r}, so no job can belong to it.")
         ids += columns["ids"]
@@ -124,7 +125,7 @@ def insert_many(terms: Terms, calls: Iterable[Call], *, schema: str) -> list[str
 def insert_for_each_tenant(terms: Terms, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
     """Write one job in each active tenant, by one statement; how many."""
     call = {"args": encode(args), "kwargs": encode(kwargs)}
-    return _execute(statements.INSERT_FOR_EACH_TENANT, {**terms.parameters(), **call})
+    return execute(statements.INSERT_FOR_EACH_TENANT, {**terms.parameters(), **call})
 
 
 def _refuse_other_database() -> None:
@@ -134,15 +135,9 @@ def _refuse_other_database() -> None:
     for other in connections.all(initialized_only=True):
         if other.in_atomic_block:
             raise TransactionManagementError(
-                f"A transaction is open on the database {other.alias!r}, and not on {connection.alias!r}. Durable jobs are rows of "
-                f"{connection.alias!r}: dispatch them in a transaction there."
+                f"A transaction is open on the database {other.alias!r}, and not on {connection.alias!r}. Durable jobs "
+                f"are rows of {connection.alias!r}: dispatch them in a transaction there."
             )
-
-
-def _execute(statement: str, parameters: Mapping[str, Any]) -> int:
-    with connection.shared_cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return int(cursor.rowcount)
 
 
 def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:

@@ -12,7 +12,7 @@ from django_tenants.utils import quote_schema_name
 from kombu.serialization import dumps
 from psycopg.errors import InvalidSchemaName, UndefinedTable
 
-from tenants.connection import connection
+from tenants.connection import execute
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ COLUMNS = (
     "traceback",
     "meta",
 )
-# A result never leaves a terminal state: a late duplicate must not turn SUCCESS into STARTED. A row that was written when
-# the task started keeps its `date_started`.
+# A result never leaves a terminal state: a late duplicate must not turn SUCCESS into STARTED. A row that was
+# written when the task started keeps its `date_started`.
 STORE = """
     INSERT INTO {schema}.django_celery_results_taskresult AS stored (
         task_id, task_name, task_args, task_kwargs, periodic_task_name, worker, status,
@@ -55,8 +55,7 @@ STORE = """
 
 def store(schema: str, row: dict[str, Any]) -> None:
     """Write a result row (a value for each of COLUMNS; those left out are NULL) unless a terminal one is there."""
-    with connection.shared_cursor() as cursor:
-        cursor.execute(statement(schema), columns(row))
+    execute(statement(schema), columns(row))
 
 
 def statement(schema: str) -> str:
@@ -72,8 +71,7 @@ def columns(row: dict[str, Any]) -> dict[str, Any]:
 def forget(schema: str, task_id: str) -> None:
     """Delete the result of a task that is to run again."""
     table = f"{quote_schema_name(schema)}.django_celery_results_taskresult"
-    with connection.shared_cursor() as cursor:
-        cursor.execute(f"DELETE FROM {table} WHERE task_id = %s", [task_id])
+    execute(f"DELETE FROM {table} WHERE task_id = %s", [task_id])
 
 
 def store_unless_gone(schema: str, row: dict[str, Any]) -> None:
@@ -91,11 +89,8 @@ def delete_expired(schema: str, *, before: datetime, batch: int) -> None:
 
 def _delete_expired(table: str, before: datetime, batch: int) -> None:
     expired = f"SELECT id FROM {table} WHERE date_done < %s LIMIT %s"
-    deleted = batch
-    with connection.cursor() as cursor:
-        while deleted == batch:
-            cursor.execute(f"DELETE FROM {table} WHERE id IN ({expired})", [before, batch])
-            deleted = cursor.rowcount
+    while execute(f"DELETE FROM {table} WHERE id IN ({expired})", [before, batch]) == batch:
+        pass
 
 
 @contextmanager

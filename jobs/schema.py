@@ -5,7 +5,7 @@ from typing import Any
 from celery.app.task import Context
 
 from jobs.message import OPTION, header_of
-from tenants.connection import ENTER_IF_ACTIVE, HAS_SCHEMA, connection, retry_on_broken_connection
+from tenants.connection import ENTER_IF_ACTIVE, HAS_SCHEMA, connection, fetch_one, retry_on_broken_connection
 
 STATUS = f"SELECT status FROM public.tenants_tenant WHERE schema_name = %s AND {HAS_SCHEMA}"
 ENTER = f"SELECT status, {ENTER_IF_ACTIVE} FROM public.tenants_tenant WHERE schema_name = %s AND {HAS_SCHEMA}"
@@ -36,7 +36,7 @@ def enter(schema: str) -> None:
     """Bind the connection to `schema`. Raises TenantUnavailable, or the database's own error; then nothing is bound."""
     reset_session()
     if schema != "public":
-        _check(schema, retry_on_broken_connection(lambda: _look(ENTER, schema)))
+        _check(schema, retry_on_broken_connection(lambda: _status(ENTER, schema)))
         connection.set_schema(schema)
         connection.bound()
 
@@ -44,7 +44,7 @@ def enter(schema: str) -> None:
 def check_available(schema: str) -> None:
     """Raises TenantUnavailable unless tasks may run in this schema now."""
     if schema != "public":
-        _check(schema, retry_on_broken_connection(lambda: _look(STATUS, schema)))
+        _check(schema, retry_on_broken_connection(lambda: _status(STATUS, schema)))
 
 
 def reset_session() -> None:
@@ -59,8 +59,6 @@ def _check(schema: str, status: str | None) -> None:
         raise TenantUnavailable(f"The tenant of schema {schema!r} is {status or 'unknown'}: the task was not run.")
 
 
-def _look(statement: str, schema: str) -> str | None:
-    with connection.shared_cursor() as cursor:
-        cursor.execute(statement, [schema])
-        row = cursor.fetchone()
+def _status(statement: str, schema: str) -> str | None:
+    row = fetch_one(statement, [schema])
     return row[0] if row else None

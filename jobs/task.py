@@ -151,7 +151,7 @@ class TenantTask(DjangoTask):
         max_retries: int | None = None,
         **options: Any,
     ) -> Retry:
-        """Like Celery's `retry`. A durable job's next try is stored on its row after the rollback; the relay publishes it."""
+        """Like Celery's `retry`. A durable job's next try is stored on its row, after the rollback."""
         if not is_durable(self.request):
             return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
         if args is not None or kwargs is not None or options:
@@ -169,7 +169,7 @@ class TenantTask(DjangoTask):
         return retry
 
     def replace(self, sig: Signature[Any]) -> Any:
-        """Like Celery's `replace`. Raises TypeError for a durable job, which is no message that another could replace."""
+        """Like Celery's `replace`. Raises TypeError for a durable job."""
         if is_durable(self.request):
             raise TypeError("A durable job can't be replaced: dispatch the other task with delay_on_commit and return.")
         return super().replace(sig)

@@ -7,7 +7,7 @@ from celery import current_app
 from django_tenants.utils import schema_context
 
 from jobs.celery_hooks.tracing import trace
-from jobs.message import HEADER
+from jobs.message import HEADER, durable_header
 from jobs.models import Job
 from jobs.relay.line import Due, mark, wake
 from jobs.relay.maintenance import run_maintenance
@@ -43,9 +43,8 @@ def _next_due(ahead: bool) -> list[Due]:
 
 def receive(job: Due) -> None:
     """Do what a worker does with the message of a job."""
-    header = {"schema": job.schema, "durable": True, "request_id": job.request_id}
     request = {
-        HEADER: header,
+        HEADER: durable_header(job.schema, job.request_id),
         "lease_token": str(uuid.uuid4()),
         "timelimit": [job.hard_limit, job.soft_limit],
         "ignore_result": True,

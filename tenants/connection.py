@@ -1,7 +1,7 @@
 """Django's default connection, typed as the wrapper of tenants/postgresql that it is."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import InterfaceError, OperationalError
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 else:
     from django.db import connection
 
-__all__ = ["ENTER_IF_ACTIVE", "HAS_SCHEMA", "connection", "retry_on_broken_connection"]
+__all__ = ["ENTER_IF_ACTIVE", "HAS_SCHEMA", "connection", "execute", "fetch_one", "retry_on_broken_connection"]
 
 T = TypeVar("T")
+Parameters = Mapping[str, Any] | Sequence[Any]
 
 # SQL: whether the tenant of this row has its schema. It asks the catalog, because a schema may be dropped by hand while
 # its tenant's row stays. A function call is cheaper to plan than a join.
@@ -24,6 +25,20 @@ HAS_SCHEMA = "to_regnamespace(quote_ident(schema_name)) IS NOT NULL"
 # SQL: enters the schema of the tenant of this row, if the tenant is active. The statement that looks a tenant up then
 # saves a second one; call `connection.bound()` after it.
 ENTER_IF_ACTIVE = "CASE status WHEN 'active' THEN set_config('search_path', quote_ident(schema_name), false) END"
+
+
+def execute(statement: str, parameters: Parameters) -> int:
+    """How many rows a statement changed. It names the schema of every table, and leaves the search path as it is."""
+    with connection.shared_cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return int(cursor.rowcount)
+
+
+def fetch_one(statement: str, parameters: Parameters) -> Any:
+    """The first row of such a statement, as a tuple; None if there is none."""
+    with connection.shared_cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchone()
 
 
 def retry_on_broken_connection(statement: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ from kombu.messaging import Producer
 from structlog.contextvars import get_contextvars
 
 from jobs.celery_hooks.signatures import keep_tenants, mapped_schema, refuse_mixed_chord
-from jobs.message import HEADER
+from jobs.message import HEADER, QUEUE, durable_header
 from tenants.connection import connection
 
 keep_tenants()
@@ -85,12 +85,11 @@ class TenantCelery(Celery):
             argsrepr="…",
             kwargsrepr="…",
         )
-        home = {"schema": job.schema, "durable": True, "request_id": job.request_id}
         producer.publish(
             message.body,
-            routing_key="jobs",
+            routing_key=QUEUE,
             serializer=self.conf.task_serializer,
-            headers={**message.headers, HEADER: home},
+            headers={**message.headers, HEADER: durable_header(job.schema, job.request_id)},
             **message.properties,
         )
 

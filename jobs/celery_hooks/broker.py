@@ -19,7 +19,7 @@ class QoS(redis.QoS):
     @contextmanager
     def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:
         """A pipeline for the notes of one message."""
-        # Without MULTI: a note that is half written is harmless, because a message is restored only if both keys have it.
+        # Without MULTI: half a note is harmless, because a message is restored only if both keys have it.
         with self.channel.conn_or_acquire(client) as client:
             yield pipe or client.pipeline(transaction=False)
 

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from jobs.claim import poison_limits
 from jobs.relay import statements
-from tenants.connection import connection
+from tenants.connection import connection, execute
 
 #: Rows that one statement changes at the most, and messages that one batch holds.
 BATCH = 1000
@@ -29,9 +29,7 @@ class Due:
 
 def wake() -> int:
     """Let the rows whose time has come join the line; how many rows were looked at."""
-    with connection.cursor() as cursor:
-        cursor.execute(statements.WAKE, {**poison_limits(), "batch": BATCH})
-        return int(cursor.rowcount)
+    return execute(statements.WAKE, {**poison_limits(), "batch": BATCH})
 
 
 def mark(room: int) -> list[Due]:

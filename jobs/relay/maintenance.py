@@ -13,7 +13,7 @@ from jobs.claim import Lease, find, poison_limits
 from jobs.relay import deletion, statements
 from jobs.relay.line import BATCH
 from jobs.schema import reset_session
-from tenants.connection import connection
+from tenants.connection import connection, execute
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def run_maintenance() -> None:
     sweep_poison()
     sweep_expired()
     unpark()
-    _execute(statements.PRUNE_DEAD, {"days": timedelta(days=settings.JOB_DEAD_DAYS), "batch": BATCH})
+    execute(statements.PRUNE_DEAD, {"days": timedelta(days=settings.JOB_DEAD_DAYS), "batch": BATCH})
     deletion.continue_deletions()
 
 
@@ -54,14 +54,14 @@ def unpark() -> None:
         tenants = cursor.fetchall()
     for tenant_id, gone in tenants:
         statement = statements.DELETE_PARKED if gone else statements.UNPARK
-        while _execute(statement, {"tenant": tenant_id, "batch": BATCH}) == BATCH:
+        while execute(statement, {"tenant": tenant_id, "batch": BATCH}) == BATCH:
             pass
 
 
 def record_heartbeat(name: str) -> None:
     """Leave the sign of life of the relay with this name, and forget relays that left none for a day."""
-    _execute(statements.RECORD_HEARTBEAT, {"name": name})
-    _execute(statements.FORGET_RELAYS)
+    execute(statements.RECORD_HEARTBEAT, {"name": name})
+    execute(statements.FORGET_RELAYS, {})
 
 
 def _found(statement: str, parameters: Mapping[str, Any]) -> Iterator[Lease]:
@@ -83,9 +83,3 @@ def _isolated(lease: Lease) -> Iterator[None]:
         if not connection.is_usable():
             raise
         logger.exception("Could not end job %s: it stays as it is", lease.id)
-
-
-def _execute(statement: str, parameters: Mapping[str, Any] | None = None) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return int(cursor.rowcount)

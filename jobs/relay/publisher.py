@@ -8,13 +8,12 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
+from jobs.message import QUEUE
 from jobs.relay.line import BATCH, Due
 
 #: Messages in the broker: the depth follows what workers drain, within these.
 MIN_DEPTH = 8
 MAX_DEPTH = 2000
-#: The queue that workers take durable jobs from.
-QUEUE = "jobs"
 
 
 class SendJob(Protocol):

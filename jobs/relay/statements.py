@@ -4,8 +4,8 @@ A row is *parked* while its tenant is not active: it has no tag, and its next se
 datetime can still hold. Statements that change many rows skip those that are locked, so they are part of no deadlock.
 
 PostgreSQL can search an index by `statement_timestamp()`, but not by `clock_timestamp()`, which is volatile. The table
-fills and empties faster than its statistics follow, so rows that are to be changed are found by their keys, in an array:
-a join might read the whole table (decision 11).
+fills and empties faster than its statistics follow, so rows that are to be changed are found by their keys, in an
+array: a join might read the whole table (decision 11).
 """
 
 # The line: wake what is due, mark what is sent.
@@ -14,7 +14,9 @@ a join might read the whole table (decision 11).
 # tenant that is not active are parked, or they would hold up the line.
 WAKE = """
     WITH due AS (
-        SELECT job.id, job.tenant_id, job.next_send_at, (job.tenant_id IS NULL OR coalesce(tenant.status = 'active', false)) AS active
+        SELECT
+            job.id, job.tenant_id, job.next_send_at,
+            (job.tenant_id IS NULL OR coalesce(tenant.status = 'active', false)) AS active
         FROM public.jobs_job job LEFT JOIN public.tenants_tenant tenant ON tenant.id = job.tenant_id
         WHERE job.state = 'waiting' AND job.tag IS NULL
             AND job.next_send_at <= statement_timestamp() AND job.due_at <= statement_timestamp()

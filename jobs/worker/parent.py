@@ -16,7 +16,7 @@ TIME_LIMIT = "2s"
 
 @contextmanager
 def bounded_transaction(action: str, job_id: str) -> Iterator[None]:
-    """A short transaction. What fails in it is logged, as the `action` that failed, and the job's lease will run out."""
+    """A short transaction. If it fails, the `action` is logged as failed, and the job's lease will run out."""
     try:
         if connection.connection is not None and not connection.is_usable():
             connection.close()

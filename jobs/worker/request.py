@@ -1,4 +1,4 @@
-"""What a worker's parent process does for its tasks: it knows each lease's token, and records what its children can't."""
+"""What a worker's parent process does for its tasks: it knows their leases, and records what its children can't."""
 
 import logging
 import uuid

@@ -66,7 +66,7 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
     def _prelude(self) -> list[str]:
         wrapper, status = self._wrapper, self.connection.info.transaction_status
         if status is TransactionStatus.INERROR:
-            # PostgreSQL takes a ROLLBACK alone, and turns a COMMIT into one, silently. What goes before it makes it fail.
+            # PostgreSQL takes a ROLLBACK alone, and turns a COMMIT into one, silently. What goes first makes it fail.
             return [*wrapper.unsent]
         prelude = []
         begins = status is TransactionStatus.IDLE and not wrapper.autocommit

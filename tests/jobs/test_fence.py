@@ -14,7 +14,7 @@ from jobs import endings, run
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
 from jobs.models import Job
-from jobs.relay import maintenance
+from jobs.relay import line, maintenance
 from tenants.models import Tenant
 from tests.jobs.claims import OVER, change, deliver, dispatch, held
 from tests.jobs.durables import atomic, bodies, groups, open, result_of, sql
@@ -175,3 +175,20 @@ def test_a_result_is_never_overwritten(acme: Tenant) -> None:
     with run.completing(held(first)) as done:
         done.result = "second"
     assert result_of(acme.schema_name, first).result == '"first"'
+
+
+HANDS_IT_ON: dict[str, Callable[[Lease], bool]] = {
+    "retry": lambda lease: endings.retry(lease, 3600, error=""),
+    "hand-back": lambda lease: endings.hand_back(lease.key, counted=False, delay=3600),
+}
+
+
+@pytest.mark.parametrize("ending", HANDS_IT_ON)
+def test_a_job_that_is_to_run_later_leaves_the_line_that_it_joined_when_its_lease_ran_out(
+    acme: Tenant, ending: str
+) -> None:
+    lease = held(dispatch(acme))
+    change(lease.id, f"next_send_at = clock_timestamp(), {OVER}")
+    assert line.wake() == 1
+    assert HANDS_IT_ON[ending](lease)
+    assert line.mark(10) == []

@@ -30,7 +30,7 @@ def claim_before_due() -> None:
 @mutation
 def claim_by_the_workers_clock() -> None:
     edit(statements, "CLAIM", "due_at <= clock_timestamp()", "due_at <= to_timestamp(%(now)s)")
-    wrap(claim, "_fetch", lambda fetch, statement, terms: fetch(statement, {**terms, "now": time.time()}))
+    wrap(claim, "fetch_one", lambda fetch, statement, terms: fetch(statement, {**terms, "now": time.time()}))
 
 
 @mutation
