@@ -1,16 +1,21 @@
 """The database backend: django-tenants', with a search path of the tenant's schema alone, and fewer round trips."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from django.db.backends.postgresql import base
+from django.db.backends.utils import debug_transaction
 from django_tenants.postgresql_backend.base import DatabaseWrapper as TenantDatabaseWrapper
 from django_tenants.utils import quote_schema_name
 from psycopg import ClientCursor, Connection, Error
+from psycopg.errors import InFailedSqlTransaction
 from psycopg.pq import TransactionStatus
 
+# A statement that commits, whatever comments precede it.
+COMMIT = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
 # Statements in one message, each of which PostgreSQL parses before it runs the first
 MOST_UNSENT = 100
 
@@ -32,14 +37,17 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
         # Outside of a transaction, some statements can't share a message with others.
         if not isinstance(query, str) or self._wrapper.autocommit:
             self.prepare()
-        if not (prelude := self._prelude()):
-            return super().execute(query, params, **options)
-        # Put together with its parameters here: psycopg would keep in mind how to parse each message.
-        statement = query if params is None else self.mogrify(query, params)
-        super().execute("; ".join([*prelude, statement]), **options)
-        self._prepared()
-        for _ in prelude:
-            self.nextset()
+        prelude = self._prelude()
+        if prelude:
+            # Put together with its parameters here: psycopg would keep in mind how to parse each message.
+            statement = query if params is None else self.mogrify(query, params)
+            super().execute("; ".join([*prelude, statement]), **options)
+            self._prepared()
+            for _ in prelude:
+                self.nextset()
+        else:
+            super().execute(query, params, **options)
+        self._check_commit(query)
         return self
 
     def executemany(self, *args: Any, **options: Any) -> None:
@@ -62,6 +70,18 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
         if prelude := self._prelude():
             super().execute("; ".join(prelude))
             self._prepared()
+
+    def _check_commit(self, query: Any) -> None:
+        """Raise if the query was a COMMIT that PostgreSQL turned into a ROLLBACK. It does that without an error."""
+        if self.statusmessage != "ROLLBACK":
+            return
+        self._wrapper.search_path_set_schemas = None  # it was rolled back, too
+        text = query if isinstance(query, str) else self.mogrify(query)
+        if COMMIT.match(text):
+            raise InFailedSqlTransaction(
+                "Nothing was committed: a statement of the transaction had failed, so PostgreSQL answered COMMIT with "
+                "ROLLBACK. Let the error leave atomic(), or run what may fail in an atomic() block of its own."
+            )
 
     def _prelude(self) -> list[str]:
         wrapper, status = self._wrapper, self.connection.info.transaction_status
@@ -92,6 +112,8 @@ class DatabaseWrapper(TenantDatabaseWrapper):
     """
 
     schema_name: str
+    #: django-tenants' note of which path the session has; None: unknown
+    search_path_set_schemas: list[str] | None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -129,8 +151,11 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         if self.unsent:
             with self.shared_cursor() as cursor:
                 cursor.execute("COMMIT")
-        else:
-            super()._commit()
+        elif self.connection.info.transaction_status is not TransactionStatus.IDLE:
+            with debug_transaction(self, "COMMIT"), self.wrap_database_errors:
+                cursor = self.connection.cursor()
+                cursor.needs_path = False
+                cursor.execute("COMMIT")
 
     def _rollback(self) -> None:
         self.unsent.clear()

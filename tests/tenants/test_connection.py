@@ -6,13 +6,15 @@ from functools import partial
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import DatabaseError, IntegrityError, OperationalError, ProgrammingError, transaction
+from django.db import DatabaseError, IntegrityError, InternalError, OperationalError, ProgrammingError, transaction
 from django.db.transaction import TransactionManagementError
 from django_tenants.utils import schema_context
 
+from jobs.models import Job
 from tenants.connection import connection
 from tenants.models import Tenant
 from tenants.postgresql.base import Cursor
+from tests.jobs.probes import probe
 from tests.wire import queries
 
 
@@ -34,6 +36,79 @@ def test_a_transaction_begins_with_its_first_statement(acme: Tenant) -> None:
         assert execute("SELECT current_schema()") == [(acme.schema_name,)]
         execute("SELECT 2")
     assert sent == [f"BEGIN; {path}; SELECT current_schema()", "SELECT 2", "COMMIT"]
+
+
+# A transaction in which a statement failed, and nobody said so, is rolled back by its COMMIT.
+
+
+def fail_silently() -> None:
+    with suppress(DatabaseError):
+        execute("SELECT 1 / 0")
+
+
+def write_and_fail_silently(hooks: list[str]) -> None:
+    with transaction.atomic():
+        transaction.on_commit(lambda: hooks.append("ran"))
+        Group.objects.create(name="a row")
+        fail_silently()
+
+
+def test_a_commit_that_postgresql_turns_into_a_rollback_raises_and_no_hook_runs(acme: Tenant) -> None:
+    hooks: list[str] = []
+    with schema_context(acme.schema_name):
+        with pytest.raises(InternalError, match="COMMIT"):
+            write_and_fail_silently(hooks)
+        assert not Group.objects.exists()
+    assert hooks == []
+
+
+def test_after_such_a_commit_the_next_statement_runs_at_home(acme: Tenant, globex: Tenant) -> None:
+    with schema_context(globex.schema_name):
+        execute("SELECT 1")
+    with schema_context(acme.schema_name):
+        with pytest.raises(InternalError):
+            write_and_fail_silently([])
+        assert execute("SELECT current_schema()") == [(acme.schema_name,)]
+
+
+def test_a_dispatch_does_not_survive_such_a_commit(acme: Tenant) -> None:
+    @transaction.atomic
+    def dispatch() -> None:
+        probe.delay_on_commit("gone")
+        execute("SELECT 1")
+        fail_silently()
+
+    with schema_context(acme.schema_name), pytest.raises(InternalError):
+        dispatch()
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize("commit", ["COMMIT", "commit work", "  -- so\n/* it */ END", "COMMIT AND CHAIN"])
+def test_a_commit_by_hand_raises_too(acme: Tenant, commit: str) -> None:
+    with schema_context(acme.schema_name):
+        execute("BEGIN")
+        fail_silently()
+        with pytest.raises(InternalError):
+            execute(commit)
+        assert execute("SELECT current_schema()") == [(acme.schema_name,)]
+        connection.close()  # COMMIT AND CHAIN has begun another transaction
+
+
+@pytest.mark.parametrize("rollback", ["ROLLBACK", "ABORT"])
+def test_a_rollback_by_hand_is_no_error(rollback: str) -> None:
+    execute("BEGIN")
+    fail_silently()
+    execute(rollback)
+    assert execute("SELECT 1") == [(1,)]
+
+
+def test_a_nested_block_undoes_the_failure_so_that_the_outer_one_commits(acme: Tenant) -> None:
+    with schema_context(acme.schema_name):
+        with transaction.atomic():
+            Group.objects.create(name="a row")
+            with suppress(DatabaseError), transaction.atomic():
+                execute("SELECT 1 / 0")
+        assert Group.objects.count() == 1
 
 
 def test_parameters_and_rows_are_those_of_the_statement(acme: Tenant) -> None:

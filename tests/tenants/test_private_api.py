@@ -15,6 +15,7 @@ from django.contrib.auth.models import Permission
 from django.core.management.commands.migrate import Command as Migrate
 from django.db import connection as django_connection
 from django.db import models, transaction
+from django.db.backends import utils as django_utils
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql import base as django_postgresql
 from django.db.migrations import Migration
@@ -53,6 +54,8 @@ METHODS = [
     (DJANGO, django_postgresql.DatabaseWrapper, "is_usable", [], POSTGRESQL),
     (DJANGO, django_postgresql, "CursorMixin", None, POSTGRESQL),
     (DJANGO, django_postgresql, "ServerSideCursor", None, POSTGRESQL),
+    (DJANGO, django_utils, "debug_transaction", ["connection", "sql"], POSTGRESQL),
+    (DJANGO, transaction.Atomic(None, True, False), "_from_testcase", None, POSTGRESQL),
     (DJANGO, django_connection.ops, "compose_sql", ["sql", "params"], MIGRATIONS),
     (DJANGO, MigrationLoader, "__init__", ["connection"], MIGRATIONS),
     (DJANGO, Migrate, "migration_progress_callback", ["action", "migration", "fake"], MIGRATIONS),
@@ -84,6 +87,8 @@ def test_a_hook_is_there(library: str, owner: Any, name: str, parameters: list[s
         (DJANGO, "in_atomic_block", False),
         (DJANGO, "needs_rollback", False),
         (DJANGO, "savepoint_ids", []),
+        (DJANGO, "atomic_blocks", []),
+        (DJANGO, "closed_in_transaction", False),
         (DJANGO, "health_check_done", True),
         (DJANGO, "autocommit", True),
         (DJANGO_TENANTS, "schema_name", "public"),
