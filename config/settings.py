@@ -140,21 +140,27 @@ TENANT_DOMAIN_MODEL = "tenants.Domain"
 # Schemas that wait, migrated, for the next sign-ups
 SPARE_SCHEMAS = env.int("SPARE_SCHEMAS", default=3)
 
-# Redis or Valkey: the broker, and the cache that throttles count in
+# Redis or Valkey: the broker, and the caches
 REDIS_URL = env("REDIS_URL", default="redis://localhost:6379/0")
 REDIS_KEY_PREFIX = env("REDIS_KEY_PREFIX", default="")
 REDIS_SELF_SIGNED = env.bool("REDIS_TLS_SELF_SIGNED", default=False)
+REDIS_CACHE = {
+    "BACKEND": "django.core.cache.backends.redis.RedisCache",
+    "LOCATION": REDIS_URL,
+    "OPTIONS": {
+        "socket_connect_timeout": 0.5,
+        "socket_timeout": 0.5,
+        **({"ssl_cert_reqs": "none"} if REDIS_SELF_SIGNED else {}),
+    },
+}
 CACHES = {
     "default": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
-        "LOCATION": REDIS_URL,
+        **REDIS_CACHE,
         "KEY_PREFIX": f"{REDIS_KEY_PREFIX}cache",
-        "OPTIONS": {
-            "socket_connect_timeout": 0.5,
-            "socket_timeout": 0.5,
-            **({"ssl_cert_reqs": "none"} if REDIS_SELF_SIGNED else {}),
-        },
+        "KEY_FUNCTION": "tenants.cache.key_of_tenant",
     },
+    # For what all tenants share on purpose: throttles count over all hosts.
+    "shared": {**REDIS_CACHE, "KEY_PREFIX": f"{REDIS_KEY_PREFIX}shared"},
 }
 
 # Celery

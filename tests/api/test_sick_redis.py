@@ -66,7 +66,7 @@ def sick_redis(request: pytest.FixtureRequest, settings: Settings, monkeypatch: 
     """Cache and broker are at a port where nothing good happens, and everybody is throttled."""
     sickness = request.param()
     url = f"redis://127.0.0.1:{next(sickness)}/0"
-    settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": url}}
+    settings.CACHES = {alias: {**cache, "LOCATION": url} for alias, cache in settings.CACHES.items()}
     monkeypatch.setattr(current_app.conf, "broker_write_url", url)
     rates = dict.fromkeys(SimpleRateThrottle.THROTTLE_RATES, "1000/day")
     monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", rates)
@@ -163,7 +163,7 @@ def test_when_redis_is_back_throttles_count_again(
 
 
 def test_the_cache_gives_up_quickly_and_tries_once() -> None:
-    cache: Any = caches["default"]
+    cache: Any = caches["shared"]
     connection = cache._cache.get_client().connection_pool.make_connection()
     assert connection.retry.get_retries() == 0
     assert (connection.socket_timeout, connection.socket_connect_timeout) == (0.5, 0.5)

@@ -41,7 +41,7 @@ def test_an_order(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SimpleRateThrottle.THROTTLE_RATES, "user", "1000/min")
     api = client_of(acme, add_user(acme, "ada"))
     api.get("/api/v1/orders/")
-    with queries() as sent, commands("cache") as cached:
+    with queries() as sent, commands("shared") as cached:
         assert api.post("/api/v1/orders/", ORDER).status_code == 201
     check(
         sent,

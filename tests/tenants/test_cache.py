@@ -1,0 +1,80 @@
+"""What is cached in one tenant is found in no other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.cache import cache, caches
+from django.template import Context, Template
+from django.utils.crypto import get_random_string
+from django_tenants.utils import schema_context
+
+from tenants.models import Tenant
+
+pytestmark = pytest.mark.django_db
+
+LOOKS: dict[str, Callable[[str], Any]] = {
+    "get": lambda key: cache.get(key),
+    "get_many": lambda key: cache.get_many([key]).get(key),
+    "has_key": lambda key: cache.has_key(key) or None,
+    "in": lambda key: key in cache or None,
+    "touch": lambda key: cache.touch(key, 60) or None,
+    "delete": lambda key: cache.delete(key) or None,
+    "get of another version": lambda key: cache.get(key, version=2),
+}
+
+
+@pytest.fixture
+def key() -> str:
+    return get_random_string(12)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_another_tenant_finds_nothing(acme: Tenant, globex: Tenant, key: str, look: str) -> None:
+    with schema_context(acme.schema_name):
+        cache.set(key, "acme's")
+        cache.set(key, "acme's second", version=2)
+
+    with schema_context(globex.schema_name):
+        assert LOOKS[look](key) is None
+    with schema_context("public"):
+        assert LOOKS[look](key) is None
+
+    with schema_context(acme.schema_name):
+        assert LOOKS[look](key)
+
+
+def test_two_tenants_count_each_by_itself(acme: Tenant, globex: Tenant, key: str) -> None:
+    counts = []
+    for tenant in (acme, globex, acme):
+        with schema_context(tenant.schema_name):
+            cache.add(key, 0)
+            counts.append(cache.incr(key))
+    assert counts == [1, 1, 2]
+
+
+def test_a_deletion_in_one_tenant_leaves_the_others(acme: Tenant, globex: Tenant, key: str) -> None:
+    for tenant in (acme, globex):
+        with schema_context(tenant.schema_name):
+            cache.set_many({key: tenant.slug})
+    with schema_context(acme.schema_name):
+        cache.delete_many([key])
+    with schema_context(globex.schema_name):
+        assert cache.get(key) == "globex"
+
+
+def test_a_cached_fragment_of_a_template_belongs_to_its_tenant(acme: Tenant, globex: Tenant, key: str) -> None:
+    template = Template("{% load cache %}{% cache 60 name %}{{ slug }}{% endcache %}".replace("name", key))
+    seen = []
+    for tenant in (acme, globex):
+        with schema_context(tenant.schema_name):
+            seen.append(template.render(Context({"slug": tenant.slug})))
+    assert seen == ["acme", "globex"]
+
+
+def test_what_is_shared_on_purpose_has_an_alias_of_its_own(acme: Tenant, globex: Tenant, key: str) -> None:
+    with schema_context(acme.schema_name):
+        caches["shared"].set(key, "everybody's")
+    with schema_context(globex.schema_name):
+        assert caches["shared"].get(key) == "everybody's"
+        assert cache.get(key) is None
