@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string
 
 from jobs.celery_hooks.app import TenantCelery
 from jobs.celery_hooks.backends import FollowsTenant
-from jobs.celery_hooks.connections import tasks_per_connection
+from jobs.celery_hooks.internals import tasks_per_connection
 from jobs.task import TenantTask
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def _control_permission() -> Iterator[CheckMessage]:
     name = settings.JOB_CONTROL_PERMISSION
     try:
         permission = import_string(name)
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         problem = f"JOB_CONTROL_PERMISSION can't be imported: {error}"
     else:
         if callable(getattr(permission, "has_permission", None)):

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 
 from jobs import outbox, results, statements
+from jobs.celery_hooks.internals import encodable
 from jobs.celery_hooks.signatures import linked_call
 from jobs.claim import Lease, find, lock_tenant, poison_limits
 from jobs.message import OPTION
@@ -41,7 +42,7 @@ def complete(lease: Lease, result: Any) -> None:
     row = {**_result_row(lease, states.SUCCESS), **results.encoded(result)}
     dispatch_links(lease, lease.link, result)
     connection.send_with_next(statements.COMPLETE, lease.key)
-    connection.send_with_next(results.statement(lease.schema), results.columns(row))
+    results.store_with_next(lease.schema, row)
 
 
 def is_lease_lost(error: DatabaseError) -> bool:
@@ -158,7 +159,7 @@ def _dead_letter(statement: str, lease: Lease, error: BaseException, traceback: 
         if execute(statement, parameters) == 0:
             return False
         dispatch_links(lease, lease.link_error, lease.id)
-        failure = results.encoded(current_app.backend.prepare_exception(error, "json"))
+        failure = results.encoded(encodable(error))
         results.store(lease.schema, {**_result_row(lease, states.FAILURE), **failure, "traceback": traceback})
     return True
 

@@ -12,7 +12,7 @@ from django_tenants.utils import quote_schema_name
 from kombu.serialization import dumps
 from psycopg.errors import InvalidSchemaName, UndefinedTable
 
-from tenants.connection import execute
+from tenants.connection import connection, execute
 
 logger = logging.getLogger(__name__)
 
@@ -55,17 +55,12 @@ STORE = """
 
 def store(schema: str, row: dict[str, Any]) -> None:
     """Write a result row (a value for each of COLUMNS; those left out are NULL) unless a terminal one is there."""
-    execute(statement(schema), columns(row))
+    execute(_statement(schema), _columns(row))
 
 
-def statement(schema: str) -> str:
-    """The statement that stores a result in a tenant's schema."""
-    return STORE.format(schema=quote_schema_name(schema))
-
-
-def columns(row: dict[str, Any]) -> dict[str, Any]:
-    """Its parameters: those that `row` leaves out are NULL."""
-    return {**dict.fromkeys(COLUMNS), **row}
+def store_with_next(schema: str, row: dict[str, Any]) -> None:
+    """As `store`, in one message with the transaction's next statement or its COMMIT."""
+    connection.send_with_next(_statement(schema), _columns(row))
 
 
 def forget(schema: str, task_id: str) -> None:
@@ -103,6 +98,14 @@ def _unless_gone(warning: str) -> Iterator[None]:
         if not isinstance(error.__cause__, UndefinedTable | InvalidSchemaName):
             raise
         logger.warning(warning)
+
+
+def _statement(schema: str) -> str:
+    return STORE.format(schema=quote_schema_name(schema))
+
+
+def _columns(row: dict[str, Any]) -> dict[str, Any]:
+    return {**dict.fromkeys(COLUMNS), **row}
 
 
 def encoded(value: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from django.conf import settings
 from django.db import DatabaseError, Error, InterfaceError, OperationalError, transaction
+from psycopg.errors import UndefinedFunction
 
 from jobs import claim, endings
 from jobs.claim import Lease
@@ -121,6 +122,8 @@ def _ending(lease: Lease) -> Iterator[Completion]:
     except DatabaseError as error:
         if over and endings.is_lease_lost(error):
             raise LeaseLost(f"Job {lease.id} is not held by this worker any more") from error
+        if over and isinstance(error.__cause__, UndefinedFunction):
+            raise HandedBack("The database lacks a function of ours: the release step has not run") from error
         raise
 
 

@@ -33,7 +33,7 @@ INSERT_MANY = """
     WITH tenant AS MATERIALIZED (
         SELECT home.id, public.jobs_next_tag(home.id) AS tag
         FROM (
-            SELECT id FROM public.tenants_tenant WHERE schema_name = %(schema)s
+            SELECT id FROM public.tenants_tenant WHERE schema_name = %(schema)s AND %(schema)s <> 'public'
             UNION ALL
             SELECT NULL WHERE %(schema)s = 'public'
         ) AS home

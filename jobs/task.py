@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from billiard.process import current_process
 from celery.app.task import Context
 from celery.canvas import Signature
 from celery.contrib.django.task import DjangoTask
@@ -14,9 +13,9 @@ from celery.exceptions import Retry
 from celery.result import EagerResult
 from django.db import transaction
 from django_tenants.utils import schema_context
-from kombu.utils.compat import detect_environment
 
 from jobs import outbox, run
+from jobs.celery_hooks.internals import runs_in_a_childs_process, runs_in_greenlets
 from jobs.celery_hooks.signatures import check_arguments
 from jobs.message import OPTION, header_of, is_durable
 from jobs.schema import enter, reset_session, schema_of
@@ -181,7 +180,7 @@ def _staying_in_process() -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
-        if type(error) is SystemExit and current_process().name == "MainProcess":
+        if type(error) is SystemExit and not runs_in_a_childs_process():
             raise RuntimeError(f"The body raised {error!r}") from error
         raise
 
@@ -191,5 +190,5 @@ def leave_schema(sender: Any, **kwargs: Any) -> None:
     if not sender.request.is_eager:
         structlog.contextvars.clear_contextvars()
         reset_session()
-        if detect_environment() != "default":
+        if runs_in_greenlets():
             connection.close()  # a greenlet ends with its task, and nobody else can use its connection

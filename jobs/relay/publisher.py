@@ -1,6 +1,6 @@
 """The broker's queue of durable jobs: a buffer, kept short, since depth is latency for whoever's turn is next."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Protocol
 
 from celery import Celery
@@ -54,13 +54,14 @@ class Publisher:
         """Make sure of the connection, so that nothing is marked as sent while the broker is away."""
         self._connected()
 
-    def publish(self, due: Iterable[Due]) -> None:
+    def publish(self, due: Sequence[Due]) -> None:
         """Send the messages of jobs that are marked as sent, in one batch."""
         producer = self._connected()
         with producer.batch(max_size=BATCH):
             for job in due:
                 self._send_job(job, producer=producer)
-                self._expected += 1
+        # Not before the batch has reached the broker: what failed would look as if workers had taken it.
+        self._expected += len(due)
 
     def close(self) -> None:
         """Drop the connection."""

@@ -6,6 +6,8 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -50,15 +52,39 @@ class Run:
     def pids(self) -> set[int]:
         """PostgreSQL's backends have overwritten their environment; their parent tells them."""
         marked = {int(file.parent.name) for file in Path("/proc").glob("[0-9]*/environ") if self._is_marked(file)}
-        listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-        pairs = [(int(pid), int(parent)) for pid, parent in map(str.split, listing.splitlines())]
-        return {pid for pid in marked | {pid for pid, parent in pairs if parent in marked} if is_running(pid)}
+        children = {pid for pid, parent in _parents().items() if parent in marked}
+        return {pid for pid in marked | children if is_running(pid)}
 
     def _is_marked(self, environ: Path) -> bool:
         try:
             return self._mark.encode() in environ.read_bytes()
         except OSError:
             return False
+
+
+def _parents() -> dict[int, int]:
+    """The parent of each process there is."""
+    parents = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            _, _, rest = file.read_text().rpartition(")")
+            parents[int(file.parent.name)] = int(rest.split()[1])
+    return parents
+
+
+@pytest.fixture
+def start(checkout: Path) -> Iterator[Callable[[int], Run]]:
+    """Starts a `make run` on a port; whatever the test leaves of it is ended."""
+    runs: list[Run] = []
+
+    def start(port: int) -> Run:
+        runs.append(Run(checkout, port))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        if run.popen.poll() is None:
+            run.end(signal.SIGTERM)
 
 
 def paid_invoices(run: Run) -> int:
@@ -79,22 +105,22 @@ def assert_joined_by_shell(checkout: Path) -> None:
     assert subprocess.run(argv, cwd=checkout, capture_output=True, text=True).stdout == "2\n"
 
 
-def test_run_plays_the_main_job_serves_and_leaves_nothing_behind(checkout: Path) -> None:
+def test_run_plays_the_main_job_serves_and_leaves_nothing_behind(checkout: Path, start: Callable[[int], Run]) -> None:
     port = free_port()
-    first = Run(checkout, port)
+    first = start(port)
     first.wait_for("Ctrl-C stops everything")
     assert "globex lists 1 of its own orders and none of acme" in first.output
     assert "mail to ada@acme.example: " in first.output
     assert paid_invoices(first) == 1
     assert_joined_by_shell(checkout)
-    assert "is up already" in Run(checkout, free_port()).last_words
+    assert "is up already" in start(free_port()).last_words
 
     pids = first.pids()
     assert len(pids) > 10
     first.end(signal.SIGKILL)
     wait_until(lambda: not any(map(is_running, pids)) and not first.pids(), seconds=20, what="everything gone")
 
-    second = Run(checkout, port)
+    second = start(port)
     second.wait_for("Ctrl-C stops everything")
     assert "globex lists 2 of its own orders and none of acme" in second.output
     assert paid_invoices(second) == 2

@@ -117,6 +117,23 @@ def test_the_terminal_row_is_in_the_database_with_a_cache_for_results_too(
     assert result_of(acme.schema_name, job_id).result == '"kept"'
 
 
+# A deploy: workers of the new code may start before the release step has made its functions.
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_completion_without_its_function_is_tried_again(acme: Tenant, task: TenantTask, run_jobs: RunJobs) -> None:
+    bodies(lambda task: "done")
+    job_id = dispatch(acme, task)
+    sql("ALTER FUNCTION public.jobs_lease_lost() RENAME TO jobs_lease_lost_later")
+    run_jobs(limit=1)
+    job = Job.objects.get()
+    assert (job.state, job.token, job.kills, job.lost) == ("waiting", None, 0, 0)
+
+    sql("ALTER FUNCTION public.jobs_lease_lost_later() RENAME TO jobs_lease_lost")
+    run_jobs(ahead=True)
+    assert result_of(acme.schema_name, job_id).status == "SUCCESS"
+
+
 # Death
 
 

@@ -12,16 +12,21 @@ import pytest
 from billiard import einfo, process
 from celery import Celery, Task, canvas
 from celery.app import trace
+from celery.app.amqp import AMQP
 from celery.backends.base import Backend
 from celery.concurrency import prefork
 from celery.contrib.django.task import DjangoTask
 from celery.fixups.django import DjangoWorkerFixup
-from celery.worker import state
+from celery.worker import components, state, strategy
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from django_celery_results.backends.cache import CacheBackend
 from django_celery_results.backends.database import DatabaseBackend
+from kombu.message import Message
 from kombu.transport import redis, virtual
+from kombu.utils import compat
+
+from tests.jobs.probes import probe
 
 # The function, and the parameters that we pass to it or take from it.
 FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
@@ -31,6 +36,9 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (canvas.Signature, "__init__", ["task"]),
         (canvas.Signature, "_merge", ["args"]),
         (trace, "build_tracer", ["name", "task", "app"]),
+        (AMQP, "as_task_v2", ["task_id", "name", "time_limit", "soft_time_limit", "ignore_result", "argsrepr"]),
+        (Backend, "current_task_children", ["request"]),
+        (Request, "acknowledge", []),
         (DjangoTask, "delay_on_commit", []),
         (Backend, "mark_as_done", ["task_id", "result", "request"]),
         (Backend, "mark_as_failure", ["task_id", "exc", "traceback", "request"]),
@@ -59,6 +67,8 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (CacheBackend, "get_key_for_chord", ["group_id", "key"]),
     ],
     "kombu": [
+        (Message, "reject_log_error", ["logger", "errors"]),
+        (compat, "detect_environment", []),
         (redis.QoS, "pipe_or_acquire", ["pipe", "client"]),
         (redis.QoS, "append", ["message", "delivery_tag"]),
         (redis.QoS, "ack", ["delivery_tag"]),
@@ -81,6 +91,8 @@ ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
         (Celery.__init__, "_tasks"),
         (Celery._get_backend, "backend_cls"),
         (Task.delay, "apply_async"),
+        (strategy.default, "Request"),
+        (components.Consumer.create, "consumer_cls"),
         (Request.__init__, "_request_dict"),
         (Request.__init__, "_type"),
         (Request.revoked, "_already_revoked"),
@@ -96,6 +108,7 @@ ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
     "kombu": [
         (virtual.QoS.__init__, "_delivered"),
         (virtual.Message.__init__, "_raw"),
+        (virtual.Channel.__dict__["qos"].fget, "QoS"),
     ],
 }
 
@@ -118,6 +131,10 @@ def test_an_attribute_is_still_used(library: str, attribute: tuple[Callable[...,
     function, name = attribute
     where = f"{library} {version(library)}: {function.__qualname__}"
     assert name in (*function.__code__.co_names, *function.__code__.co_varnames), f"{where} knows no {name}"
+
+
+def test_a_task_knows_how_its_body_is_called() -> None:
+    assert hasattr(probe, "__header__"), f"celery {version('celery')}: a task has no __header__"
 
 
 def test_the_worker_says_that_it_is_about_to_stop() -> None:

@@ -105,6 +105,26 @@ def relay_that_sends(send_job: Callable[..., None]) -> Relay:
     return Relay(Publisher(app_or_default(), send_job))
 
 
+@pytest.mark.usefixtures("committed_db")
+def test_a_batch_that_failed_is_not_taken_for_one_that_workers_drained(acme: Tenant, fast_relay: Relay) -> None:
+    """Or the next one would be twice as deep, with nobody there to take it."""
+    dispatch(acme, 8)
+    sent: list[Due] = []
+
+    def send_job(job: Due, *, producer: Any) -> None:
+        sent.append(job)
+        if len(sent) == 5:
+            raise OperationalError("the broker is away")
+        app.send_job(job, producer=producer)
+
+    app: Any = app_or_default()
+    publisher = Publisher(app, send_job)
+    with pytest.raises(OperationalError):
+        Relay(publisher).tick()
+    publisher.close()
+    assert (publisher.room(), publisher.drained) == (MIN_DEPTH, 0)
+
+
 def raise_outage(*args: Any, **options: Any) -> None:
     raise OperationalError("the broker is away")
 
