@@ -6,6 +6,7 @@ from celery.app.task import Context
 
 from jobs.message import OPTION, header_of
 from tenants.connection import ENTER_IF_ACTIVE, HAS_SCHEMA, connection, fetch_one, retry_on_broken_connection
+from tenants.session import start_clean
 
 STATUS = f"SELECT status FROM public.tenants_tenant WHERE schema_name = %s AND {HAS_SCHEMA}"
 ENTER = f"SELECT status, {ENTER_IF_ACTIVE} FROM public.tenants_tenant WHERE schema_name = %s AND {HAS_SCHEMA}"
@@ -48,9 +49,10 @@ def check_available(schema: str) -> None:
 
 
 def reset_session() -> None:
-    """Undo what an earlier task may have left on this thread's connection."""
+    """Let nothing of an earlier task stay on this thread: no transaction, and nothing in session or settings."""
     if connection.in_transaction():
         connection.abandon_transaction()
+    start_clean()
     connection.set_schema_to_public()
 
 

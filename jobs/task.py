@@ -20,6 +20,7 @@ from jobs.celery_hooks.signatures import check_arguments
 from jobs.message import OPTION, header_of, is_durable
 from jobs.schema import enter, reset_session, schema_of
 from tenants.connection import connection
+from tenants.session import start_clean
 
 # Marks a request whose body has begun. An object of our own, so no message header can forge it.
 ENTERED = object()
@@ -117,6 +118,8 @@ class TenantTask(DjangoTask):
             return self.run(*args, **kwargs)
         finally:
             # Callbacks, hooks and the result are the tenant's too, whatever the body did to the connection.
+            if not request.is_eager:
+                start_clean()
             connection.set_schema(schema)
 
     @contextmanager

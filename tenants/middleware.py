@@ -14,6 +14,7 @@ from structlog.contextvars import bound_contextvars
 from tenants.connection import ENTER_IF_ACTIVE, connection, retry_on_broken_connection
 from tenants.models import Tenant
 from tenants.postgresql.internals import skip_health_check
+from tenants.session import start_clean
 
 # Seconds after which a client may ask again for a tenant that is being provisioned
 RETRY_SECONDS = 2
@@ -57,6 +58,7 @@ class TenantMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        start_clean()
         connection.set_schema_to_public()
         try:
             tenant = tenant_of(request)

@@ -12,7 +12,6 @@ from jobs import endings
 from jobs.claim import Lease, find, poison_limits
 from jobs.relay import deletion, statements
 from jobs.relay.line import BATCH
-from jobs.schema import reset_session
 from tenants.connection import connection, execute
 
 logger = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ class Poisoned(Exception):
 
 def run_maintenance() -> None:
     """One round of all sweeps."""
-    reset_session()
+    connection.set_schema_to_public()
     sweep_poison()
     sweep_expired()
     unpark()

@@ -16,6 +16,20 @@ from psycopg.pq import TransactionStatus
 
 # A statement that commits, whatever comments precede it.
 COMMIT = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
+# What an owner may have left in a session, in a transaction of its own: a ROLLBACK of the next owner must not undo it.
+CLEANING = (
+    "BEGIN",
+    "RESET SESSION AUTHORIZATION",
+    "RESET ROLE",
+    "RESET ALL",
+    "CLOSE ALL",
+    "UNLISTEN *",
+    "DEALLOCATE ALL",
+    "SELECT pg_advisory_unlock_all()",
+    "DISCARD SEQUENCES",
+    "DISCARD TEMP",
+    "COMMIT",
+)
 # Statements in one message, each of which PostgreSQL parses before it runs the first
 MOST_UNSENT = 100
 
@@ -34,8 +48,8 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """As psycopg's, with what has to come before the statement."""
-        # Outside of a transaction, some statements can't share a message with others.
-        if not isinstance(query, str) or self._wrapper.autocommit:
+        # Outside of a transaction, some statements can't share a message with others. Ours can.
+        if not isinstance(query, str) or (self._wrapper.autocommit and self.needs_path):
             self.prepare()
         prelude = self._prelude()
         if prelude:
@@ -88,7 +102,10 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
         if status is TransactionStatus.INERROR:
             # PostgreSQL takes a ROLLBACK alone, and turns a COMMIT into one, silently. What goes first makes it fail.
             return [*wrapper.unsent]
-        prelude = []
+        prelude: list[str] = []
+        if wrapper.must_clean and status is TransactionStatus.IDLE:
+            prelude += CLEANING
+            wrapper.search_path_set_schemas = None
         begins = status is TransactionStatus.IDLE and not wrapper.autocommit
         if begins:
             prelude.append("BEGIN")
@@ -98,6 +115,7 @@ class Cursor(base.CursorMixin, ClientCursor[Any]):
         return prelude + wrapper.unsent
 
     def _prepared(self) -> None:
+        self._wrapper.must_clean = False
         self._wrapper.unsent.clear()
         if self.needs_path:
             self._wrapper.bound()
@@ -119,6 +137,8 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         super().__init__(*args, **options)
         #: Statements that go with the transaction's next one
         self.unsent: list[str] = []
+        #: Whether the next message begins with CLEANING
+        self.must_clean = False
 
     def bound(self) -> None:
         """Note that the session's search path is that of `schema_name`."""
@@ -169,6 +189,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
     def get_new_connection(self, conn_params: Any) -> Any:
         """A connection whose cursors are ours."""
         self.unsent.clear()
+        self.must_clean = False
         connection = super().get_new_connection(conn_params)
         connection.cursor_factory = partial(Cursor, wrapper=self)
         connection.transaction = self._psycopg_transaction
@@ -180,6 +201,18 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         self.connection.cursor().prepare()
         with Connection.transaction(self.connection, *args, **options) as transaction:
             yield transaction
+
+    def start_clean(self) -> bool:
+        """Let the next message clean the session, which has a new owner. False, and nothing, inside an atomic block."""
+        if self.in_atomic_block:
+            return False
+        if self.connection is None:
+            return True
+        if self.connection.info.transaction_status is TransactionStatus.IDLE:
+            self.must_clean = True
+        else:
+            self.close()
+        return True
 
     def in_transaction(self) -> bool:
         """Whether a transaction is open that a body, or its caller, began. That around a Django TestCase is not one."""

@@ -204,16 +204,26 @@ def test_only_a_waiting_tenant_is_opened(acme: Tenant, status: str) -> None:
     assert (tenant.status, tenant.failure) == (status, "")
 
 
-def test_trouble_with_the_database_is_tried_again(committed_db: None, run_jobs: RunJobs) -> None:
+@pytest.fixture
+def impatient(committed_db: None) -> Iterator[None]:
+    """Each session of the database waits for a lock for a moment only, whoever owns it."""
+    database = f'ALTER DATABASE "{connection.settings_dict["NAME"]}"'
+    with connection.cursor() as cursor:
+        cursor.execute(f"{database} SET lock_timeout = '50ms'")
+    connection.close()
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute(f"{database} RESET lock_timeout")
+    connection.close()
+
+
+def test_trouble_with_the_database_is_tried_again(impatient: None, run_jobs: RunJobs) -> None:
     tenant = signed_up()
     with psycopg.connect(**connection.get_connection_params()) as other:
         other.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", [MIGRATION_LOCK, tenant.schema_name])
-        with connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = '50ms'")
         run_jobs()
     tenant.refresh_from_db()
     assert (tenant.status, Job.objects.get().retries) == ("provisioning", 1)
-    connection.close()
     run_jobs(ahead=True)
     tenant.refresh_from_db()
     assert tenant.status == "active"

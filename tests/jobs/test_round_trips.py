@@ -16,6 +16,7 @@ from jobs.relay.line import Due
 from jobs.relay.process import Relay
 from jobs.testing import receive
 from tenants.models import Tenant
+from tenants.postgresql.base import CLEANING
 from tests.jobs.conftest import eventually, results_of
 from tests.jobs.durables import message_of, new_relay
 from tests.jobs.probes import probe
@@ -29,6 +30,8 @@ ORDER = {
     "lines": [{"description": "Widget", "quantity": 1, "unit_amount": 1234}],
 }
 Expected = Sequence[tuple[str, str]]  # how it begins, and why it is there
+# What each owner of a session begins with, in its first message
+CLEAN = "; ".join(CLEANING)
 
 
 def check(sent: list[str], expected: Expected) -> None:
@@ -46,7 +49,10 @@ def test_an_order(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     check(
         sent,
         [
-            ("SELECT tenant.schema_name", "finds the host's tenant, sees that it is active, and enters its schema"),
+            (
+                f"{CLEAN}; SELECT tenant.schema_name",
+                "finds the host's tenant, sees that it is active, and enters its schema",
+            ),
             ('SELECT "knox_authtoken"', "who asks: the token, and its user"),
             (
                 f'BEGIN; SET search_path = "{acme.schema_name}"; INSERT INTO public.jobs_job',
@@ -67,7 +73,7 @@ def test_a_durable_job(acme: Tenant) -> None:
     check(
         sent,
         [
-            ("UPDATE public.jobs_job job SET attempt", "the claim, which commits by itself"),
+            (f"{CLEAN}; UPDATE public.jobs_job job SET attempt", "the claim, which commits by itself"),
             (
                 f'BEGIN; SET search_path = "{acme.schema_name}"; SELECT pg_try_advisory_xact_lock_shared',
                 "the gate: the tenant is not being deleted, is active, and the lease is ours",
@@ -87,9 +93,12 @@ def test_a_plain_task(acme: Tenant) -> None:
         sent,
         [
             ("INSERT INTO", "its result says STARTED"),
-            ("SELECT status, CASE status WHEN 'active' THEN set_config", "enters the schema of an active tenant"),
+            (
+                f"{CLEAN}; SELECT status, CASE status WHEN 'active' THEN set_config",
+                "enters the schema of an active tenant",
+            ),
             ("SELECT current_schema()", "the body"),
-            ("INSERT INTO", "its result"),
+            (f"{CLEAN}; INSERT INTO", "its result, which nothing that the body left can prevent"),
         ],
     )
 
