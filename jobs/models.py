@@ -41,7 +41,7 @@ class Job(models.Model):
     attempt = models.IntegerField(default=0, help_text="How often it was claimed")
     retries = models.IntegerField(default=0, help_text="How often its task asked for another try")
     kills = models.IntegerField(default=0, help_text="How often in a row its worker's child was killed under it")
-    lost = models.IntegerField(default=0, help_text="How often a claim found that the lease before it had run out")
+    lost = models.IntegerField(default=0, help_text="How often its lease ran out")
     sends = models.IntegerField(default=0, help_text="How often it was sent to the broker")
     token = models.UUIDField(null=True, help_text="The fence: who holds the lease")
     lease_until = models.DateTimeField(null=True)
