@@ -208,7 +208,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
             return False
         if self.connection is None:
             return True
-        if self.connection.info.transaction_status is TransactionStatus.IDLE:
+        if self.autocommit and self.connection.info.transaction_status is TransactionStatus.IDLE:
             self.must_clean = True
         else:
             self.close()

@@ -203,6 +203,14 @@ def test_a_transaction_that_a_request_began_by_hand_ends_with_it(acme: Tenant, g
     assert names == ["kept"]
 
 
+def test_a_request_that_turns_autocommit_off_costs_the_next_one_no_row(acme: Tenant, globex: Tenant) -> None:
+    as_request(acme, lambda: transaction.set_autocommit(False))
+    as_request(globex, lambda: Group.objects.create(name="kept"))
+
+    [names] = at_once(lambda: groups(globex.schema_name))
+    assert names == ["kept"]
+
+
 def test_the_cleaning_costs_no_message(acme: Tenant) -> None:
     as_request(acme, lambda: None)
     with queries() as sent:
