@@ -4,6 +4,9 @@ import sys
 
 from django.core.management import execute_from_command_line
 
+from tenants.binding import bind_to_public
+
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    bind_to_public()
     execute_from_command_line(sys.argv)

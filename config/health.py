@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django_tenants.utils import schema_context
 
 from jobs.health import readiness
 
@@ -15,6 +16,7 @@ class HealthMiddleware:
         if request.path == "/livez":
             return JsonResponse({"status": "ok"})
         if request.path == "/readyz":
-            report = readiness()
+            with schema_context("public"):
+                report = readiness()
             return JsonResponse(report, status=503 if report["status"] == "unavailable" else 200)
         return self.get_response(request)

@@ -201,7 +201,7 @@ CELERY_RESULT_BACKEND = {
 CELERY_CACHE_BACKEND = "default"
 CELERY_RESULT_EXTENDED = True
 CELERY_RESULT_EXPIRES = timedelta(days=env.int("RESULT_EXPIRES_DAYS", default=7))
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "jobs.celery_hooks.beat:Scheduler"
 CELERY_TIMEZONE = "UTC"
 # A worker keeps its database connection over this many tasks (times two); without it every task pays for a new one.
 CELERY_DB_REUSE_MAX = 1000

@@ -12,7 +12,8 @@ class JobsConfig(AppConfig):
         """Connect to Celery's signals."""
         from celery.signals import task_postrun, worker_init
 
-        from jobs import checks, task
+        from jobs import checks, schema, task
 
+        worker_init.connect(schema.bind_worker, dispatch_uid="jobs.bind_worker")
         worker_init.connect(checks.refuse_to_start, dispatch_uid="jobs.refuse_to_start")
         task_postrun.connect(task.leave_schema, dispatch_uid="jobs.leave_schema")

@@ -41,8 +41,8 @@ def complete(lease: Lease, result: Any) -> None:
     """End the job with the COMMIT of its effects, in one message. It fails once the lease is lost (`is_lease_lost`)."""
     row = {**_result_row(lease, states.SUCCESS), **results.encoded(result)}
     dispatch_links(lease, lease.link, result)
-    connection.send_with_next(statements.COMPLETE, lease.key)
-    results.store_with_next(lease.schema, row)
+    connection.send_with_commit(statements.COMPLETE, lease.key)
+    results.store_with_commit(lease.schema, row)
 
 
 def is_lease_lost(error: DatabaseError) -> bool:

@@ -92,13 +92,13 @@ class Terms:
 
 
 def insert_one(terms: Terms, args: Sequence[Any], kwargs: Mapping[str, Any], *, schema: str) -> str:
-    """Write a job in the current transaction, in one message with its next statement or COMMIT; the job's id.
+    """Write a job in the current transaction; the job's id.
 
-    Raises TypeError if an argument is no JSON. If no tenant has the schema, that next statement raises DataError.
+    Raises TypeError if an argument is no JSON, and DataError if no tenant has the schema.
     """
     job_id = str(new_id())
     call = {"id": job_id, "args": encode(args), "kwargs": encode(kwargs), "schema": schema}
-    connection.send_with_next(statements.INSERT, {**terms.parameters(), **call})
+    execute(statements.INSERT, {**terms.parameters(), **call})
     return job_id
 
 

@@ -58,9 +58,9 @@ def store(schema: str, row: dict[str, Any]) -> None:
     execute(_statement(schema), _columns(row))
 
 
-def store_with_next(schema: str, row: dict[str, Any]) -> None:
-    """As `store`, in one message with the transaction's next statement or its COMMIT."""
-    connection.send_with_next(_statement(schema), _columns(row))
+def store_with_commit(schema: str, row: dict[str, Any]) -> None:
+    """As `store`, in one message with the transaction's COMMIT."""
+    connection.send_with_commit(_statement(schema), _columns(row))
 
 
 def forget(schema: str, task_id: str) -> None:

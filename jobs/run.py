@@ -16,8 +16,9 @@ from psycopg.errors import UndefinedFunction
 from jobs import claim, endings
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
-from jobs.schema import reset_session
+from tenants.binding import bind_to_public
 from tenants.connection import connection, retry_on_broken_connection
+from tenants.session import start_owner
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class HandedBack(Exception):
 
 def run(task: RunnableTask, request: Context) -> Any:
     """Run the job that `request` names. Raises what its body raised, once recorded; Ignore if nothing may run."""
-    reset_session()
+    start_owner()
     limit = hard_limit(task, request.timelimit[0] if request.timelimit else None)
     lease = claim.claim(request.id, task=task.name, token=request.lease_token, hard_limit=limit, atomic=task.atomic)
     if lease is None:
@@ -60,7 +61,8 @@ def run(task: RunnableTask, request: Context) -> Any:
         return _run_atomic(task, lease) if task.atomic else _run_outside_transaction(task, lease)
     except BaseException as error:
         ending = HandedBack(str(error)) if _is_outage(error, session) else error
-        reset_session()
+        start_owner()
+        bind_to_public()
         _record(lease, ending)
         if isinstance(ending, HandedBack) or (isinstance(ending, Reject) and ending.requeue):
             raise Ignore(f"The job will run again: {error!r}") from error

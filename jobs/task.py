@@ -17,10 +17,11 @@ from django_tenants.utils import schema_context
 from jobs import outbox, run
 from jobs.celery_hooks.internals import runs_in_a_childs_process, runs_in_greenlets
 from jobs.celery_hooks.signatures import check_arguments
+from jobs.celery_hooks.tracing import in_own_context
 from jobs.message import OPTION, header_of, is_durable
-from jobs.schema import enter, reset_session, schema_of
+from jobs.schema import enter, schema_of
 from tenants.connection import connection
-from tenants.session import start_clean
+from tenants.session import end_owner, start_owner
 
 # Marks a request whose body has begun. An object of our own, so no message header can forge it.
 ENTERED = object()
@@ -34,6 +35,7 @@ class TenantTask(DjangoTask):
     """
 
     Request = "jobs.worker.request:TenantRequest"
+    _trace: Any = None
     #: What the app asks before it sends or runs a task: one without this would run in no particular tenant.
     knows_its_tenant = True
 
@@ -56,8 +58,7 @@ class TenantTask(DjangoTask):
         """As `delay_on_commit`, with these options: countdown, eta, expires, link, link_error, time_limit,
         soft_time_limit. Raises TypeError for what can't be durable: other options, and arguments that JSON can't hold.
 
-        The row goes with the transaction's next statement or its COMMIT: `countdown` and `expires` count from then, and
-        if no tenant has the schema, that one raises DataError.
+        Raises DataError, and the transaction is lost, if no tenant has the schema.
         """
         args, kwargs = self._checked(tuple(args or ()), dict(kwargs or {}))
         return outbox.insert_one(self._terms(options), args, kwargs, schema=connection.schema_name)
@@ -95,6 +96,16 @@ class TenantTask(DjangoTask):
 
     # In the worker
 
+    @property
+    def __trace__(self) -> Any:
+        """What Celery runs for a message: it made that for this process, and put it here."""
+        return self._trace
+
+    @__trace__.setter
+    def __trace__(self, trace: Any) -> None:
+        # Each in a context of its own: what a body binds or sets there, the next one does not find.
+        self._trace = trace and in_own_context(trace)
+
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Let each log line of the task name it, its tenant, and the request that called it."""
         header = header_of(self.request)
@@ -119,7 +130,7 @@ class TenantTask(DjangoTask):
         finally:
             # Callbacks, hooks and the result are the tenant's too, whatever the body did to the connection.
             if not request.is_eager:
-                start_clean()
+                start_owner()
             connection.set_schema(schema)
 
     @contextmanager
@@ -192,6 +203,6 @@ def leave_schema(sender: Any, **kwargs: Any) -> None:
     """After each task, whatever its end: nothing of its tenant stays on this thread."""
     if not sender.request.is_eager:
         structlog.contextvars.clear_contextvars()
-        reset_session()
+        end_owner()
         if runs_in_greenlets():
             connection.close()  # a greenlet ends with its task, and nobody else can use its connection

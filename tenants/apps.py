@@ -10,8 +10,11 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect to Django's signals."""
-        from django.core.signals import request_finished
+        from django.core.signals import request_finished, request_started
 
-        from tenants.session import roll_back_open_transaction
+        from tenants.postgresql.content_types import keep_content_types_apart
+        from tenants.session import end_request, start_request
 
-        request_finished.connect(roll_back_open_transaction, dispatch_uid="tenants.roll_back_open_transaction")
+        request_started.connect(start_request, dispatch_uid="tenants.start_request")
+        request_finished.connect(end_request, dispatch_uid="tenants.end_request")
+        keep_content_types_apart()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 else:
     from django.db import connection
 
-__all__ = ["ENTER_IF_ACTIVE", "HAS_SCHEMA", "connection", "execute", "fetch_one", "retry_on_broken_connection"]
+__all__ = ["HAS_SCHEMA", "connection", "execute", "fetch_one", "retry_on_broken_connection"]
 
 T = TypeVar("T")
 Parameters = Mapping[str, Any] | Sequence[Any]
@@ -22,13 +22,10 @@ Parameters = Mapping[str, Any] | Sequence[Any]
 # SQL: whether the tenant of this row has its schema. It asks the catalog, because a schema may be dropped by hand while
 # its tenant's row stays. A function call is cheaper to plan than a join.
 HAS_SCHEMA = "to_regnamespace(quote_ident(schema_name)) IS NOT NULL"
-# SQL: enters the schema of the tenant of this row, if the tenant is active. The statement that looks a tenant up then
-# saves a second one; call `connection.bound()` after it.
-ENTER_IF_ACTIVE = "CASE status WHEN 'active' THEN set_config('search_path', quote_ident(schema_name), false) END"
 
 
 def execute(statement: str, parameters: Parameters) -> int:
-    """How many rows a statement changed. It names the schema of every table, and leaves the search path as it is."""
+    """How many rows a statement changed. It names the schema of every table, and needs no tenant."""
     with connection.shared_cursor() as cursor:
         cursor.execute(statement, parameters)
         return int(cursor.rowcount)

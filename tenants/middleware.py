@@ -11,16 +11,16 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from structlog.contextvars import bound_contextvars
 
-from tenants.connection import ENTER_IF_ACTIVE, connection, retry_on_broken_connection
+from tenants.binding import bind_to_public
+from tenants.connection import connection, fetch_one, retry_on_broken_connection
 from tenants.models import Tenant
 from tenants.postgresql.internals import skip_health_check
-from tenants.session import start_clean
 
 # Seconds after which a client may ask again for a tenant that is being provisioned
 RETRY_SECONDS = 2
 FIELDS = [field.attname for field in Tenant._meta.concrete_fields]
-ENTER = f"""
-    SELECT {", ".join(f"tenant.{field}" for field in FIELDS)}, {ENTER_IF_ACTIVE}
+FIND = f"""
+    SELECT {", ".join(f"tenant.{field}" for field in FIELDS)}
     FROM public.tenants_domain domain JOIN public.tenants_tenant tenant ON tenant.id = domain.tenant_id
     WHERE domain.domain = %s
 """
@@ -48,7 +48,7 @@ class Failed(Unavailable):
 
 
 class TenantMiddleware:
-    """Bind the connection to the tenant that the Host header names, for this request.
+    """Bind the context to the tenant that the Host header names, until the response is closed.
 
     The public host stays in `public` and gets PUBLIC_SCHEMA_URLCONF. A host without an active tenant gets a problem
     response, and no view runs.
@@ -58,8 +58,7 @@ class TenantMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        start_clean()
-        connection.set_schema_to_public()
+        bind_to_public()
         try:
             tenant = tenant_of(request)
         except APIException as refusal:
@@ -67,12 +66,13 @@ class TenantMiddleware:
         if tenant is None:
             request.urlconf = settings.PUBLIC_SCHEMA_URLCONF
             return self.get_response(request)
+        connection.set_tenant(tenant)
         with bound_contextvars(tenant=tenant.slug):
             return self.get_response(request)
 
 
 def tenant_of(request: HttpRequest) -> Tenant | None:
-    """Find the active tenant of the request's host and enter its schema. Returns None for the public host.
+    """Find the active tenant of the request's host. Returns None for the public host.
 
     Raises ParseError for a bad host, NotFound for an unknown one, and PermissionDenied, Provisioning or Failed for a
     tenant that is not active.
@@ -81,7 +81,7 @@ def tenant_of(request: HttpRequest) -> Tenant | None:
     if host in settings.PUBLIC_HOSTS:
         return None
     skip_health_check(connection)
-    tenant = retry_on_broken_connection(lambda: _enter(host))
+    tenant = retry_on_broken_connection(lambda: _find(host))
     if tenant is None:
         raise NotFound(f"No organisation has the host {host}.", code="tenant_not_found")
     match tenant.status:
@@ -95,18 +95,9 @@ def tenant_of(request: HttpRequest) -> Tenant | None:
             raise PermissionDenied(f"This organisation is {tenant.status}.", code=f"tenant_{tenant.status}")
 
 
-def _enter(host: str) -> Tenant | None:
-    """Find the tenant of a host, and enter its schema if it is active: one statement does both."""
-    with connection.shared_cursor() as cursor:
-        cursor.execute(ENTER, [host])
-        row = cursor.fetchone()
-    if row is None:
-        return None
-    tenant: Tenant = Tenant.from_db(connection.alias, FIELDS, row[:-1])
-    if tenant.status == Tenant.Status.ACTIVE:
-        connection.set_tenant(tenant)
-        connection.bound()
-    return tenant
+def _find(host: str) -> Tenant | None:
+    row = fetch_one(FIND, [host])
+    return None if row is None else Tenant.from_db(connection.alias, FIELDS, row)
 
 
 def _host(request: HttpRequest) -> str:

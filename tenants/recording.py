@@ -13,6 +13,7 @@ from typing import Any
 from django.apps import apps
 from django.core.management import call_command
 from django.db.migrations import Migration
+from django_tenants.utils import schema_context
 
 from tenants.connection import connection
 from tenants.postgresql.migrations import ObservedMigrate, compose_sql
@@ -56,18 +57,16 @@ JOIN django_content_type kind USING (app_label, model)"""
 def record(schema: str, missing: Collection[str]) -> str | None:
     """Migrate a schema for real. Returns a script for others that lack the same entries, or None if there can be none.
 
-    Call it outside of a transaction. It closes the connection, and leaves it bound to `public`.
+    Call it outside of a transaction. It closes the connection.
     """
     set_lock_timeout()
     lock_schema(schema)
-    connection.set_schema(schema)
     recorder = Recorder()
     try:
-        with connection.execute_wrapper(recorder.watch):
+        with schema_context(schema), connection.execute_wrapper(recorder.watch):
             call_command(ObservedMigrate(recorder.note_progress), interactive=False, verbosity=0)
     finally:
         connection.close()
-        connection.set_schema_to_public()
     return recorder.script(schema, missing)
 
 

@@ -6,6 +6,7 @@ from django.db.migrations import Migration
 from django.db.migrations import operations as ops
 from django.db.migrations.operations.base import Operation
 from django_tenants.signals import schema_migrated, schema_pre_migration
+from django_tenants.utils import schema_context
 
 from tenants.connection import connection
 from tenants.postgresql.migrations import has_receivers, load_migrations
@@ -72,13 +73,11 @@ def set_lock_timeout() -> None:
 
 def replay(script: str, schema: str) -> None:
     """Migrate a schema by a recording. Raises what the database raises, and leaves no migration half applied."""
-    connection.set_schema(schema)
     try:
-        with connection.cursor() as cursor:
+        # The script holds several transactions: their search path is the session's.
+        with schema_context(schema), connection.cursor() as cursor, cursor.connection.alone():
             cursor.execute(script)
     except BaseException:
         # The transaction ends with its session.
         connection.close()
         raise
-    finally:
-        connection.set_schema_to_public()

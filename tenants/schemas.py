@@ -16,7 +16,7 @@ from django.contrib.auth import get_permission_codename
 from django.core.management import call_command
 from django.db import ProgrammingError
 from django.db.models import Model
-from django_tenants.utils import quote_schema_name
+from django_tenants.utils import quote_schema_name, schema_context
 from psycopg.errors import InvalidSchemaName, UndefinedTable
 
 from tenants.connection import connection
@@ -151,8 +151,7 @@ def _missing_from(schemas: Sequence[str]) -> dict[str, Entries]:
 def make_schema(schema_name: str) -> None:
     """Create the schema if it is missing, and bring its tables up to date. Safe to repeat and to overlap.
 
-    Call it outside of a transaction, because migrations commit as they go. It closes the connection, and leaves it
-    bound to `public`.
+    Call it outside of a transaction, because migrations commit as they go. It closes the connection.
     """
     lock_schema(schema_name)
     with connection.cursor() as cursor:
@@ -165,10 +164,10 @@ def migrate_schema(schema_name: str) -> None:
     lock_schema(schema_name)
     which = {"shared": True} if schema_name == "public" else {"tenant": True, "schema_name": schema_name}
     try:
-        call_command("migrate_schemas", **which, interactive=False, verbosity=0)
+        with schema_context("public"):  # the command leaves it where it likes
+            call_command("migrate_schemas", **which, interactive=False, verbosity=0)
     finally:
         connection.close()
-        connection.set_schema_to_public()
 
 
 def lock_schema(schema_name: str) -> None:

@@ -1,28 +1,79 @@
 """Owners: whoever a thread and its database session serve for a while, a request or a task.
 
 A session is kept for the next owner, and would hand on what the last one left in it: temporary tables, settings, a
-role, locks. So each owner starts clean.
+role, locks. So each owner starts clean, and bound to nothing.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from django.utils import timezone, translation
 
+from tenants.binding import bind, bound_tenant, unbind
 from tenants.connection import connection
+from tenants.postgresql.messages import open_transaction
+
+# Whether this context is an owner's, so that a request in it (a test client's) is none
+_owned: ContextVar[bool] = ContextVar("tenantry_owned", default=False)
+# What was there before each of the requests that this context is in
+_requests: ContextVar[tuple[tuple[Any, bool], ...]] = ContextVar("tenantry_requests", default=())
 
 
-def start_clean() -> None:
-    """Let this thread's next owner find nothing of the one before it, in the database session or in Django.
+def start_owner() -> None:
+    """Let this context's next owner find nothing of the one before it: in the database session, in Django, bound.
 
-    It costs no message: the cleaning goes with the owner's first statement. An owner inside another one, such as the
-    request of a test client in a transaction of the test, cleans nothing.
+    It costs no message: the cleaning goes with the owner's first statement. Inside the transaction of a Django TestCase
+    nothing is cleaned.
     """
+    if connection.in_transaction():
+        connection.abandon_transaction()
     if connection.start_clean():
         translation.deactivate()
         timezone.deactivate()
+    _owned.set(True)
+    unbind()
 
 
-def roll_back_open_transaction(**kwargs: Any) -> None:
-    """At an owner's end: a transaction that it began by hand must not hold its locks until the next owner comes."""
-    if not connection.in_atomic_block and connection.in_transaction():
-        connection.abandon_transaction()
+def end_owner() -> None:
+    """Leave nothing of this context's owner behind, before another one comes."""
+    start_owner()
+    connection.forget_owner()
+    _owned.set(False)
+
+
+def start_request(**kwargs: Any) -> None:
+    """For Django's request_started. A request inside of another owner, that of a test client, cleans nothing."""
+    _requests.set((*_requests.get(), (bound_tenant(), _owned.get())))
+    if _owned.get() or connection.in_atomic_block:
+        unbind()
+    else:
+        start_owner()
+
+
+def end_request(**kwargs: Any) -> None:
+    """For Django's request_finished: the response is closed, and streamed nothing any more that queries."""
+    if not _requests.get():
+        return
+    *outer, (tenant, was_owned) = _requests.get()
+    if not was_owned and not connection.in_atomic_block:
+        end_owner()  # what it began by hand must not hold its locks until the next owner comes
+    # Not by ContextVar.reset(): with ASGI, the response is closed in another context.
+    _requests.set(tuple(outer))
+    _owned.set(was_owned)
+    bind(tenant)
+
+
+@contextmanager
+def separate_transaction() -> Iterator[None]:
+    """Let this context write on a connection of its own, though it has a transaction open on another thread's.
+
+    What is written here is committed by itself, whatever becomes of that transaction.
+    """
+    transaction = open_transaction.get()
+    open_transaction.set(None)
+    try:
+        yield
+    finally:
+        open_transaction.set(transaction)

@@ -14,6 +14,7 @@ from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 
 from jobs import testing
+from tenants.binding import bind_to_public
 from tenants.connection import connection
 from tenants.models import Tenant
 from tenants.services import create_schema, register_tenant
@@ -53,6 +54,7 @@ def _turn(item: pytest.Item) -> int:
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     with django_db_blocker.unblock():
+        bind_to_public()
         provide_database(_fill_database)
     yield
     with django_db_blocker.unblock():
@@ -82,9 +84,9 @@ def _make_tenant(name: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _in_public() -> Iterator[None]:
-    connection.set_schema_to_public()
+    bind_to_public()
     yield
-    connection.set_schema_to_public()
+    bind_to_public()
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +124,7 @@ def committed_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> I
 
 
 def empty_database() -> None:
-    connection.set_schema_to_public()
+    bind_to_public()
     Tenant.objects.exclude(slug__in=("acme", "globex")).delete()
     Tenant.objects.update(status=Tenant.Status.ACTIVE)
     kept = ["public", *Tenant.objects.values_list("schema_name", flat=True)]

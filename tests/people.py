@@ -13,6 +13,7 @@ from knox.models import AuthToken
 from rest_framework.test import APIClient
 
 from accounts.models import User
+from tenants.binding import bind_to_public
 from tenants.models import Tenant
 
 PASSWORD = "correct horse battery"
@@ -37,10 +38,11 @@ def client_of(tenant: Tenant, user: User) -> APIClient:
 
 
 def at_once(*calls: Callable[[], T]) -> list[T]:
-    """What the calls return, each made in a thread of its own, with its own connection, all at the same time."""
+    """What the calls return, each made in a thread of its own, in `public`, with its own connection, all at once."""
     barrier = threading.Barrier(len(calls))
 
     def run(call: Callable[[], T]) -> T:
+        bind_to_public()
         barrier.wait()
         try:
             return call()

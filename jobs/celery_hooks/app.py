@@ -16,6 +16,7 @@ from structlog.contextvars import get_contextvars
 
 from jobs.celery_hooks.signatures import keep_tenants, mapped_schema, refuse_mixed_chord
 from jobs.message import HEADER, QUEUE, durable_header
+from tenants.binding import bind_to_public
 from tenants.connection import connection
 
 keep_tenants()
@@ -112,3 +113,4 @@ def _set_up_django() -> None:
     """For `celery call`, `celery result` and the like: Celery itself does this for workers and beat alone."""
     if not apps.models_ready:
         django.setup()
+        bind_to_public()

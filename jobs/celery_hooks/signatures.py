@@ -9,7 +9,7 @@ from celery.canvas import Signature
 from django.apps import apps
 
 from jobs.message import OPTION
-from tenants.connection import connection
+from tenants.binding import bound_schema
 
 #: The builtin tasks that run another task's body: the tenant is that task's.
 MAPS = {"celery.map", "celery.starmap"}
@@ -64,7 +64,8 @@ def _keeping_tenant(init: Callable[..., None]) -> Callable[..., None]:
         # options of theirs would override those of their members.
         if type(self) is not Signature or isinstance(task, dict) or not apps.models_ready:
             return
-        if connection.schema_name != "public":
-            self["options"].setdefault(OPTION, connection.schema_name)
+        schema = bound_schema()
+        if schema not in (None, "public"):
+            self["options"].setdefault(OPTION, schema)
 
     return keeping

@@ -1,13 +1,23 @@
 """Running a message in this process, as a worker's child runs it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from typing import Any
 
 from celery import Task
 from celery.app.trace import build_tracer
 
 
+def in_own_context(tracer: Callable[..., Any]) -> Callable[..., Any]:
+    """A tracer that runs each message in a copy of the process's context."""
+
+    def trace(*args: Any, **options: Any) -> Any:
+        return copy_context().run(tracer, *args, **options)
+
+    return trace
+
+
 def trace(task: Task[Any, Any], task_id: str, request: Mapping[str, Any], args: tuple[Any, ...] = ()) -> None:
     """Run a task by Celery's own tracer, with these parts of its request; what it raises is recorded, not raised."""
-    run = build_tracer(task.name, task, app=task.app)
+    run = in_own_context(build_tracer(task.name, task, app=task.app))
     run(task_id, args, {}, {"id": task_id, "task": task.name, "delivery_info": {}, **request})

@@ -54,6 +54,6 @@ def _mark(room: int) -> list[tuple[Any, ...]]:
         "first": settings.JOB_FIRST_RESEND,
         "longest": settings.JOB_MAX_RESEND,
     }
-    with connection.cursor() as cursor:
+    with connection.shared_cursor() as cursor:
         cursor.execute(statements.MARK, parameters)
         return sorted(cursor.fetchall())

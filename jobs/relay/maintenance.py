@@ -23,7 +23,6 @@ class Poisoned(Exception):
 
 def run_maintenance() -> None:
     """One round of all sweeps."""
-    connection.set_schema_to_public()
     sweep_poison()
     sweep_expired()
     unpark()
@@ -48,7 +47,7 @@ def sweep_expired() -> None:
 
 def unpark() -> None:
     """Let WAKE have the rows of tenants that are active again. Delete the rows of tenants that are gone."""
-    with connection.cursor() as cursor:
+    with connection.shared_cursor() as cursor:
         cursor.execute(statements.FIND_TENANTS_TO_UNPARK)
         tenants = cursor.fetchall()
     for tenant_id, gone in tenants:
@@ -64,7 +63,7 @@ def record_heartbeat(name: str) -> None:
 
 
 def _found(statement: str, parameters: Mapping[str, Any]) -> Iterator[Lease]:
-    with connection.cursor() as cursor:
+    with connection.shared_cursor() as cursor:
         cursor.execute(statement, parameters)
         rows = cursor.fetchall()
     for job_id, task in rows:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.db import transaction
+from django_tenants.utils import schema_context
 
 from tenants.connection import connection
 
@@ -20,7 +21,7 @@ def bounded_transaction(action: str, job_id: str) -> Iterator[None]:
     try:
         if connection.connection is not None and not connection.is_usable():
             connection.close()
-        with transaction.atomic():
+        with schema_context("public"), transaction.atomic():
             _set_time_limits()
             yield
     except Exception:

@@ -1,218 +1,173 @@
-"""The database backend: django-tenants', with a search path of the tenant's schema alone, and fewer round trips."""
+"""The database backend: django-tenants', with a search path of the tenant's schema alone, which travels with the work.
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+tenants/postgresql/messages.py has what goes over the wire.
+"""
+
+import threading
 from typing import Any
 
 from django.db.backends.postgresql import base
-from django.db.backends.utils import debug_transaction
+from django.db.backends.postgresql.psycopg_any import IsolationLevel, register_tzloader
+from django_tenants.postgresql_backend.base import EXTRA_SET_TENANT_METHOD, DatabaseSchemaIntrospection, FakeTenant
 from django_tenants.postgresql_backend.base import DatabaseWrapper as TenantDatabaseWrapper
-from django_tenants.utils import quote_schema_name
-from psycopg import ClientCursor, Connection, Error
-from psycopg.errors import InFailedSqlTransaction
-from psycopg.pq import TransactionStatus
+from psycopg import Error
+from psycopg.pq import Format
 
-# A statement that commits, whatever comments precede it.
-COMMIT = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
-# What an owner may have left in a session, in a transaction of its own: a ROLLBACK of the next owner must not undo it.
-CLEANING = (
-    "BEGIN",
-    "RESET SESSION AUTHORIZATION",
-    "RESET ROLE",
-    "RESET ALL",
-    "CLOSE ALL",
-    "UNLISTEN *",
-    "DEALLOCATE ALL",
-    "SELECT pg_advisory_unlock_all()",
-    "DISCARD SEQUENCES",
-    "DISCARD TEMP",
-    "COMMIT",
-)
-# Statements in one message, each of which PostgreSQL parses before it runs the first
-MOST_UNSENT = 100
+from tenants import binding
+from tenants.postgresql.messages import Connection, Cursor
 
 
-class Cursor(base.CursorMixin, ClientCursor[Any]):
-    """A cursor that sends what has to come before a statement in one message with it: a transaction's BEGIN, the search
-    path, and what was to be sent with the next statement.
-    """
+class ClosedWithItsThread:
+    """Closes a connection when its thread ends, where Django leaves that to the garbage collector."""
 
-    #: False for statements that name the schema of every table: they need no search path.
-    needs_path = True
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
-    def __init__(self, *args: Any, wrapper: "DatabaseWrapper", **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._wrapper = wrapper
+    def __del__(self) -> None:
+        self._connection.close()
 
-    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-        """As psycopg's, with what has to come before the statement."""
-        # Outside of a transaction, some statements can't share a message with others. Ours can.
-        if not isinstance(query, str) or (self._wrapper.autocommit and self.needs_path):
-            self.prepare()
-        prelude = self._prelude()
-        if prelude:
-            # Put together with its parameters here: psycopg would keep in mind how to parse each message.
-            statement = query if params is None else self.mogrify(query, params)
-            super().execute("; ".join([*prelude, statement]), **options)
-            self._prepared()
-            for _ in prelude:
-                self.nextset()
-        else:
-            super().execute(query, params, **options)
-        self._check_commit(query)
-        return self
 
-    def executemany(self, *args: Any, **options: Any) -> None:
-        """As psycopg's; what has to come before it is sent by itself."""
-        self.prepare()
-        super().executemany(*args, **options)
-
-    def copy(self, *args: Any, **options: Any) -> Any:
-        """As psycopg's; what has to come before it is sent by itself."""
-        self.prepare()
-        return super().copy(*args, **options)
-
-    def stream(self, *args: Any, **options: Any) -> Any:
-        """As psycopg's; what has to come before it is sent by itself."""
-        self.prepare()
-        return super().stream(*args, **options)
-
-    def prepare(self) -> None:
-        """Send by itself what has to come before the next statement."""
-        if prelude := self._prelude():
-            super().execute("; ".join(prelude))
-            self._prepared()
-
-    def _check_commit(self, query: Any) -> None:
-        """Raise if the query was a COMMIT that PostgreSQL turned into a ROLLBACK. It does that without an error."""
-        if self.statusmessage != "ROLLBACK":
-            return
-        self._wrapper.search_path_set_schemas = None  # it was rolled back, too
-        text = query if isinstance(query, str) else self.mogrify(query)
-        if COMMIT.match(text):
-            raise InFailedSqlTransaction(
-                "Nothing was committed: a statement of the transaction had failed, so PostgreSQL answered COMMIT with "
-                "ROLLBACK. Let the error leave atomic(), or run what may fail in an atomic() block of its own."
-            )
-
-    def _prelude(self) -> list[str]:
-        wrapper, status = self._wrapper, self.connection.info.transaction_status
-        if status is TransactionStatus.INERROR:
-            # PostgreSQL takes a ROLLBACK alone, and turns a COMMIT into one, silently. What goes first makes it fail.
-            return [*wrapper.unsent]
-        prelude: list[str] = []
-        if wrapper.must_clean and status is TransactionStatus.IDLE:
-            prelude += CLEANING
-            wrapper.search_path_set_schemas = None
-        begins = status is TransactionStatus.IDLE and not wrapper.autocommit
-        if begins:
-            prelude.append("BEGIN")
-        # Each transaction sets its own path: a body that rolls back by itself takes the path with it.
-        if self.needs_path and (begins or wrapper.search_path_set_schemas is None):
-            prelude.append(f"SET search_path = {quote_schema_name(wrapper.schema_name)}")
-        return prelude + wrapper.unsent
-
-    def _prepared(self) -> None:
-        self._wrapper.must_clean = False
-        self._wrapper.unsent.clear()
-        if self.needs_path:
-            self._wrapper.bound()
+_of_thread = threading.local()
 
 
 class DatabaseWrapper(TenantDatabaseWrapper):
-    """django-tenants' backend, without its ways of falling through to another schema, and with fewer round trips.
+    """django-tenants' backend, without its ways of falling through to another schema.
 
-    Its search path is the tenant's schema alone: `SET search_path TO gone, public` is no error in PostgreSQL, and a
+    The search path is the tenant's schema alone: `SET search_path TO gone, public` is no error in PostgreSQL, and a
     table that exists in both schemas would answer from `public`. What a tenant needs of `public` is named with its
-    schema. A search path that can't be set is an error, where django-tenants goes on with the one from before.
+    schema. The tenant is not the connection's but the context's (tenants/binding.py).
     """
 
-    schema_name: str
-    #: django-tenants' note of which path the session has; None: unknown
-    search_path_set_schemas: list[str] | None
+    connection: Connection
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        #: Statements that go with the transaction's next one
-        self.unsent: list[str] = []
-        #: Whether the next message begins with CLEANING
-        self.must_clean = False
+        # Past django-tenants' own, which would bind every new thread to `public`.
+        super(TenantDatabaseWrapper, self).__init__(*args, **options)
+        self.introspection = DatabaseSchemaIntrospection(self)
+        self.search_path_set_schemas = None
+        #: Statements that go with the transaction's COMMIT
+        self._with_commit: list[str] = []
+        # The execute wrappers that were there before the owner, if there is one
+        self._kept_wrappers: list[Any] | None = None
 
-    def bound(self) -> None:
-        """Note that the session's search path is that of `schema_name`."""
-        self.search_path_set_schemas = [self.schema_name]
+    # The tenant
+
+    @property
+    def tenant(self) -> Any:
+        """The tenant that is bound, or what django-tenants' contexts restore where none is."""
+        return binding.bound_tenant()
+
+    @property
+    def schema_name(self) -> str:
+        """The schema that is bound. Raises Unbound."""
+        return binding.current().schema_name
+
+    def set_tenant(self, tenant: Any, include_public: bool = True) -> None:
+        """Bind this context to a tenant."""
+        binding.bind(tenant)
+        if EXTRA_SET_TENANT_METHOD and tenant is not binding.NOBODY:
+            EXTRA_SET_TENANT_METHOD(self, tenant)
+
+    def set_schema(self, schema_name: str, include_public: bool = True, tenant_type: Any = None) -> None:
+        """Bind this context to a schema."""
+        self.set_tenant(FakeTenant(schema_name=schema_name, tenant_type=tenant_type))
+
+    def _handle_search_path(self, cursor: Any = None) -> None:
+        """Nothing: each message carries its path."""
+
+    # The connection
+
+    def connect(self) -> None:
+        """As Django's, which may send what needs no tenant: nothing has to be bound yet."""
+        before = list(self.execute_wrappers)
+        super().connect()
+        self.connection.remember_defaults()
+        if self._kept_wrappers is not None:
+            self._kept_wrappers += [wrapper for wrapper in self.execute_wrappers if wrapper not in before]
+
+    def get_new_connection(self, conn_params: Any) -> Connection:
+        """A connection that sends the search path with each statement."""
+        self._with_commit.clear()
+        self.isolation_level = IsolationLevel.READ_COMMITTED
+        connection = Connection.connect(**{**conn_params, "cursor_factory": Cursor})
+        connection.alias = self.alias
+        setattr(_of_thread, self.alias, ClosedWithItsThread(connection))
+        return connection
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        """A cursor for the ORM; with a name, one that stays on the server."""
+        if name is None:
+            return super().create_cursor()
+        # Outside of a transaction it outlives the one that it is made in.
+        cursor = self.connection.cursor(name, scrollable=False, withhold=self.connection.autocommit)
+        loader: Any = self.connection.adapters.get_loader(base.TIMESTAMPTZ_OID, Format.TEXT)
+        if self.timezone != loader.timezone:
+            register_tzloader(self.timezone, cursor)
+        return cursor
 
     def shared_cursor(self) -> Any:
-        """A cursor for statements that name the schema of every table: it leaves the search path as it is."""
+        """A cursor for statements that name the schema of every table. Nothing has to be bound."""
         cursor = self.cursor()
         cursor.cursor.needs_path = False
         return cursor
 
-    def send_with_next(self, statement: str, parameters: Any) -> None:
-        """Send a statement in one message with the transaction's next one, or with its COMMIT. It names the schema of
-        every table; nobody sees its result.
+    def is_usable(self) -> bool:
+        """As Django's; nothing has to be bound."""
+        if self.connection is None:
+            return False
+        try:
+            with self.connection.shared_cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except Error:
+            return False
+        return True
 
-        What it raises on the server, the next one raises; a COMMIT then fails, and nothing is committed. It is sent at
-        once in a nested block and outside of transactions. In a block that Django will roll back, this raises.
+    # The transaction
+
+    def send_with_commit(self, statement: str, parameters: Any) -> None:
+        """Send a statement in one message with the transaction's COMMIT; nobody sees its result.
+
+        It names the schema of every table. What it raises on the server, the COMMIT raises, and nothing is committed.
+        In a nested block and outside of transactions it is sent at once. In a block that Django will roll back, this
+        raises.
         """
         if self.in_atomic_block and not self.savepoint_ids and not self.needs_rollback:
             with self.wrap_database_errors:
-                cursor = self.connection.cursor()
-                self.unsent.append(cursor.mogrify(statement, parameters))
-                if len(self.unsent) == MOST_UNSENT:
-                    cursor.prepare()
+                self._with_commit.append(self.connection.shared_cursor().mogrify(statement, parameters))
         else:
             with self.shared_cursor() as cursor:
                 cursor.execute(statement, parameters)
 
     def _commit(self) -> None:
-        if self.unsent:
+        if self._with_commit:
             with self.shared_cursor() as cursor:
-                cursor.execute("COMMIT")
-        elif self.connection.info.transaction_status is not TransactionStatus.IDLE:
-            with debug_transaction(self, "COMMIT"), self.wrap_database_errors:
-                cursor = self.connection.cursor()
-                cursor.needs_path = False
-                cursor.execute("COMMIT")
+                cursor.execute("; ".join([*self._with_commit, "COMMIT"]))
+        else:
+            super()._commit()
 
     def _rollback(self) -> None:
-        self.unsent.clear()
+        self._with_commit.clear()
         super()._rollback()
 
+    # Django's own savepoints name no table, so nothing has to be bound.
+
+    def _savepoint(self, sid: str) -> None:
+        with self.shared_cursor() as cursor:
+            cursor.execute(self.ops.savepoint_create_sql(sid))
+
     def _savepoint_rollback(self, sid: str) -> None:
-        # They came after the savepoint, which took along what was unsent before.
-        self.unsent.clear()
-        super()._savepoint_rollback(sid)
+        with self.shared_cursor() as cursor:
+            cursor.execute(self.ops.savepoint_rollback_sql(sid))
 
-    def get_new_connection(self, conn_params: Any) -> Any:
-        """A connection whose cursors are ours."""
-        self.unsent.clear()
-        self.must_clean = False
-        connection = super().get_new_connection(conn_params)
-        connection.cursor_factory = partial(Cursor, wrapper=self)
-        connection.transaction = self._psycopg_transaction
-        return connection
+    def _savepoint_commit(self, sid: str) -> None:
+        with self.shared_cursor() as cursor:
+            cursor.execute(self.ops.savepoint_commit_sql(sid))
 
-    @contextmanager
-    def _psycopg_transaction(self, *args: Any, **options: Any) -> Iterator[Any]:
-        # Its savepoint must not take along what was called before it.
-        self.connection.cursor().prepare()
-        with Connection.transaction(self.connection, *args, **options) as transaction:
-            yield transaction
-
-    def start_clean(self) -> bool:
-        """Let the next message clean the session, which has a new owner. False, and nothing, inside an atomic block."""
-        if self.in_atomic_block:
-            return False
-        if self.connection is None:
-            return True
-        if self.autocommit and self.connection.info.transaction_status is TransactionStatus.IDLE:
-            self.must_clean = True
-        else:
-            self.close()
-        return True
+    def _set_autocommit(self, autocommit: bool) -> None:
+        # A transaction begins or is over. If a signal's exception came after a COMMIT, these are still there.
+        self._with_commit.clear()
+        super()._set_autocommit(autocommit)
+        self.connection.note_transaction()
 
     def in_transaction(self) -> bool:
         """Whether a transaction is open that a body, or its caller, began. That around a Django TestCase is not one."""
@@ -221,8 +176,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         if self.in_atomic_block:
             return not self.atomic_blocks[-1]._from_testcase
         # By psycopg's word too: Django does not know of a BEGIN that a body executed.
-        status = self.connection.info.transaction_status
-        return not self.get_autocommit() or status is not TransactionStatus.IDLE
+        return not self.get_autocommit() or not self.connection.is_idle()
 
     def abandon_transaction(self) -> None:
         """Close the connection in the midst of a transaction, whose atomic blocks nobody will leave any more."""
@@ -230,34 +184,22 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         self.in_atomic_block = self.closed_in_transaction = False
         self.close()
 
-    def is_usable(self) -> bool:
-        """As Django's, but without what is unsent: an error of that would look like a lost connection."""
-        if self.connection is None:
+    # The owner
+
+    def start_clean(self) -> bool:
+        """Let the next message clean the session, which has a new owner. False, and nothing, inside an atomic block."""
+        if self.in_atomic_block:
             return False
-        try:
-            with ClientCursor(self.connection) as cursor:
-                cursor.execute("SELECT 1")
-        except Error:
-            return False
+        if self._kept_wrappers is None:
+            self._kept_wrappers = list(self.execute_wrappers)
+        self.execute_wrappers[:] = [wrapper for wrapper in self.execute_wrappers if wrapper in self._kept_wrappers]
+        if self.connection is not None:
+            if self.autocommit and self.connection.autocommit and self.connection.is_idle():
+                self.connection.start_clean()
+            else:
+                self.close()
         return True
 
-    def create_cursor(self, name: str | None = None) -> Any:
-        """A cursor for the ORM; with a name, one that stays on the server."""
-        if name is None:
-            return self.connection.cursor()
-        with self.connection.cursor() as cursor:
-            cursor.prepare()
-        # As Django makes it, which asks psycopg whether this is autocommit.
-        options = {"name": name, "scrollable": False, "withhold": self.autocommit}
-        return base.ServerSideCursor(self.connection, **options)  # type: ignore[call-arg]  # the stubs lack its parents
-
-    def _handle_search_path(self, cursor: Any = None) -> None:
-        """Nothing: the cursor does."""
-
-    def _set_autocommit(self, autocommit: bool) -> None:
-        # A transaction begins or is over. If a signal's exception came between a COMMIT and the note that these were
-        # sent, they are still there.
-        self.unsent.clear()
-        # psycopg would send BEGIN as a message of its own; so for psycopg, this is always autocommit.
-        with self.wrap_database_errors:
-            self.connection.autocommit = True
+    def forget_owner(self) -> None:
+        """The owner is gone: an execute wrapper that is added now is not its own."""
+        self._kept_wrappers = None

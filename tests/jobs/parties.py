@@ -13,6 +13,7 @@ from typing import Any
 from django.db import OperationalError, connections
 
 from jobs.statements import CLAIM
+from tenants.binding import bind_to_public
 from tenants.connection import connection
 from tests.jobs.durables import sql
 
@@ -111,6 +112,7 @@ class Party:
 
     def _serve(self) -> None:
         _here.party = self
+        bind_to_public()
         self._db = connections["default"]
         connection.execute_wrappers.append(self._on_statement)
         while (call := self._orders.get()) is not None:
@@ -130,11 +132,12 @@ class Party:
             self.stop(RECEIVED)
         elif statement.startswith("DROP SCHEMA"):
             self.stop(DROPPING)
-        if statement == "COMMIT" and any(map(_ends_job, connection.unsent)):
+        if statement.endswith("; COMMIT") and _ends_job(statement):
             # That message taken apart, for others to come in between.
-            with connection.cursor() as cursor, connection.wrap_database_errors:
-                cursor.cursor.prepare()
+            end, _, commit = statement.rpartition("; ")
+            execute(end, parameters, *context)
             self.stop(ENDING)
+            return execute(commit, parameters, *context)
         result = execute(statement, parameters, *context)
         if statement == CLAIM:
             self.stop(CLAIMED)

@@ -11,9 +11,9 @@ from django_tenants.utils import schema_context
 from hypothesis.stateful import RuleBasedStateMachine
 
 from jobs.relay.line import Due
-from jobs.schema import reset_session
 from jobs.status import find_status
 from tenants.models import Tenant
+from tenants.session import start_owner
 from tests.jobs.durables import PARKING, sql
 from tests.jobs.parties import ENDING, IDLE, Order, Party, settle
 from tests.jobs.promise import Job, Look, Movers, judge, look
@@ -199,4 +199,4 @@ class Play(RuleBasedStateMachine):
 
 def leave_transaction() -> None:
     """As if its process had died: nobody commits, or rolls back."""
-    reset_session()
+    start_owner()

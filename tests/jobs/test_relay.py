@@ -454,7 +454,9 @@ def test_once_sends_all_that_is_due_and_ends(
 DRAINING = """
 import resource, django
 from django.core.management import call_command
+from tenants.binding import bind_to_public
 django.setup()
+bind_to_public()
 call_command("relay", once=True)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

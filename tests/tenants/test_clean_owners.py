@@ -17,6 +17,7 @@ from jobs.message import HEADER
 from tenants.connection import connection
 from tenants.middleware import TenantMiddleware
 from tenants.models import Tenant
+from tenants.session import end_request, start_request
 from tests.jobs.claims import deliver
 from tests.jobs.durables import atomic, bodies, groups, open, sql
 from tests.people import at_once
@@ -56,7 +57,9 @@ def as_request(tenant: Tenant, act: Act) -> list[Any]:
         seen.append(act())
         return HttpResponse()
 
+    start_request()
     TenantMiddleware(view)(RequestFactory().get("/", headers={"host": f"{tenant.slug}.localhost"}))
+    end_request()
     return seen
 
 

@@ -11,11 +11,18 @@ from django.db.transaction import TransactionManagementError
 from django_tenants.utils import schema_context
 
 from jobs.models import Job
+from tenants.binding import unbind
 from tenants.connection import connection
 from tenants.models import Tenant
-from tenants.postgresql.base import Cursor
+from tenants.postgresql.messages import Connection
 from tests.jobs.probes import probe
 from tests.wire import queries
+
+PUBLIC_PATH = 'SET LOCAL search_path = "public", "pg_temp"'
+
+
+def path_of(tenant: Tenant) -> str:
+    return f'SET LOCAL search_path = "{tenant.schema_name}", "pg_temp"'
 
 
 def execute(statement: str) -> list[tuple[object, ...]]:
@@ -31,11 +38,11 @@ def _own_session(committed_db: None) -> None:
 
 
 def test_a_transaction_begins_with_its_first_statement(acme: Tenant) -> None:
-    path = f'SET search_path = "{acme.schema_name}"'
+    path = path_of(acme)
     with queries() as sent, schema_context(acme.schema_name), transaction.atomic():
         assert execute("SELECT current_schema()") == [(acme.schema_name,)]
         execute("SELECT 2")
-    assert sent == [f"BEGIN; {path}; SELECT current_schema()", "SELECT 2", "COMMIT"]
+    assert sent == [f"BEGIN; {path}; SELECT current_schema()", f"{path}; SELECT 2", "COMMIT"]
 
 
 # A transaction in which a statement failed, and nobody said so, is rolled back by its COMMIT.
@@ -119,22 +126,23 @@ def test_parameters_and_rows_are_those_of_the_statement(acme: Tenant) -> None:
         assert cursor.fetchall() == [("%", "%"), ("two", "three")]
 
 
-def test_outside_of_a_transaction_the_path_is_set_by_itself() -> None:
-    """For some statements can't share a message."""
+def test_outside_of_a_transaction_a_statement_and_its_path_are_one_message() -> None:
     with queries() as sent:
-        execute("VACUUM public.tenants_tenant")
         execute("SELECT 1")
-    assert sent == ['SET search_path = "public"', "VACUUM public.tenants_tenant", "SELECT 1"]
+    assert sent == [f"{PUBLIC_PATH}; SELECT 1"]
 
 
-def test_a_shared_cursor_leaves_the_path_alone(acme: Tenant) -> None:
-    with schema_context(acme.schema_name):
-        execute("SELECT 1")
-        connection.set_schema_to_public()
-        with queries() as sent, connection.shared_cursor() as cursor:
-            cursor.execute("SELECT FROM public.tenants_tenant")
-        assert len(sent) == 1
-        assert execute("SELECT current_schema()") == [("public",)]
+def test_a_statement_that_shares_no_message_is_sent_alone(acme: Tenant) -> None:
+    with schema_context(acme.schema_name), queries() as sent:
+        execute("VACUUM auth_group")
+    assert sent == [path_of(acme).replace("SET LOCAL", "SET"), "VACUUM auth_group", "RESET search_path"]
+
+
+def test_a_shared_cursor_needs_no_path(acme: Tenant) -> None:
+    unbind()
+    with queries() as sent, connection.shared_cursor() as cursor:
+        cursor.execute("SELECT FROM public.tenants_tenant")
+    assert sent == ["SELECT FROM public.tenants_tenant"]
 
 
 def test_an_empty_transaction_sends_nothing() -> None:
@@ -200,7 +208,7 @@ def test_a_server_side_cursor_is_in_the_transaction_and_may_lock(acme: Tenant) -
         Group.objects.create(name="one")
         with queries() as sent, transaction.atomic():
             assert [group.name for group in Group.objects.select_for_update().iterator()] == ["one"]
-        assert sent[0] == f'BEGIN; SET search_path = "{acme.schema_name}"'
+        assert sent[:2] == ["BEGIN", path_of(acme)]
         assert sent[-1] == "COMMIT"
         assert [group.name for group in Group.objects.iterator()] == ["one"]
 
@@ -217,11 +225,11 @@ def test_a_session_that_commits_by_hand_begins_anew(acme: Tenant) -> None:
             transaction.rollback()
     finally:
         transaction.set_autocommit(True)
-    assert sent[1:] == ["COMMIT", 'BEGIN; SET search_path = "public"; SELECT 2', "ROLLBACK"]
+    assert sent[1:] == ["COMMIT", f"BEGIN; {PUBLIC_PATH}; SELECT 2", "ROLLBACK"]
 
 
-def send_with_next(name: str = "unsent") -> None:
-    connection.send_with_next("INSERT INTO public.auth_group (name) VALUES (%s)", [name])
+def send_with_commit(name: str = "unsent") -> None:
+    connection.send_with_commit("INSERT INTO public.auth_group (name) VALUES (%s)", [name])
 
 
 INSERTED = "INSERT INTO public.auth_group (name) VALUES ('unsent')"
@@ -231,151 +239,58 @@ def written() -> list[str]:
     return list(Group.objects.order_by("id").values_list("name", flat=True))
 
 
-def test_a_statement_goes_with_the_next_one_which_sees_it() -> None:
-    with queries() as sent, transaction.atomic():
-        send_with_next("100 %")
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT name, '%%', %s FROM public.auth_group", [1])
-            assert cursor.fetchall() == [("100 %", "%", 1)]
-    path = 'SET search_path = "public"'
-    inserted = "INSERT INTO public.auth_group (name) VALUES ('100 %')"
-    assert sent == [f"BEGIN; {path}; {inserted}; SELECT name, '%', 1 FROM public.auth_group", "COMMIT"]
-    assert written() == ["100 %"]
-
-
-def test_or_else_it_goes_with_commit() -> None:
+def test_a_statement_goes_with_commit() -> None:
     with queries() as sent, transaction.atomic():
         execute("SELECT 1")
-        send_with_next()
+        send_with_commit()
     assert sent[1:] == [f"{INSERTED}; COMMIT"]
     with queries() as sent, transaction.atomic():
-        send_with_next("alone")
-    assert [message.partition(" ")[0] for message in sent] == ["BEGIN;"]
-    assert written() == ["unsent", "alone"]
-
-
-def test_no_message_gets_too_long() -> None:
-    with queries() as sent, transaction.atomic():
-        for number in range(250):
-            send_with_next(f"{number:03}")
-    assert [message.count("INSERT") for message in sent] == [100, 100, 50]
-    assert written() == [f"{number:03}" for number in range(250)]
-
-
-def many_rows() -> None:
-    with connection.cursor() as cursor:
-        cursor.executemany("INSERT INTO public.auth_group (name) VALUES (%s)", [("one",), ("two",)])
-
-
-def copied_rows() -> None:
-    with connection.cursor() as cursor, cursor.copy("COPY public.auth_group (name) FROM STDIN") as copy:
-        copy.write_row(("one",))
-        copy.write_row(("two",))
-
-
-def streamed_rows() -> None:
-    with connection.cursor() as cursor:
-        for name in ("one", "two"):
-            list(cursor.stream("INSERT INTO public.auth_group (name) VALUES (%s) RETURNING name", [name]))
-
-
-@pytest.mark.parametrize("write", [many_rows, copied_rows, streamed_rows])
-def test_it_goes_before_whatever_comes_next(write: Callable[[], None]) -> None:
-    with transaction.atomic():
-        send_with_next()
-        write()
-    assert written() == ["unsent", "one", "two"]
-
-
-def test_a_server_side_cursor_sees_it() -> None:
-    with transaction.atomic():
-        send_with_next()
-        assert [group.name for group in Group.objects.iterator()] == ["unsent"]
+        send_with_commit("100 %")
+    assert sent == ["BEGIN; INSERT INTO public.auth_group (name) VALUES ('100 %'); COMMIT"]
+    assert written() == ["unsent", "100 %"]
 
 
 def test_one_that_fails_fails_the_commit() -> None:
     @transaction.atomic
     def write_twice() -> None:
         Group.objects.create(name="unsent")
-        send_with_next()
+        send_with_commit()
 
     with pytest.raises(IntegrityError):
         write_twice()
     assert written() == []
 
 
-def test_one_that_fails_fails_the_next_statement() -> None:
-    with transaction.atomic():
-        Group.objects.create(name="unsent")
-        send_with_next()
-        with pytest.raises(IntegrityError):
-            execute("SELECT 1")
-        transaction.set_rollback(True)
-    assert written() == []
-
-
 def test_after_an_error_that_nobody_told_django_of_commit_does_not_seem_to_succeed() -> None:
     @transaction.atomic
     def swallow() -> None:
-        with suppress(DatabaseError):
-            execute("SELECT FROM nowhere")
-        send_with_next()
+        fail_silently()
+        send_with_commit()
 
     with pytest.raises(DatabaseError, match="aborted"):
         swallow()
     assert written() == []
 
 
-def test_a_savepoint_that_is_rolled_back_takes_only_what_came_after_it() -> None:
-    with transaction.atomic():
-        send_with_next("before")
-        with suppress(ZeroDivisionError), transaction.atomic():
-            send_with_next("inside")
-            1 / 0  # noqa: B018  # to raise
-        send_with_next("after")
-    assert written() == ["before", "after"]
-
-
-def test_a_savepoint_by_hand_can_be_rolled_back_to_after_an_error() -> None:
-    with transaction.atomic():
-        send_with_next("before")
-        savepoint = transaction.savepoint()
-        with suppress(DatabaseError):
-            execute("SELECT FROM nowhere")
-        send_with_next("inside")
-        transaction.savepoint_rollback(savepoint)
-        send_with_next("after")
-    assert written() == ["before", "after"]
-
-
-def test_a_savepoint_of_psycopgs_takes_only_what_came_after_it() -> None:
-    with transaction.atomic():
-        send_with_next("before")
-        with suppress(ZeroDivisionError), connection.connection.transaction():
-            execute("SELECT 1")
-            1 / 0  # noqa: B018  # to raise
-    assert written() == ["before"]
-
-
-def test_to_ask_whether_the_connection_is_usable_sends_nothing_else() -> None:
-    with transaction.atomic():
-        Group.objects.create(name="unsent")
-        send_with_next()
-        assert connection.is_usable()
-        transaction.set_rollback(True)
-
-
-def test_a_connection_that_is_not_there_is_not_usable() -> None:
-    connection.close()
-    assert not connection.is_usable()
-
-
 def test_what_a_lost_connection_raises_is_djangos() -> None:
-    with suppress(DatabaseError), transaction.atomic():
+    @transaction.atomic
+    def lose() -> None:
         execute("SELECT 1")
+        send_with_commit()
         connection.connection.close()
-        with pytest.raises(OperationalError):
-            send_with_next()
+
+    with pytest.raises(OperationalError):
+        lose()
+
+
+@pytest.mark.parametrize("ends", [partial(transaction.set_rollback, True), lambda: connection.close(), lambda: 1 / 0])
+def test_it_goes_with_no_other_transaction_than_its_own(ends: Callable[[], object]) -> None:
+    with suppress(ZeroDivisionError, DatabaseError), transaction.atomic():
+        send_with_commit()
+        ends()
+    with transaction.atomic():
+        Group.objects.create(name="another")
+    assert written() == ["another"]
 
 
 def test_what_was_sent_is_not_sent_again_after_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,39 +299,42 @@ def test_what_was_sent_is_not_sent_again_after_an_interruption(monkeypatch: pyte
     class SoftLimit(Exception):
         pass
 
-    def interrupted(cursor: Cursor) -> None:
+    def interrupt(connection: Connection) -> None:
+        monkeypatch.undo()
         raise SoftLimit
 
-    with monkeypatch.context() as patched, suppress(SoftLimit), transaction.atomic():
-        send_with_next()
-        patched.setattr(Cursor, "_prepared", interrupted)
-    execute("SELECT 1")
-    assert written() == ["unsent"]
-
-
-@pytest.mark.parametrize("ends", [partial(transaction.set_rollback, True), lambda: connection.close(), lambda: 1 / 0])
-def test_it_goes_with_no_other_transaction_than_its_own(ends: Callable[[], object]) -> None:
-    with suppress(ZeroDivisionError), transaction.atomic():
-        send_with_next()
-        ends()
+    with suppress(SoftLimit), transaction.atomic():
+        send_with_commit()
+        monkeypatch.setattr(Connection, "note_transaction", interrupt)
     with transaction.atomic():
-        Group.objects.create(name="another")
-    assert written() == ["another"]
+        execute("SELECT 1")
+    assert written() == ["unsent"]
 
 
 def test_where_no_commit_follows_it_is_refused() -> None:
     with transaction.atomic():
         transaction.set_rollback(True)
         with pytest.raises(TransactionManagementError):
-            send_with_next()
+            send_with_commit()
 
 
 def test_in_a_nested_block_and_outside_of_transactions_it_is_sent_at_once() -> None:
     with transaction.atomic(), transaction.atomic():
         with queries() as sent:
-            send_with_next()
+            send_with_commit()
         assert sent == [INSERTED]
     with queries() as sent:
-        send_with_next("another")
+        send_with_commit("another")
     assert len(sent) == 1
     assert written() == ["unsent", "another"]
+
+
+def test_to_ask_whether_the_connection_is_usable_sends_nothing_else() -> None:
+    with queries() as sent:
+        assert connection.is_usable()
+    assert sent == ["SELECT 1"]
+
+
+def test_a_connection_that_is_not_there_is_not_usable() -> None:
+    connection.close()
+    assert not connection.is_usable()

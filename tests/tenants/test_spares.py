@@ -21,6 +21,7 @@ from devstack.processes import wait_until
 from jobs.celery_hooks.backends import _schemas as schemas_with_results
 from jobs.models import Job
 from jobs.schema import TenantUnavailable, enter
+from tenants.binding import bind_to_public, bound_schema
 from tenants.connection import connection
 from tenants.errors import Conflict
 from tenants.models import Spare, Tenant
@@ -291,7 +292,8 @@ def test_a_spare_is_no_tenant(make_spares: MakeSpares, acme: Tenant, globex: Ten
     [spare] = make_spares(1)
     with pytest.raises(TenantUnavailable):
         enter(spare.schema_name)
-    assert connection.schema_name == "public"
+    assert bound_schema() is None
+    bind_to_public()
     with transaction.atomic():
         assert probe.for_each_tenant_on_commit("all") == 2
     assert set(schemas_with_results()) == {acme.schema_name, globex.schema_name}
@@ -304,6 +306,7 @@ def test_a_renamed_schema_is_guarded_as_any_other(make_spares: MakeSpares, acme:
     tenant = signed_up()
     with pytest.raises(TenantUnavailable):
         enter(tenant.schema_name)
+    bind_to_public()
     assert APIClient(headers={"host": "initech.localhost"}).get("/api/v1/users/me/").status_code == 503
     with tenant_context(tenant), connection.cursor() as cursor:
         cursor.execute("SELECT current_schemas(false)")

@@ -10,6 +10,7 @@ from django.db import InterfaceError, OperationalError
 
 from jobs import claim, run, schema, statements, task
 from jobs.claim import Lease
+from tenants.binding import bind_to_public
 from tenants.connection import connection
 from tests.chaos.saboteur.mutations.endings import completion_unfenced
 from tests.chaos.saboteur.mutations.ways import edit, execute, mutation
@@ -99,4 +100,4 @@ def no_healing() -> None:
     for module in (claim, run, schema):
         wrap(module, "retry_on_broken_connection", lambda retry_on_broken_connection, statement: statement())
     for module in (run, schema, task):
-        wrap(module, "reset_session", lambda reset_session: connection.set_schema_to_public())
+        wrap(module, "start_owner", lambda start_owner: bind_to_public())

@@ -1,0 +1,102 @@
+"""Which tenant the running code works for: a context variable, which threads do not share and coroutines inherit.
+
+Nothing is bound until an entry point binds it: a request, a task, a command. Code that belongs to no tenant must not
+read or write any tenant's rows, nor those of `public`, by accident.
+"""
+
+from contextvars import ContextVar
+from functools import cached_property
+from typing import Any
+
+from django.conf import settings
+from psycopg.sql import Identifier
+
+REMEDY = (
+    "Nothing is bound in this context: no tenant, and not `public`. Enter django_tenants.utils.schema_context or "
+    "tenant_context first. A thread of your own starts with nothing: give it the schema, or run it by "
+    "asgiref.sync.sync_to_async or asyncio.to_thread, which hand on what is bound."
+)
+
+
+class Unbound(RuntimeError):
+    """A query, a dispatch or a question for the schema where nothing is bound."""
+
+    def __init__(self) -> None:
+        super().__init__(REMEDY)
+
+
+class Binding:
+    """A tenant, and what is known of it for as long as it is bound."""
+
+    def __init__(self, tenant: Any) -> None:
+        self.tenant = tenant
+        self.schema_name: str = tenant.schema_name
+        #: Django's caches of content types, by model; their ids differ between schemas
+        self.content_types: dict[Any, dict[str, Any]] = {}
+
+    @cached_property
+    def set_path(self) -> bytes:
+        """The statement that lets a transaction find the tenant's tables."""
+        # `pg_temp` comes last, by name. Unnamed it would come first, and a temporary table would hide a real one.
+        path = [self.schema_name, *getattr(settings, "PG_EXTRA_SEARCH_PATHS", []), "pg_temp"]
+        return b"SET LOCAL search_path = " + b", ".join(Identifier(name).as_bytes() for name in path)
+
+
+class Nobody:
+    """In the place of a tenant where none is bound, for contexts that restore what was there before."""
+
+    @property
+    def schema_name(self) -> str:
+        """Raises Unbound."""
+        raise Unbound
+
+
+class Public:
+    """In the place of a tenant for `public`."""
+
+    schema_name = "public"
+
+
+NOBODY = Nobody()
+_binding: ContextVar[Binding | None] = ContextVar("tenantry_binding", default=None)
+
+
+def bind(tenant: Any) -> None:
+    """Let this context work for a tenant: a `Tenant`, or whatever has a `schema_name`. NOBODY unbinds."""
+    _binding.set(None if tenant is NOBODY else Binding(tenant))
+
+
+def bind_to_public() -> None:
+    """Let this context work on `public`: for the platform's own entry points."""
+    bind(Public())
+
+
+def unbind() -> None:
+    """Let this context work for nobody."""
+    _binding.set(None)
+
+
+def current() -> Binding:
+    """What is bound. Raises Unbound."""
+    binding = _binding.get()
+    if binding is None:
+        raise Unbound
+    return binding
+
+
+def bound_tenant() -> Any:
+    """The tenant that is bound, or NOBODY."""
+    binding = _binding.get()
+    return NOBODY if binding is None else binding.tenant
+
+
+def bound_schema() -> str | None:
+    """The schema that is bound, or None."""
+    binding = _binding.get()
+    return None if binding is None else binding.schema_name
+
+
+def content_types() -> dict[Any, dict[str, Any]]:
+    """The caches of content types of what is bound; of nothing, there are none."""
+    binding = _binding.get()
+    return {} if binding is None else binding.content_types

@@ -1,0 +1,367 @@
+"""What goes over the wire: each statement with the search path of the tenant that is bound.
+
+A statement outside of a transaction and its path are one message, which PostgreSQL takes for a transaction; one inside
+a transaction has `SET LOCAL` before it. Nothing remembers which path is set, so nothing can be wrong about it.
+
+This leans on parts of psycopg that are not documented. tests/tenants/test_private_api.py fails when one goes away.
+"""
+
+import re
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import psycopg
+import sqlparse
+from django.db.backends.postgresql.base import CursorMixin
+from django.db.transaction import TransactionManagementError
+from psycopg import ClientCursor, errors, generators
+from psycopg._preparing import PrepareManager
+from psycopg.adapt import AdaptersMap
+from psycopg.client_cursor import ClientCursorMixin
+from psycopg.pq import ExecStatus, TransactionStatus
+
+from tenants import binding
+
+SPACE = rb"(?:\s|--[^\n]*\n|/\*.*?\*/)"
+# A statement that commits. Its reply tells whether PostgreSQL did.
+COMMIT = re.compile(rb"%s*(?:COMMIT|END|PREPARE%s+TRANSACTION)\b" % (SPACE, SPACE), re.IGNORECASE | re.DOTALL)
+ROLLBACK_TO = re.compile(rb"\bROLLBACK%s+(?:(?:WORK|TRANSACTION)%s+)?TO\b" % (SPACE, SPACE), re.IGNORECASE | re.DOTALL)
+# Statements that can't be in a transaction, or that end the one that they are in
+RUNS_ALONE = re.compile(
+    rb"""%s*(?:
+        VACUUM | CLUSTER | REINDEX | CALL | DO | DISCARD
+        | (?:CREATE | DROP | ALTER) \s+ (?:DATABASE | TABLESPACE | SUBSCRIPTION | SYSTEM)
+        | (?:CREATE | DROP) \s+ (?:UNIQUE \s+)? INDEX \s+ CONCURRENTLY
+        | ALTER \s+ TABLE [^;]*? CONCURRENTLY
+        | (?:COMMIT | ROLLBACK) \s+ PREPARED
+    )\b"""
+    % SPACE,
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+# What an owner may have left in a session, in a transaction of its own: a ROLLBACK of the next owner must not undo it.
+CLEANING = (
+    b"BEGIN",
+    b"RESET SESSION AUTHORIZATION",
+    b"RESET ROLE",
+    b"RESET ALL",
+    b"CLOSE ALL",
+    b"UNLISTEN *",
+    b"DEALLOCATE ALL",
+    b"SELECT pg_catalog.pg_advisory_unlock_all()",
+    b"DISCARD SEQUENCES",
+    b"DISCARD TEMP",
+    b"COMMIT",
+)
+# What psycopg lets an owner set on a connection
+OWNERS_TO_SET = (
+    "row_factory",
+    "cursor_factory",
+    "server_cursor_factory",
+    "_isolation_level",
+    "_read_only",
+    "_deferrable",
+    "_begin_statement",
+)
+
+
+class OpenTransaction:
+    """A transaction, for contexts that it is open in. Its connection says when it is over."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.over = False
+
+
+#: The transaction that this context, or the one that it is a copy of, has begun.
+open_transaction: ContextVar[OpenTransaction | None] = ContextVar("tenantry_open_transaction", default=None)
+
+
+class Connection(psycopg.Connection[Any]):
+    """psycopg's connection, which sends the search path before each statement of whatever cursor."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.cursor_factory = Cursor
+        self.server_cursor_factory = ServerCursor
+        #: Django's name of the database
+        self.alias = ""
+        #: Whether the next message begins with CLEANING
+        self.must_clean = False
+        #: Whether Django still sets the session up: with nothing bound, that is no error
+        self.is_new = True
+        # The cursor whose next message has room for what comes before its statement
+        self._carrier: Cursor | None = None
+        self._runs_alone = False
+        self._transaction: OpenTransaction | None = None
+
+    def remember_defaults(self) -> None:
+        """The session is set up: whatever an owner makes of the connection from now on, the next one finds it so."""
+        self.is_new = False
+        self._defaults = {name: vars(self)[name] for name in OWNERS_TO_SET}
+        self._default_threshold = self.prepare_threshold
+        self._adapters_template = self.adapters
+        self._adapters = AdaptersMap(self._adapters_template)
+
+    def start_clean(self) -> None:
+        """Let the next message clean the session, and find psycopg's side of it as it was."""
+        self.must_clean = True
+        vars(self).update(self._defaults)
+        self._adapters = AdaptersMap(self._adapters_template)
+        self._notice_handlers = []
+        self._notify_handlers = []
+        self._notifies_backlog = deque()
+        self._prepared = PrepareManager()
+        self.prepare_threshold = self._default_threshold
+
+    def is_idle(self) -> bool:
+        """Whether no transaction is open on the server, and no statement is running."""
+        return self.pgconn.transaction_status == TransactionStatus.IDLE
+
+    def note_transaction(self) -> None:
+        """Let this context know whether it has a transaction open here."""
+        is_open = not self._autocommit or not self.is_idle()
+        if is_open and self._transaction is None:
+            self._transaction = OpenTransaction(self.alias)
+            open_transaction.set(self._transaction)
+        elif not is_open and self._transaction is not None:
+            self._transaction.over = True
+            self._transaction = None
+            open_transaction.set(None)
+
+    def close(self) -> None:
+        """As psycopg's; whatever transaction was open is over."""
+        super().close()
+        if self._transaction is not None:
+            self._transaction.over = True
+
+    def shared_cursor(self) -> "Cursor":
+        """A cursor for statements that name the schema of every table."""
+        cursor = Cursor(self)
+        cursor.needs_path = False
+        return cursor
+
+    @contextmanager
+    def transaction(self, *args: Any, **options: Any) -> Iterator[psycopg.Transaction]:
+        """As psycopg's; inside Django's atomic() it is a savepoint, even if that has sent nothing yet."""
+        if not self._autocommit and self.is_idle():
+            with self.lock:
+                self.wait(self._send(self._prelude(needs_path=False)))
+        with super().transaction(*args, **options) as transaction:
+            yield transaction
+
+    @contextmanager
+    def in_transaction(self) -> Iterator[None]:
+        """A transaction for what can't be one message with its search path; the one that is open, if one is."""
+        if self._autocommit and self.is_idle():
+            with self.transaction():
+                yield
+        else:
+            if self.is_idle():
+                # psycopg's executemany() would have to begin it in a pipeline, where a message holds one statement.
+                with self.lock:
+                    self.wait(self._send(self._prelude(needs_path=False)))
+            yield
+
+    @contextmanager
+    def alone(self, *, needs_path: bool = True) -> Iterator[None]:
+        """For a statement that can't be in a transaction: a search path of the session, for as long as it runs."""
+        path = [self._path().replace(b"SET LOCAL", b"SET", 1)] if needs_path else []
+        with self.lock:
+            self.wait(self._send([*self._prelude(needs_path=False), *path]))
+        self._runs_alone = True
+        try:
+            yield
+        finally:
+            self._runs_alone = False
+            if not self.closed and self.is_idle():
+                with self.lock:
+                    self.wait(self._send([b"RESET search_path"]))
+
+    def pipeline(self) -> Any:
+        """Raises NotSupportedError: in a pipeline, a message holds one statement, and no path."""
+        raise psycopg.NotSupportedError("A tenant's statements need their search path, so no pipeline can be opened.")
+
+    def _path(self) -> bytes:
+        if self.is_new and binding.bound_schema() is None:
+            return b"SET LOCAL search_path = pg_catalog, pg_temp"
+        return binding.current().set_path
+
+    def _prelude(self, *, needs_path: bool = True) -> list[bytes]:
+        """What has to come before a statement that is sent now."""
+        self._refuse_second_transaction()
+        status = self.pgconn.transaction_status
+        if status == TransactionStatus.INERROR:
+            return []  # PostgreSQL takes a ROLLBACK alone
+        prelude: list[bytes] = []
+        if status == TransactionStatus.IDLE:
+            if self.must_clean:
+                prelude += CLEANING
+            if not self._autocommit:
+                prelude.append(self._get_tx_start_command())
+        if needs_path:
+            prelude.append(self._path())
+        return prelude
+
+    def _refuse_second_transaction(self) -> None:
+        # By itself, what is written here would be committed, whatever becomes of the work that it belongs to.
+        other = open_transaction.get()
+        if other is not None and not other.over and other is not self._transaction and other.alias == self.alias:
+            raise TransactionManagementError(
+                "This context has a transaction open on another thread's connection, of which this would be no part. "
+                "Call it there, by asgiref.sync.async_to_sync, or enter tenants.session.separate_transaction()."
+            )
+
+    # psycopg's generators, which do its talking
+
+    def _start_query(self) -> Generator[Any, Any, None]:
+        """What psycopg does before each statement of each cursor."""
+        if self._runs_alone:
+            return
+        if self._carrier is not None:
+            self._carrier.prelude = self._prelude(needs_path=self._carrier.needs_path)
+            return
+        if self.pgconn.transaction_status == TransactionStatus.INERROR:
+            raise errors.InFailedSqlTransaction("A statement of the transaction has failed: roll it back first.")
+        prelude = self._prelude()
+        if self.is_idle() and self._autocommit:
+            raise psycopg.ProgrammingError(
+                "Outside of a transaction, a cursor that was made by hand has no search path: enter "
+                "connection.transaction() or Django's atomic(), or call connection.cursor()."
+            )
+        if self._pipeline:
+            for command in prelude:
+                yield from super()._exec_command(command)
+        else:
+            yield from self._send(prelude)
+
+    def _exec_command(self, command: Any, *args: Any, **options: Any) -> Generator[Any, Any, Any]:
+        """What psycopg itself executes: BEGIN, COMMIT, ROLLBACK, savepoints, and what it does with named cursors."""
+        text = command if isinstance(command, bytes) else self._as_bytes(command)
+        if text.startswith((b"FETCH", b"MOVE")) and not self.is_idle():
+            # A query that goes on: its functions look names up as it runs.
+            yield from self._send(self._prelude())
+        elif self.must_clean and self.is_idle() and not text.startswith((b"ROLLBACK", b"CLOSE")):
+            self._refuse_second_transaction()
+            yield from self._send(CLEANING)
+        try:
+            result = yield from super()._exec_command(text, *args, **options)
+        finally:
+            self.note_transaction()
+        if result is not None:
+            self.check_commit(text, result)
+        return result
+
+    def _as_bytes(self, command: Any) -> bytes:
+        return command.encode() if isinstance(command, str) else bytes(command.as_bytes(self))
+
+    def _send(self, commands: Sequence[bytes]) -> Generator[Any, Any, None]:
+        """Send commands in one message."""
+        if not commands:
+            return
+        self._check_connection_ok()
+        self.pgconn.send_query(b"; ".join(commands))
+        for result in (yield from generators.execute(self.pgconn)):
+            if result.status == ExecStatus.FATAL_ERROR:
+                raise errors.error_from_result(result, encoding=self.pgconn._encoding)
+        self.must_clean = False
+
+    def check_commit(self, command: bytes, result: Any) -> None:
+        """Raise if this was a COMMIT that PostgreSQL turned into a ROLLBACK. It does that without an error."""
+        if result.command_status == b"ROLLBACK" and COMMIT.match(command):
+            raise errors.InFailedSqlTransaction(
+                "Nothing was committed: a statement of the transaction had failed, so PostgreSQL answered COMMIT with "
+                "ROLLBACK. Let the error leave atomic(), or run what may fail in an atomic() block of its own."
+            )
+
+
+class Cursor(CursorMixin, ClientCursor[Any]):
+    """A cursor whose messages carry what has to come before the statement, which none of its results shows."""
+
+    _conn: Connection
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        #: False for statements that name the schema of every table
+        self.needs_path = True
+        #: What the next message begins with
+        self.prelude: list[bytes] = []
+        self._leading = 0
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """As psycopg's."""
+        connection = self._conn
+        if connection.autocommit and connection.is_idle() and RUNS_ALONE.match(self._text(query)):
+            with connection.alone(needs_path=self.needs_path):
+                return super().execute(query, params, **options)
+        return super().execute(query, params, **options)
+
+    def executemany(self, *args: Any, **options: Any) -> None:
+        """As psycopg's, in one transaction."""
+        with self._conn.in_transaction():
+            super().executemany(*args, **options)
+
+    @contextmanager
+    def copy(self, *args: Any, **options: Any) -> Iterator[Any]:
+        """As psycopg's, in one transaction."""
+        with self._conn.in_transaction(), super().copy(*args, **options) as copy:
+            yield copy
+
+    def stream(self, *args: Any, **options: Any) -> Iterator[Any]:
+        """As psycopg's, in one transaction."""
+        with self._conn.in_transaction():
+            yield from super().stream(*args, **options)
+
+    def _text(self, query: Any) -> bytes:
+        if isinstance(query, str):
+            return query.encode(errors="replace")
+        return query if isinstance(query, bytes) else self.mogrify(query).encode()
+
+    def _execute_gen(self, *args: Any, **options: Any) -> Generator[Any, Any, None]:
+        connection = self._conn
+        connection._carrier = self
+        try:
+            yield from super()._execute_gen(*args, **options)
+        finally:
+            connection._carrier = None
+            self.prelude = []
+            connection.note_transaction()
+
+    def _execute_send(self, query: Any, **options: Any) -> None:
+        self._leading = len(self.prelude)
+        if self._conn._carrier is self and b";" in query.query and ROLLBACK_TO.search(query.query):
+            _refuse_statements_after_rollback_to(query.query)
+        if self.prelude:
+            self._query = query
+            self._pgconn.send_query(b"; ".join([*self.prelude, query.query]))
+        else:
+            super()._execute_send(query, **options)
+
+    def _set_results(self, results: list[Any]) -> None:
+        if self._leading:
+            self._conn.must_clean = False
+            results = results[self._leading :] or results[-1:]  # PostgreSQL says nothing to a comment
+            self._leading = 0
+        super()._set_results(results)
+        if self._conn._carrier is self and self._query is not None:
+            self._conn.check_commit(self._query.query, results[0])
+
+
+class ServerCursor(CursorMixin, ClientCursorMixin[Any, Any], psycopg.ServerCursor[Any]):
+    """A cursor that stays on the server."""
+
+    _conn: Connection
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        """As psycopg's. Outside of a transaction its rows can be fetched if it was made `withhold`."""
+        with self._conn.in_transaction():
+            return super().execute(*args, **options)
+
+
+def _refuse_statements_after_rollback_to(message: bytes) -> None:
+    # They would run with the search path of the savepoint.
+    statements = sqlparse.split(message.decode(errors="replace"))
+    if any(ROLLBACK_TO.match(statement.encode()) for statement in statements[:-1]):
+        raise psycopg.NotSupportedError("Send ROLLBACK TO SAVEPOINT by itself, and what follows it in another call.")

@@ -1,0 +1,38 @@
+"""A context of its own for each request, so that nothing that a request sets there reaches the next one."""
+
+from collections.abc import Callable, Iterable
+from contextvars import Context, copy_context
+from typing import Any
+
+
+class OwnContext:
+    """WSGI middleware. The response is iterated and closed in the request's context, too."""
+
+    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+        self._application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> "Response":
+        """As WSGI has it."""
+        context = copy_context()
+        return Response(context, context.run(self._application, environ, start_response))
+
+
+class Response:
+    """A response in its request's context."""
+
+    def __init__(self, context: Context, response: Iterable[bytes]) -> None:
+        self._context = context
+        self._response = response
+        self._chunks = iter(response)
+
+    def __iter__(self) -> "Response":
+        return self
+
+    def __next__(self) -> bytes:
+        return self._context.run(next, self._chunks)
+
+    def close(self) -> None:
+        """Close the response, with which Django's request ends."""
+        close = getattr(self._response, "close", None)
+        if close is not None:
+            self._context.run(close)
