@@ -134,6 +134,12 @@ DATABASES["default"]["OPTIONS"] = {
     "options": f"-c idle_in_transaction_session_timeout={int(1000 * (JOB_HARD_TIME_LIMIT + JOB_LEASE_MARGIN / 2))}ms",
     **DATABASES["default"].get("OPTIONS", {}),
 }
+# If DATABASE_URL leads to a pooler, this leads past it: migrations, the relay, and whatever else holds a session for
+# longer than a transaction go there.
+if env("DATABASE_DIRECT_URL", default=""):
+    direct = env.db("DATABASE_DIRECT_URL")
+    direct["OPTIONS"] = {**DATABASES["default"]["OPTIONS"], **direct.get("OPTIONS", {})}
+    DATABASES["default"] |= {"DIRECT": direct, "DISABLE_SERVER_SIDE_CURSORS": True}
 DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
 TENANT_MODEL = "tenants.Tenant"
 TENANT_DOMAIN_MODEL = "tenants.Domain"

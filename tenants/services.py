@@ -47,8 +47,9 @@ def create_schema(tenant: Tenant) -> None:
 
     Call it outside of a transaction, because migrations commit as they go.
     """
-    if find_missing([tenant.schema_name]):
-        make_schema(tenant.schema_name)
+    with connection.direct():
+        if find_missing([tenant.schema_name]):
+            make_schema(tenant.schema_name)
 
 
 def activate_tenant(tenant: Tenant) -> bool:

@@ -40,10 +40,11 @@ def fill_spares() -> int:
 
     Call it outside of a transaction. Safe to repeat and to overlap.
     """
-    _drop_unusable()
-    made = 0
-    while made < settings.SPARE_SCHEMAS and _make_spare():
-        made += 1
+    with connection.direct():
+        _drop_unusable()
+        made = 0
+        while made < settings.SPARE_SCHEMAS and _make_spare():
+            made += 1
     return made
 
 

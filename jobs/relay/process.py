@@ -157,11 +157,12 @@ class Timer:
 
 @contextmanager
 def planning_by_index() -> Iterator[None]:
-    """In each database session that this process opens meanwhile: see BY_INDEX."""
+    """In each database session that this process opens meanwhile: see BY_INDEX. None is a pooler's."""
     connection.close()
     connection_created.connect(_plan_by_index)
     try:
-        yield
+        with connection.direct():
+            yield
     finally:
         connection_created.disconnect(_plan_by_index)
         connection.close()

@@ -4,10 +4,15 @@ tenants/postgresql/messages.py has what goes over the wire.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import psycopg
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, register_tzloader
+from django.db.transaction import TransactionManagementError
 from django_tenants.postgresql_backend.base import EXTRA_SET_TENANT_METHOD, DatabaseSchemaIntrospection, FakeTenant
 from django_tenants.postgresql_backend.base import DatabaseWrapper as TenantDatabaseWrapper
 from psycopg import Error
@@ -15,6 +20,7 @@ from psycopg.pq import Format
 
 from tenants import binding
 from tenants.postgresql.messages import Connection, Cursor
+from tenants.postgresql.poolers import shares_sessions
 
 
 class ClosedWithItsThread:
@@ -39,6 +45,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
     """
 
     connection: Connection
+    settings_dict: dict[str, Any]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         # Past django-tenants' own, which would bind every new thread to `public`.
@@ -89,10 +96,34 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         """A connection that sends the search path with each statement."""
         self._with_commit.clear()
         self.isolation_level = IsolationLevel.READ_COMMITTED
-        connection = Connection.connect(**{**conn_params, "cursor_factory": Cursor})
+        parameters = {**conn_params, "autocommit": True}
+        connection = Connection.connect(**{**parameters, "cursor_factory": Cursor})
         connection.alias = self.alias
+        connection.shares_sessions = shares_sessions(connection, partial(psycopg.connect, **parameters))
         setattr(_of_thread, self.alias, ClosedWithItsThread(connection))
         return connection
+
+    @contextmanager
+    def direct(self) -> Iterator[None]:
+        """A connection past the pooler, if there is one: for what needs a session for longer than a transaction.
+
+        Raises TransactionManagementError in a transaction.
+        """
+        pooled = self.settings_dict
+        if "DIRECT" not in pooled:
+            yield
+            return
+        direct = {**pooled, **pooled["DIRECT"]}
+        del direct["DIRECT"]
+        if self.in_transaction():
+            raise TransactionManagementError("A transaction is open here, and would not be open on another connection.")
+        self.close()
+        self.settings_dict = direct
+        try:
+            yield
+        finally:
+            self.close()
+            self.settings_dict = pooled
 
     def create_cursor(self, name: str | None = None) -> Any:
         """A cursor for the ORM; with a name, one that stays on the server."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
 import sqlparse
@@ -25,7 +25,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 
 from tenants import binding
 
-SPACE = rb"(?:\s|--[^\n]*\n|/\*.*?\*/)"
+SPACE = rb"(?:[\s;]|--[^\n]*\n|/\*.*?\*/)"
 # A statement that commits. Its reply tells whether PostgreSQL did.
 COMMIT = re.compile(rb"%s*(?:COMMIT|END|PREPARE%s+TRANSACTION)\b" % (SPACE, SPACE), re.IGNORECASE | re.DOTALL)
 ROLLBACK_TO = re.compile(rb"\bROLLBACK%s+(?:(?:WORK|TRANSACTION)%s+)?TO\b" % (SPACE, SPACE), re.IGNORECASE | re.DOTALL)
@@ -41,6 +41,8 @@ RUNS_ALONE = re.compile(
     % SPACE,
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
+# How PostgreSQL points at what is wrong with a statement
+LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
 # What an owner may have left in a session, in a transaction of its own: a ROLLBACK of the next owner must not undo it.
 CLEANING = (
     b"BEGIN",
@@ -90,6 +92,8 @@ class Connection(psycopg.Connection[Any]):
         self.alias = ""
         #: Whether the next message begins with CLEANING
         self.must_clean = False
+        #: Whether each transaction gets another session, by a pooler: then each begins with CLEANING
+        self.shares_sessions = False
         #: Whether Django still sets the session up: with nothing bound, that is no error
         self.is_new = True
         # The cursor whose next message has room for what comes before its statement
@@ -197,7 +201,7 @@ class Connection(psycopg.Connection[Any]):
             return []  # PostgreSQL takes a ROLLBACK alone
         prelude: list[bytes] = []
         if status == TransactionStatus.IDLE:
-            if self.must_clean:
+            if self._must_clean():
                 prelude += CLEANING
             if not self._autocommit:
                 prelude.append(self._get_tx_start_command())
@@ -243,30 +247,37 @@ class Connection(psycopg.Connection[Any]):
         if text.startswith((b"FETCH", b"MOVE")) and not self.is_idle():
             # A query that goes on: its functions look names up as it runs.
             yield from self._send(self._prelude())
-        elif self.must_clean and self.is_idle() and not text.startswith((b"ROLLBACK", b"CLOSE")):
-            self._refuse_second_transaction()
-            yield from self._send(CLEANING)
+        cleans = self.is_idle() and self._must_clean() and not text.startswith((b"ROLLBACK", b"CLOSE"))
         try:
-            result = yield from super()._exec_command(text, *args, **options)
+            if cleans:
+                self._refuse_second_transaction()
+                result = yield from self._send([*CLEANING, text])
+            else:
+                result = yield from super()._exec_command(text, *args, **options)
         finally:
             self.note_transaction()
         if result is not None:
             self.check_commit(text, result)
         return result
 
+    def _must_clean(self) -> bool:
+        return self.must_clean or self.shares_sessions
+
     def _as_bytes(self, command: Any) -> bytes:
         return command.encode() if isinstance(command, str) else bytes(command.as_bytes(self))
 
-    def _send(self, commands: Sequence[bytes]) -> Generator[Any, Any, None]:
-        """Send commands in one message."""
+    def _send(self, commands: Sequence[bytes]) -> Generator[Any, Any, Any]:
+        """Send commands in one message; the result of the last one."""
         if not commands:
-            return
+            return None
         self._check_connection_ok()
         self.pgconn.send_query(b"; ".join(commands))
-        for result in (yield from generators.execute(self.pgconn)):
+        results = yield from generators.execute(self.pgconn)
+        for result in results:
             if result.status == ExecStatus.FATAL_ERROR:
                 raise errors.error_from_result(result, encoding=self.pgconn._encoding)
         self.must_clean = False
+        return results[-1]
 
     def check_commit(self, command: bytes, result: Any) -> None:
         """Raise if this was a COMMIT that PostgreSQL turned into a ROLLBACK. It does that without an error."""
@@ -293,7 +304,12 @@ class Cursor(CursorMixin, ClientCursor[Any]):
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """As psycopg's."""
         connection = self._conn
-        if connection.autocommit and connection.is_idle() and RUNS_ALONE.match(self._text(query)):
+        if (
+            connection.autocommit
+            and connection.is_idle()
+            and not connection.shares_sessions
+            and RUNS_ALONE.match(self._text(query))
+        ):
             with connection.alone(needs_path=self.needs_path):
                 return super().execute(query, params, **options)
         return super().execute(query, params, **options)
@@ -335,9 +351,18 @@ class Cursor(CursorMixin, ClientCursor[Any]):
             _refuse_statements_after_rollback_to(query.query)
         if self.prelude:
             self._query = query
-            self._pgconn.send_query(b"; ".join([*self.prelude, query.query]))
+            self._pgconn.send_query(b"; ".join(self.prelude) + b";\n" + query.query)
         else:
             super()._execute_send(query, **options)
+
+    def _raise_for_result(self, result: Any) -> NoReturn:
+        try:
+            super()._raise_for_result(result)
+        except psycopg.Error as error:
+            if self._leading:
+                # PostgreSQL counted the line before the statement, too.
+                error.args = (LINE.sub(lambda line: f"LINE {int(line[1]) - 1}:", str(error)),)
+            raise
 
     def _set_results(self, results: list[Any]) -> None:
         if self._leading:

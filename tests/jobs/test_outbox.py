@@ -104,7 +104,7 @@ def test_the_returned_id_is_the_task_id(acme: Tenant, run_jobs: RunJobs) -> None
 
 
 @pytest.mark.usefixtures("committed_db")
-def test_a_dispatch_needs_no_broker_and_is_sent_when_it_is_called(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dispatch_needs_no_broker_and_is_sent_when_called(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(current_app, "send_task", None)
     with queries() as sent, schema_context(acme.schema_name), transaction.atomic():
         Group.objects.create(name="a row")

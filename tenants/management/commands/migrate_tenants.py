@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from tenants.connection import connection
 from tenants.models import Spare, Tenant
 from tenants.schemas import Entries, find_missing
 from tenants.spares import fill_spares, set_ready
@@ -33,9 +34,10 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         """Raises CommandError, which ends the process with 1, if a tenant or `public` could not be migrated."""
         self.replayed = 0
-        self._migrate_public(**options)
-        migrated, failures = self._migrate_others(**options)
-        made = fill_spares()
+        with connection.direct():
+            self._migrate_public(**options)
+            migrated, failures = self._migrate_others(**options)
+            made = fill_spares()
 
         # A tenant may have been deleted meanwhile, and a spare dropped.
         served = set(_tenant_schemas())
