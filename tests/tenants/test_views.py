@@ -179,7 +179,9 @@ async def asgi_body(tenant: Tenant, path: str, name: str = "") -> str:
         "query_string": f"name={name or tenant.slug}".encode(),
         "headers": [(b"host", host_of(tenant).encode())],
     }
-    communicator = ApplicationCommunicator(get_asgi_application(), scope)
+    communicator: Any = ApplicationCommunicator(  # type: ignore[no-untyped-call]
+        get_asgi_application(), scope
+    )
     await communicator.send_input({"type": "http.request"})
     start = await communicator.receive_output(timeout=10)
     assert start["status"] == 200

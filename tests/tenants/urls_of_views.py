@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import Group
@@ -121,7 +122,7 @@ def leaves_a_transaction_open(request: HttpRequest) -> HttpResponse:
     return answer()
 
 
-WORKING = [
+WORKING: list[Any] = [
     in_a_sync_view,
     by_async_to_sync,
     by_async_to_sync_in_atomic,
@@ -130,6 +131,6 @@ WORKING = [
     by_sync_to_async_in_atomic,
     by_to_thread,
 ]
-OTHERS = [by_turns, fails, stream, stream_asynchronously, leaves_a_transaction_open]
+OTHERS: list[Any] = [by_turns, fails, stream, stream_asynchronously, leaves_a_transaction_open]
 
 urlpatterns = [path(f"{view.__name__}/", view) for view in [*WORKING, *OTHERS]]
