@@ -5,7 +5,7 @@ import contextvars
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
-from threading import Thread
+from threading import Barrier, Thread
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -620,10 +620,16 @@ def test_a_content_type_is_found_by_the_tenants_own_id(acme: Tenant, globex: Ten
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_content_type_is_the_tenants_own_while_another_tenant_looks(own_ids: dict[str, int], look: str) -> None:
+    turn = Barrier(len(own_ids))
+
     def look_in(schema: str) -> Callable[[], set[int]]:
         def run() -> set[int]:
+            found = set()
             with schema_context(schema):
-                return {LOOKS[look]().pk for _ in range(200)}
+                for _ in range(3):
+                    turn.wait(timeout=10)
+                    found.add(LOOKS[look]().pk)
+            return found
 
         return run
 
