@@ -1,13 +1,13 @@
 """A session beside the one under test. It names the schema of every table, so no search path can mislead it."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 
+from devstack.processes import wait_until
 from tenants.connection import connection
 
 Groups = dict[str, list[str]]
@@ -30,6 +30,16 @@ class Observer:
     def add_group(self, schema: str, name: str) -> None:
         self.execute(f'INSERT INTO "{schema}".auth_group (name) VALUES (%s)', name)
 
+    def jobs(self) -> list[tuple[str, str]]:
+        """The schema and the arguments of each job."""
+        return self.execute(
+            """
+            SELECT coalesce(tenant.schema_name, 'public'), job.args
+            FROM public.jobs_job job LEFT JOIN public.tenants_tenant tenant ON tenant.id = job.tenant_id
+            ORDER BY job.seq
+            """
+        )
+
     def sessions(self) -> set[int]:
         """The backends of all clients of this database, but this one's."""
         found = self.execute(
@@ -42,7 +52,7 @@ class Observer:
 
     def terminate(self, pid: int) -> None:
         self.execute("SELECT pg_terminate_backend(%s)", pid)
-        wait_until(lambda: pid not in self.sessions())
+        wait_until(lambda: pid not in self.sessions(), seconds=10, what="the end of a session")
 
 
 @contextmanager
@@ -71,10 +81,3 @@ def groups_by_schema(execute: Callable[[str], list[tuple[Any, ...]]]) -> Groups:
     for schema, name in execute(f"{' UNION ALL '.join(tables)} ORDER BY 2"):
         groups.setdefault(schema, []).append(name)
     return groups
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "It did not come true"
-        time.sleep(0.01)
