@@ -197,6 +197,8 @@ class DatabaseWrapper(TenantDatabaseWrapper):
     def _set_autocommit(self, autocommit: bool) -> None:
         # A transaction begins or is over. If a signal's exception came after a COMMIT, these are still there.
         self._with_commit.clear()
+        if not autocommit:
+            self.connection.refuse_second_transaction()
         super()._set_autocommit(autocommit)
         self.connection.note_transaction()
 

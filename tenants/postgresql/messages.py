@@ -195,7 +195,7 @@ class Connection(psycopg.Connection[Any]):
 
     def _prelude(self, *, needs_path: bool = True) -> list[bytes]:
         """What has to come before a statement that is sent now."""
-        self._refuse_second_transaction()
+        self.refuse_second_transaction()
         status = self.pgconn.transaction_status
         if status == TransactionStatus.INERROR:
             return []  # PostgreSQL takes a ROLLBACK alone
@@ -209,10 +209,13 @@ class Connection(psycopg.Connection[Any]):
             prelude.append(self._path())
         return prelude
 
-    def _refuse_second_transaction(self) -> None:
+    def refuse_second_transaction(self) -> None:
+        """Raise TransactionManagementError if this context has a transaction open on another connection."""
         # By itself, what is written here would be committed, whatever becomes of the work that it belongs to.
         other = open_transaction.get()
-        if other is not None and not other.over and other is not self._transaction and other.alias == self.alias:
+        if other is None or other.over or other is self._transaction or other.alias != self.alias:
+            return
+        if not self.is_new:
             raise TransactionManagementError(
                 "This context has a transaction open on another thread's connection, of which this would be no part. "
                 "Call it there, by asgiref.sync.async_to_sync, or enter tenants.session.separate_transaction()."
@@ -247,10 +250,11 @@ class Connection(psycopg.Connection[Any]):
         if text.startswith((b"FETCH", b"MOVE")) and not self.is_idle():
             # A query that goes on: its functions look names up as it runs.
             yield from self._send(self._prelude())
-        cleans = self.is_idle() and self._must_clean() and not text.startswith((b"ROLLBACK", b"CLOSE"))
+        begins = self.is_idle() and not text.startswith((b"ROLLBACK", b"CLOSE"))
+        if begins:
+            self.refuse_second_transaction()
         try:
-            if cleans:
-                self._refuse_second_transaction()
+            if begins and self._must_clean():
                 result = yield from self._send([*CLEANING, text])
             else:
                 result = yield from super()._exec_command(text, *args, **options)
@@ -367,7 +371,9 @@ class Cursor(CursorMixin, ClientCursor[Any]):
     def _set_results(self, results: list[Any]) -> None:
         if self._leading:
             self._conn.must_clean = False
-            results = results[self._leading :] or results[-1:]  # PostgreSQL says nothing to a comment
+            results = results[self._leading :]
+            if not results:  # PostgreSQL says nothing to a comment that others precede
+                results = [self._pgconn.make_empty_result(ExecStatus.EMPTY_QUERY)]
             self._leading = 0
         super()._set_results(results)
         if self._conn._carrier is self and self._query is not None:
@@ -383,6 +389,11 @@ class ServerCursor(CursorMixin, ClientCursorMixin[Any, Any], psycopg.ServerCurso
         """As psycopg's. Outside of a transaction its rows can be fetched if it was made `withhold`."""
         with self._conn.in_transaction():
             return super().execute(*args, **options)
+
+    def _close_gen(self) -> Generator[Any, Any, None]:
+        # psycopg asks the server for one that was never opened.
+        if self._described:
+            yield from super()._close_gen()
 
 
 def _refuse_statements_after_rollback_to(message: bytes) -> None:
