@@ -16,6 +16,7 @@ from rest_framework.throttling import SimpleRateThrottle
 from jobs import testing
 from tenants.connection import connection
 from tenants.models import Tenant
+from tenants.role import write_role_defaults
 from tenants.services import create_schema, register_tenant
 from tests.parallel import WORKER, provide_database
 
@@ -54,6 +55,9 @@ def _turn(item: pytest.Item) -> int:
 def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     with django_db_blocker.unblock():
         provide_database(_fill_database)
+        # Not part of a database: a copy does not have them.
+        write_role_defaults()
+        connection.close()
     yield
     with django_db_blocker.unblock():
         connection.close()
