@@ -6,7 +6,7 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 
-from devstack.postgres import Postgres
+from devstack.postgres import ROLE, Postgres
 
 
 class Database:
@@ -20,11 +20,11 @@ class Database:
 
     @classmethod
     def create(cls, postgres: Postgres, name: str, *, template: str = "template0") -> Self:
-        with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        with psycopg.connect(postgres.superuser_url(), autocommit=True) as connection:
             drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
             connection.execute(drop)
-            create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-            connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy")
+            connection.execute(create.format(*map(sql.Identifier, (name, template, ROLE))))
         return cls(postgres, name)
 
     def __enter__(self) -> Self:

@@ -15,7 +15,7 @@ from bench.database import Database
 from bench.driver import Driver
 from bench.system import System
 from bench.tenants import PATTERN, TABLES_OF_JOBS, add_tenants, add_work
-from devstack import CHECKOUT, DevstackError
+from devstack import CHECKOUT, DevstackError, application
 from devstack.ports import free_port
 from devstack.processes import tool_path
 from devstack.procfile import commands
@@ -59,6 +59,8 @@ class World:
         lines = {kind: f"{commands()[kind]} {extra.get(kind, '')}" for kind in kinds}
         with self._with_tenants(name, count, tables) as (database, homes):
             env = self.tenantry_environment(database, valkey_port)
+            # A copy of a database does not have them.
+            application.write_role_defaults({**os.environ, **env})
             with System(name, database, env, lines, homes=homes, folder=self.folder, calls=CALLS) as system:
                 yield system
 

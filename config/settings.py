@@ -125,13 +125,11 @@ JOB_HARD_TIME_LIMIT = env.float("JOB_HARD_TIME_LIMIT", default=30)
 JOB_LEASE_MARGIN = env.float("JOB_LEASE_MARGIN", default=10)
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 5,
-    # A host that vanished must not keep its locks: TCP finds out after half a minute, and PostgreSQL ends a transaction
-    # that idles for longer than any job may run, before the job's lease ends and another worker waits for those locks.
+    # A host that vanished must not keep its locks: TCP finds out after half a minute.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
-    "options": f"-c idle_in_transaction_session_timeout={int(1000 * (JOB_HARD_TIME_LIMIT + JOB_LEASE_MARGIN / 2))}ms",
     **DATABASES["default"].get("OPTIONS", {}),
 }
 # If DATABASE_URL leads to a pooler, this leads past it: migrations, the relay, and whatever else holds a session for
@@ -140,6 +138,9 @@ if env("DATABASE_DIRECT_URL", default=""):
     direct = env.db("DATABASE_DIRECT_URL")
     direct["OPTIONS"] = {**DATABASES["default"]["OPTIONS"], **direct.get("OPTIONS", {})}
     DATABASES["default"] |= {"DIRECT": direct, "DISABLE_SERVER_SIDE_CURSORS": True}
+# PostgreSQL ends a transaction that idles for longer than any job may run, before the job's lease ends and another
+# worker waits for its locks. The release step writes it on the role, with more defaults: see tenants/role.py.
+IDLE_IN_TRANSACTION_MILLISECONDS = int(1000 * (JOB_HARD_TIME_LIMIT + JOB_LEASE_MARGIN / 2))
 DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
 TENANT_MODEL = "tenants.Tenant"
 TENANT_DOMAIN_MODEL = "tenants.Domain"
@@ -207,7 +208,7 @@ CELERY_RESULT_BACKEND = {
 CELERY_CACHE_BACKEND = "default"
 CELERY_RESULT_EXTENDED = True
 CELERY_RESULT_EXPIRES = timedelta(days=env.int("RESULT_EXPIRES_DAYS", default=7))
-CELERY_BEAT_SCHEDULER = "jobs.celery_hooks.beat:Scheduler"
+CELERY_BEAT_SCHEDULER = "jobs.celery_hooks.scheduler:TenantScheduler"
 CELERY_TIMEZONE = "UTC"
 # A worker keeps its database connection over this many tasks (times two); without it every task pays for a new one.
 CELERY_DB_REUSE_MAX = 1000

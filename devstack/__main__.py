@@ -18,6 +18,7 @@ from devstack.run import DEFAULT_PORT, run, running_stack
 from devstack.servers import temporary_stack
 from devstack.watchdog import watchdog
 
+SERVERS = ("DATABASE_URL", "DATABASE_SUPERUSER_URL", "REDIS_URL")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -54,14 +55,15 @@ def _arguments() -> argparse.Namespace:
 
 
 def test(argv: list[str]) -> int:
-    given = {name: value for name, value in _environ().items() if name in ("DATABASE_URL", "REDIS_URL")}
+    given = {name: value for name, value in _environ().items() if name in SERVERS}
     with (
         temporary_stack(given, durable=False) as stack,
-        fresh_database(stack.env["DATABASE_URL"]) as database_url,
+        fresh_database(stack.env["DATABASE_URL"], superuser_url=stack.superuser_url) as database_url,
         fresh_prefix(stack.env["REDIS_URL"]) as prefix,
     ):
         fresh = {
             "DATABASE_URL": database_url,
+            "DATABASE_SUPERUSER_URL": stack.superuser_url or "",
             "REDIS_KEY_PREFIX": prefix,
             "SECRET_KEY": "tests",
             "PATH": tool_path(),

@@ -46,6 +46,13 @@ def release(env: Mapping[str, str]) -> None:
         raise DevstackError(f"the release step failed:\n{failure}")
 
 
+def write_role_defaults(env: Mapping[str, str]) -> None:
+    """As the release step does, for processes with this environment."""
+    failure = _run([sys.executable, "manage.py", "role_defaults", "--write"], env)
+    if failure:
+        raise DevstackError(f"writing the role's defaults failed:\n{failure}")
+
+
 def create_staff(env: Mapping[str, str], staff: Credentials) -> None:
     variables = {
         "DJANGO_SUPERUSER_EMAIL": staff["email"],

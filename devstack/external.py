@@ -34,22 +34,29 @@ def check_redis(url: str) -> None:
 
 
 @contextmanager
-def fresh_database(url: str, *, template: str = "template1") -> Iterator[str]:
-    """The URL of a new database on that server, a copy of `template`.
+def fresh_database(url: str, *, superuser_url: str | None = None, template: str = "template1") -> Iterator[str]:
+    """The URL of a new database on that server, a copy of `template`, that belongs to the role of `url`.
 
-    Dropped at the end, with every database whose name begins with its name.
+    That role makes it, and needs CREATEDB, if there is no `superuser_url`. Dropped at the end, with every database
+    whose name begins with its name.
     """
     name = f"tenantry_test_{secrets.token_hex(6)}"
     with _database(url) as connection:
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+        owner = connection.info.user
+    with _database(superuser_url or url) as connection:
+        create_database(connection, name, template=template, owner=owner)
     try:
         yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
     finally:
-        with _database(url) as connection:
+        with _database(superuser_url or url) as connection:
             names = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [name])
             for (found,) in names.fetchall():
                 connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(found)))
+
+
+def create_database(connection: psycopg.Connection, name: str, *, template: str, owner: str) -> None:
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}")
+    connection.execute(create.format(*map(sql.Identifier, (name, template, owner))))
 
 
 @contextmanager

@@ -11,13 +11,30 @@ from pathlib import Path
 from typing import Self
 
 import psycopg
+from psycopg import sql
 
 from devstack import DevstackError, folders
 from devstack.folders import Account
 from devstack.ports import free_port
 from devstack.processes import Process
 
-USER = "tenantry"
+DATABASE = "tenantry"
+# Makes databases, and faults in tests. Earlier versions ran the product as this role; see `_hand_over`.
+SUPERUSER = "tenantry"
+# The product's: it owns its database, and nothing else.
+ROLE = "tenantry_app"
+CREATE_ROLE = "CREATE ROLE {} LOGIN PASSWORD {} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+# A sequence of a serial column follows its table. REASSIGN OWNED refuses what belongs to the first superuser.
+HAND_OVER = """
+    SELECT format('ALTER SCHEMA %I OWNER TO ', nspname) FROM pg_namespace WHERE oid >= 16384
+    UNION ALL
+    SELECT format('ALTER TABLE %s OWNER TO ', oid::regclass) FROM pg_class
+    WHERE oid >= 16384 AND relkind IN ('r', 'p', 'v', 'm', 'S')
+        AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid
+            AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i'))
+    UNION ALL
+    SELECT format('ALTER ROUTINE %s OWNER TO ', oid::regprocedure) FROM pg_proc WHERE oid >= 16384
+"""
 OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -68,15 +85,28 @@ class Postgres:
     def log(self) -> Path:
         return self._process.log
 
-    def url(self, database: str = USER) -> str:
-        return f"postgres://{USER}:{self._password}@127.0.0.1:{self.port}/{database}"
+    def url(self, database: str = DATABASE) -> str:
+        """For the product, whose role is no superuser."""
+        return self._url(ROLE, database)
+
+    def superuser_url(self, database: str = "postgres") -> str:
+        return self._url(SUPERUSER, database)
+
+    def _url(self, role: str, database: str) -> str:
+        return f"postgres://{role}:{self._password}@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, *statements: str) -> None:
+        """As the superuser, each outside of transactions."""
+        with psycopg.connect(self.superuser_url(), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
 
     def start(self) -> Self:
         if not self.data.exists():
             self._initialise()
         _forget_stale_pid(self.data / "postmaster.pid")
         self._start_after_predecessor()
-        self._create_database()
+        self._create_role_and_database()
         return self
 
     def stop(self) -> None:
@@ -103,7 +133,7 @@ class Postgres:
         if self._account:
             os.chown(new, *self._account)
             os.chown(password, *self._account)
-        command = [str(self.programs / "initdb"), "-D", str(new), f"--username={USER}", f"--pwfile={password}"]
+        command = [str(self.programs / "initdb"), "-D", str(new), f"--username={SUPERUSER}", f"--pwfile={password}"]
         command += [] if self._durable else ["--no-sync"]
         try:
             _run([*command, *INITDB_OPTIONS], self._account)
@@ -122,16 +152,29 @@ class Postgres:
                     raise
                 time.sleep(0.1)
 
-    def _create_database(self) -> None:
-        with (
-            contextlib.suppress(psycopg.errors.DuplicateDatabase),
-            psycopg.connect(self.url("postgres"), autocommit=True) as connection,
-        ):
-            connection.execute(f"CREATE DATABASE {USER}")
+    def _create_role_and_database(self) -> None:
+        with psycopg.connect(self.superuser_url(), autocommit=True) as connection:
+            with contextlib.suppress(psycopg.errors.DuplicateObject):
+                connection.execute(sql.SQL(CREATE_ROLE).format(sql.Identifier(ROLE), sql.Literal(self._password)))
+            with contextlib.suppress(psycopg.errors.DuplicateDatabase):
+                connection.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
+            owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
+            if connection.execute(owner, [DATABASE]).fetchone() != (ROLE,):
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the database of an earlier version, all of which the superuser owns, to the product's role.
+
+        The database comes last: until then the next start does it again.
+        """
+        with psycopg.connect(self.superuser_url(DATABASE), autocommit=True) as connection:
+            for (statement,) in connection.execute(HAND_OVER).fetchall():
+                connection.execute(statement + ROLE)
+            connection.execute(f"ALTER DATABASE {DATABASE} OWNER TO {ROLE}")
 
     def _answers(self) -> bool:
         try:
-            psycopg.connect(self.url("postgres"), connect_timeout=5).close()
+            psycopg.connect(self.superuser_url(), connect_timeout=5).close()
         except psycopg.OperationalError:
             return False
         return True

@@ -29,6 +29,8 @@ class Stack:
 
     `given` may hold DATABASE_URL and REDIS_URL of servers to use instead of the embedded ones; `postgres` or
     `valkey` is None then. An embedded PostgreSQL that is not `durable` is faster, and loses data in a power cut.
+    `env` is the product's. `superuser_url` is for whoever makes databases and faults; it is None on a given server,
+    unless DATABASE_SUPERUSER_URL is given too.
     """
 
     def __init__(self, folder: Path, *, given: Mapping[str, str] | None = None, durable: bool = True) -> None:
@@ -40,6 +42,7 @@ class Stack:
         if not (database_url := given.get("DATABASE_URL")):
             self.postgres = Postgres(folder / "postgres", password=password, durable=durable)
             database_url = self.postgres.url()
+        self.superuser_url = self.postgres.superuser_url() if self.postgres else given.get("DATABASE_SUPERUSER_URL")
         if not (redis_url := given.get("REDIS_URL")):
             self.valkey = Valkey(folder / "valkey", password=password)
             redis_url = self.valkey.url

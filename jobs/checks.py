@@ -19,6 +19,7 @@ from jobs.celery_hooks.app import TenantCelery
 from jobs.celery_hooks.backends import FollowsTenant
 from jobs.celery_hooks.internals import tasks_per_connection
 from jobs.task import TenantTask
+from tenants.role import verify_role
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def refuse_to_start(**kwargs: Any) -> None:
     except SystemCheckError as errors:
         logger.critical("The worker does not start, since its configuration would break promises. %s", errors)
         raise SystemExit(1) from None
+    verify_role()
 
 
 @register

@@ -17,6 +17,7 @@ from jobs import testing
 from tenants.binding import bind_to_public
 from tenants.connection import connection
 from tenants.models import Tenant
+from tenants.role import write_role_defaults
 from tenants.services import create_schema, register_tenant
 from tests.parallel import WORKER, provide_database
 
@@ -56,6 +57,9 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     with django_db_blocker.unblock():
         bind_to_public()
         provide_database(_fill_database)
+        # Not part of a database: a copy does not have them.
+        write_role_defaults()
+        connection.close()
     yield
     with django_db_blocker.unblock():
         connection.close()

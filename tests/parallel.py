@@ -10,11 +10,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
-from psycopg import sql
+
+from devstack.external import create_database
 
 # Removed, because a pytest that a test starts is no worker of this run.
 WORKER = os.environ.pop("PYTEST_XDIST_WORKER", "")
 RUN_URL = os.environ.get("DATABASE_URL", "")
+# Who makes databases: the run's own role, if it is given no other.
+CREATOR_URL = os.environ.get("DATABASE_SUPERUSER_URL") or RUN_URL
 RUN_NAME = urlsplit(RUN_URL).path[1:]
 FILLED_NAME = f"{RUN_NAME}_filled"
 WORKER_NAME = f"{RUN_NAME}_{WORKER}"
@@ -46,11 +49,11 @@ def provide_database(fill: Callable[[], None]) -> None:
     with psycopg.connect(RUN_URL, autocommit=True) as run:
         run.execute("SELECT pg_advisory_lock(1)")
         if run.execute("SELECT FROM pg_database WHERE datname = %s", [FILLED_NAME]).rowcount:
-            _copy(run, FILLED_NAME, WORKER_NAME)
+            _copy(FILLED_NAME, WORKER_NAME, owner=run.info.user)
         else:
-            _copy(run, "template1", WORKER_NAME)
+            _copy("template1", WORKER_NAME, owner=run.info.user)
             fill()
-            _copy(run, WORKER_NAME, FILLED_NAME)
+            _copy(WORKER_NAME, FILLED_NAME, owner=run.info.user)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -61,6 +64,6 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-def _copy(run: psycopg.Connection, template: str, name: str) -> None:
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-    run.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+def _copy(template: str, name: str, *, owner: str) -> None:
+    with psycopg.connect(CREATOR_URL, autocommit=True) as creator:
+        create_database(creator, name, template=template, owner=owner)

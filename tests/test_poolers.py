@@ -13,6 +13,7 @@ from devstack.ports import answers, free_port
 from devstack.processes import Process
 from tenants.connection import connection
 from tenants.models import Tenant
+from tenants.role import effective_defaults, role_defaults, verify_role
 from tests.people import add_user, client_of
 from tests.tools import find_tool
 
@@ -27,7 +28,6 @@ unix_socket_dir =
 auth_type = scram-sha-256
 auth_file = {users}
 pool_mode = session
-ignore_startup_parameters = options,extra_float_digits
 """
 ORDER = {
     "currency": "EUR",
@@ -98,3 +98,11 @@ def test_orders_of_two_tenants_are_paid_behind_pgbouncer(
         with tenant_context(tenant):
             [invoice] = Invoice.objects.all()
         assert (str(invoice.order_id), invoice.status) == (order.json()["id"], "paid")
+
+
+@pytest.mark.needs("pgbouncer")
+@pytest.mark.usefixtures("pooled")
+def test_sessions_behind_pgbouncer_have_the_roles_defaults(pgbouncer: int) -> None:
+    assert effective_defaults() == role_defaults()
+    assert connection.connection.info.port == pgbouncer
+    verify_role()

@@ -91,7 +91,7 @@ def _by_rows(world: World) -> Part:
         system.empty()
         system.database.sql(FILL.format(home=crowd, rows=ROWS))
         system.database.sql("VACUUM ANALYZE public.jobs_job")
-        system.database.sql("CHECKPOINT")
+        system.database.postgres.execute("CHECKPOINT")
         among = [_cost_among(system, crowd) for _ in range(2)]
     return Part(
         "1,000,000 rows waiting against none",

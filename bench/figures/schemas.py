@@ -22,8 +22,9 @@ SET_BACK = """
 """
 ADDED = "SELECT count(*) FROM pg_indexes WHERE indexname = 'note_priority' AND schemaname = ANY(%s)"
 FORGET = """
-    DELETE FROM tenants_domain USING tenants_tenant tenant WHERE tenant.id = tenant_id AND schema_name = '{pattern}';
-    DELETE FROM tenants_tenant WHERE schema_name = '{pattern}';
+    DELETE FROM public.tenants_domain USING public.tenants_tenant tenant
+    WHERE tenant.id = tenant_id AND schema_name = '{pattern}';
+    DELETE FROM public.tenants_tenant WHERE schema_name = '{pattern}';
     DROP SCHEMA "{pattern}" CASCADE;
 """
 

@@ -28,7 +28,9 @@ from tenants import binding
 SPACE = rb"(?:[\s;]|--[^\n]*\n|/\*.*?\*/)"
 # A statement that commits. Its reply tells whether PostgreSQL did.
 COMMIT = re.compile(rb"%s*(?:COMMIT|END|PREPARE%s+TRANSACTION)\b" % (SPACE, SPACE), re.IGNORECASE | re.DOTALL)
-ROLLBACK_TO = re.compile(rb"\bROLLBACK%s+(?:(?:WORK|TRANSACTION)%s+)?TO\b" % (SPACE, SPACE), re.IGNORECASE | re.DOTALL)
+ROLLBACK_TO = re.compile(
+    rb"%s*\bROLLBACK%s+(?:(?:WORK|TRANSACTION)%s+)?TO\b" % (SPACE, SPACE, SPACE), re.IGNORECASE | re.DOTALL
+)
 # Statements that can't be in a transaction, or that end the one that they are in
 RUNS_ALONE = re.compile(
     rb"""%s*(?:

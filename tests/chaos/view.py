@@ -9,7 +9,8 @@ import redis
 
 class View:
     def __init__(self, database_url: str, redis_url: str) -> None:
-        self._database_url = database_url
+        # The role's own path leads nowhere.
+        self._database_url = f"{database_url}?options=-csearch_path%3Dpublic"
         self._connection: psycopg.Connection | None = None
         self.redis = redis.Redis.from_url(redis_url)
 

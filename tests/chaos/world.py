@@ -28,7 +28,7 @@ SLUGS = ("acme", "globex", "initech", "hooli", "umbrella")
 ROOMY = {"JOB_SOFT_TIME_LIMIT": "50", "JOB_HARD_TIME_LIMIT": "60"}
 STOP_SECONDS = 30
 TERMINATE_OTHERS = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IS NOT NULL AND pid <> pg_backend_pid()
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()
 """
 NO_DATA = shutil.ignore_patterns("postgres", "valkey")
 
@@ -97,10 +97,12 @@ class World:
 
     def found(self, *, spares: int) -> None:
         """Migrate, and sign tenants up over HTTP: those of every scenario, and `spares` that a scenario may delete."""
-        application.release({**os.environ, **self.env(), "PATH": tool_path()})
+        env = {**os.environ, **self.env(), "PATH": tool_path()}
+        application.release({**env, **ROOMY})
         self.start("web", "worker", "relay", **ROOMY)
         self.tenants = sign_up(self, [*SLUGS, *(f"spare-{number}" for number in range(spares))])
         self.halt("worker")
+        application.write_role_defaults(env)
 
     def process(self, name: str, **environ: str) -> Process:
         """`name` is a type of the Procfile's, perhaps with a number: `worker-2`."""

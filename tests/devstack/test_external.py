@@ -14,8 +14,13 @@ from devstack.servers import Stack
 
 def devstack_test(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "devstack", "test", "--", *argv]
-    env = {**os.environ, "DATABASE_URL": "", "REDIS_URL": "", **environ}
+    env = {**os.environ, "DATABASE_URL": "", "DATABASE_SUPERUSER_URL": "", "REDIS_URL": "", **environ}
     return subprocess.run(command, cwd=CHECKOUT, env=env, capture_output=True, text=True, timeout=60)
+
+
+def superuser_url(stack: Stack) -> str:
+    assert stack.superuser_url
+    return stack.superuser_url
 
 
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL"])
@@ -32,7 +37,7 @@ def test_given_servers_are_used_and_left_as_they_were(stack: Stack) -> None:
     script = "env | grep -E '^(DATABASE_URL|REDIS_URL|REDIS_KEY_PREFIX)='; exit 7"
     with psycopg.connect(stack.env["DATABASE_URL"]) as connection:
         before = connection.execute("SELECT datname FROM pg_database ORDER BY 1").fetchall()
-        done = devstack_test("sh", "-c", script, **stack.env)
+        done = devstack_test("sh", "-c", script, DATABASE_SUPERUSER_URL=superuser_url(stack), **stack.env)
         assert connection.execute("SELECT datname FROM pg_database ORDER BY 1").fetchall() == before
     seen = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert done.returncode == 7
@@ -43,8 +48,27 @@ def test_given_servers_are_used_and_left_as_they_were(stack: Stack) -> None:
     assert name.startswith("tenantry_test_")
 
 
+def test_a_given_role_that_may_create_databases_needs_no_superuser(stack: Stack) -> None:
+    with psycopg.connect(superuser_url(stack), autocommit=True) as connection:
+        connection.execute("CREATE ROLE maker LOGIN CREATEDB PASSWORD 'x'")
+    assert stack.postgres
+    given = {**stack.env, "DATABASE_URL": f"postgres://maker:x@127.0.0.1:{stack.postgres.port}/postgres"}
+
+    done = devstack_test("sh", "-c", "echo $DATABASE_URL; echo superuser: ${DATABASE_SUPERUSER_URL:-none}", **given)
+
+    url, superuser = done.stdout.splitlines()
+    assert url.startswith(f"{given['DATABASE_URL'].rpartition('/')[0]}/tenantry_test_")
+    assert superuser == "superuser: none"
+
+
+def test_a_given_role_that_may_not_is_told_so_in_one_line(stack: Stack) -> None:
+    done = devstack_test("true", **stack.env)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "devstack: DATABASE_URL: permission denied to create database"
+
+
 def test_a_fresh_database_goes_though_somebody_is_connected(stack: Stack) -> None:
-    with fresh_database(stack.env["DATABASE_URL"]) as url:
+    with fresh_database(stack.env["DATABASE_URL"], superuser_url=stack.superuser_url) as url:
         connection = psycopg.connect(url)
     with pytest.raises(psycopg.OperationalError):
         connection.execute("SELECT 1")
@@ -54,8 +78,8 @@ def test_a_fresh_database_goes_though_somebody_is_connected(stack: Stack) -> Non
 
 
 def test_a_fresh_database_takes_along_those_whose_names_begin_with_its_name(stack: Stack) -> None:
-    with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
-        with fresh_database(stack.env["DATABASE_URL"]) as url:
+    with psycopg.connect(superuser_url(stack), autocommit=True) as connection:
+        with fresh_database(stack.env["DATABASE_URL"], superuser_url=stack.superuser_url) as url:
             name = url.rpartition("/")[2]
             connection.execute(f"CREATE DATABASE {name}_gw0")
         found = connection.execute("SELECT FROM pg_database WHERE starts_with(datname, %s)", [name])

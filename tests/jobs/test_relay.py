@@ -505,7 +505,7 @@ def test_it_does_not_hang_for_ever(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("committed_db")
 def test_it_outlives_the_loss_of_its_database_sessions(acme: Tenant, relay: Process) -> None:
     eventually(RelayPulse.objects.exists, "a pulse")
-    others = "pid <> pg_backend_pid() AND datname = current_database()"
+    others = "pid <> pg_backend_pid() AND datname = current_database() AND usename = current_user"
     sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
     dispatch(acme)
     eventually(lambda: queue_length() == 1, "a message")

@@ -262,7 +262,7 @@ def _no_connections() -> Iterator[None]:
 def _terminate_others() -> None:
     _execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        "WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
     )
 
 

@@ -129,7 +129,7 @@ class Product:
 @contextmanager
 def populated(url: str, folder: Path) -> Iterator[str]:
     """The URL of a database with tenants and spares that the first release has migrated."""
-    with fresh_database(url) as base:
+    with fresh_database(url, superuser_url=os.environ["DATABASE_SUPERUSER_URL"]) as base:
         product = Product(folder)
         product.write()
         product.run(base, "migrate_tenants", SPARE_SCHEMAS=str(len(SERVED) + SPARES))
@@ -139,7 +139,7 @@ def populated(url: str, folder: Path) -> Iterator[str]:
 
 def schemas(url: str) -> dict[str, str]:
     """Those of the served tenants, by slug."""
-    query = "SELECT slug, schema_name FROM tenants_tenant WHERE status IN ('active', 'suspended')"
+    query = "SELECT slug, schema_name FROM public.tenants_tenant WHERE status IN ('active', 'suspended')"
     with psycopg.connect(url) as connection:
         return dict(connection.execute(query).fetchall())
 
@@ -152,6 +152,6 @@ def catalogs(url: str) -> Catalogs:
 
 def spare_catalogs(url: str) -> Catalogs:
     """Of each spare that may be taken."""
-    query = "SELECT '_spare_' || right(replace(id::text, '-', ''), 12) FROM tenants_spare WHERE ready"
+    query = "SELECT '_spare_' || right(replace(id::text, '-', ''), 12) FROM public.tenants_spare WHERE ready"
     with psycopg.connect(url) as connection:
         return {schema: catalog(connection, schema) for (schema,) in connection.execute(query).fetchall()}

@@ -85,10 +85,7 @@ LEFT_BEHIND = {
         "SET synchronous_commit = off",
         "SELECT current_setting('synchronous_commit') = 'off'",
     ),
-    "triggers that do not fire": (
-        "SET session_replication_role = replica",
-        "SELECT current_setting('session_replication_role') = 'replica'",
-    ),
+    "row security that is off": ("SET row_security = off", "SELECT current_setting('row_security') = 'off'"),
     "a read-only session": (
         "SET default_transaction_read_only = on",
         "SELECT current_setting('default_transaction_read_only') = 'on'",
@@ -98,7 +95,7 @@ LEFT_BEHIND = {
         "SET app.secret = 'x'",
         "SELECT coalesce(current_setting('app.secret', true), '') <> ''",
     ),
-    "a role": ("SET ROLE pg_read_all_data", "SELECT current_user <> session_user"),
+    "a role": ("SET ROLE pg_database_owner", "SELECT current_user <> session_user"),
     "an advisory lock": (
         "SELECT pg_advisory_lock(42)",
         "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND pid = pg_backend_pid())",

@@ -153,7 +153,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 
 @contextmanager
 def copy_of(base: str) -> Iterator[str]:
-    with fresh_database(os.environ["DATABASE_URL"], template=base.rpartition("/")[2]) as url:
+    given, superuser = os.environ["DATABASE_URL"], os.environ["DATABASE_SUPERUSER_URL"]
+    with fresh_database(given, superuser_url=superuser, template=base.rpartition("/")[2]) as url:
         yield url
 
 
@@ -204,9 +205,9 @@ def expect(
 
 def forget_others(url: str) -> None:
     """Tenants without a schema: `migrate_schemas` ends when it comes to one."""
-    others = "SELECT id FROM tenants_tenant WHERE status NOT IN ('active', 'suspended')"
-    sql(url, f"DELETE FROM tenants_domain WHERE tenant_id IN ({others})")
-    sql(url, f"DELETE FROM tenants_tenant WHERE id IN ({others})")
+    others = "SELECT id FROM public.tenants_tenant WHERE status NOT IN ('active', 'suspended')"
+    sql(url, f"DELETE FROM public.tenants_domain WHERE tenant_id IN ({others})")
+    sql(url, f"DELETE FROM public.tenants_tenant WHERE id IN ({others})")
 
 
 def books_of(url: str) -> Rows:
@@ -341,9 +342,9 @@ def test_only_tenants_that_are_served(product: Product, url: str) -> None:
 
 def test_one_that_is_opened_meanwhile(product: Product, url: str) -> None:
     release(product, FIELD_AND_INDEX)
-    sql(url, "UPDATE tenants_tenant SET status = 'provisioning' WHERE slug = 'stark'")
+    sql(url, "UPDATE public.tenants_tenant SET status = 'provisioning' WHERE slug = 'stark'")
     with locked(product, url, "hooli", until=only_without("hooli", "stark")) as process:
-        sql(url, "UPDATE tenants_tenant SET status = 'active' WHERE slug = 'stark'")
+        sql(url, "UPDATE public.tenants_tenant SET status = 'active' WHERE slug = 'stark'")
     assert process.returncode == 0, product.output
     assert have_pages(url) == set(SERVED)
 
@@ -353,7 +354,7 @@ def test_one_that_is_deleted_meanwhile(product: Product, url: str) -> None:
     with locked(product, url, "hooli", until=only_without("hooli")) as process:
         # A lock on a table holds up no renaming, so that the schema is gone from one moment to the next.
         sql(url, f'ALTER SCHEMA "{schemas(url)["hooli"]}" RENAME TO gone')
-        sql(url, "UPDATE tenants_tenant SET status = 'deleting' WHERE slug = 'hooli'")
+        sql(url, "UPDATE public.tenants_tenant SET status = 'deleting' WHERE slug = 'hooli'")
     assert process.returncode == 0, product.output
     assert have_pages(url) == {*SERVED} - {"hooli"}
     assert sql(url, "SELECT 1 FROM pg_class WHERE relnamespace = 'gone'::regnamespace AND relname = 'book_pages'") == []
@@ -424,7 +425,7 @@ def test_it_is_killed_and_goes_on(change: Change, product: Product, url: str, ex
         process.wait()
         wait_until(lambda: not in_session(process.pid), seconds=10, what="its children are gone")
     # Nobody takes a spare of which nobody knows how far it is.
-    assert sql(url, "SELECT count(*) FROM tenants_spare WHERE ready") == [(0,)]
+    assert sql(url, "SELECT count(*) FROM public.tenants_spare WHERE ready") == [(0,)]
     assert numbers(product.run(url, "migrate_tenants")) == [1, 0, SPARES]
     expect()
 

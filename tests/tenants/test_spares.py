@@ -212,7 +212,7 @@ def test_withholding_one_waits_for_the_sign_up_that_takes_it(make_spares: MakeSp
         with other_session() as other:
             other.execute("SET lock_timeout = '50ms'")
             with pytest.raises(psycopg.errors.LockNotAvailable):
-                other.execute("UPDATE tenants_spare SET ready = false")
+                other.execute("UPDATE public.tenants_spare SET ready = false")
     set_ready([spare.schema_name], ready=False)
     assert not Spare.objects.exists()
 

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand
 
 from jobs.relay.process import Relay, planning_by_index
 from jobs.relay.publisher import Publisher
+from tenants.role import verify_role
 
 
 class Command(BaseCommand):
@@ -20,6 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true", help="send what is due now, and end")
 
     def handle(self, *, once: bool, **options: Any) -> None:
+        verify_role()
         app: Any = app_or_default()
         relay = Relay(Publisher(app, app.send_job))
         with planning_by_index():

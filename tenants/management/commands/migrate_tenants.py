@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from tenants.connection import connection
 from tenants.models import Spare, Tenant
+from tenants.role import write_role_defaults
 from tenants.schemas import Entries, find_missing
 from tenants.spares import fill_spares, set_ready
 
@@ -18,11 +19,11 @@ SERVED = (Tenant.Status.ACTIVE, Tenant.Status.SUSPENDED)
 
 
 class Command(BaseCommand):
-    """Migrate `public` first, then tenants and ready spares, then make the spares that are missing."""
+    """Write the role's defaults, migrate `public`, then tenants and ready spares, then make missing spares."""
 
     help = (
-        "Migrate `public`, the tenants, and the spare schemas. It may be stopped and repeated at any time. "
-        "Ends with 1 if a schema could not be migrated; the others are."
+        "Write the role's defaults; migrate `public`, the tenants, and the spare schemas. It may be stopped and "
+        "repeated at any time. Ends with 1 if a schema could not be migrated; the others are."
     )
     # They would import the whole API each time; `manage.py check` runs them.
     requires_system_checks = ()
@@ -34,6 +35,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         """Raises CommandError, which ends the process with 1, if a tenant or `public` could not be migrated."""
         self.replayed = 0
+        write_role_defaults()
         with connection.direct():
             self._migrate_public(**options)
             migrated, failures = self._migrate_others(**options)

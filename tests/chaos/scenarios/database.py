@@ -38,8 +38,7 @@ def _kill_under_idle_children(run: Run) -> None:
 
 def _kill_after_a_claim(run: Run) -> None:
     """What has been called may not look as if it had never begun: it could be cancelled, and poison would not count."""
-    run.world.sql("ALTER SYSTEM SET wal_writer_delay = '10s'")
-    run.world.sql("SELECT pg_reload_conf()")
+    run.world.postgres.execute("ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()")
     with run.commands.hold("after-claim") as hold:
         [job] = run.probes("call", 1)
         hold.wait()
