@@ -1,14 +1,19 @@
 """Beat's scheduler."""
 
+from typing import Any
+
 from django_celery_beat.schedulers import DatabaseScheduler
 
 from tenants.role import verify_role
 
 
 class TenantScheduler(DatabaseScheduler):
-    """django-celery-beat's. It looks at the database before Celery sends a signal, so the role is verified here."""
+    """django-celery-beat's. It looks at the database before Celery sends a signal, so the role is verified here.
 
-    def setup_schedule(self) -> None:
-        """Read the schedule, when the role's defaults hold. Raises SystemExit if they don't."""
+    Beat makes one for its banner first, which reads nothing, and which waits before beat has its handler of SIGTERM:
+    that one makes a scheduler, too, to save its schedule, and would wait as well.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
         verify_role()
-        super().setup_schedule()
+        super().__init__(*args, **options)
