@@ -1,6 +1,7 @@
 """The defaults of database sessions: who has them, and who does not start without them."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -211,6 +212,14 @@ def test_a_process_waits_for_the_database_and_then_ends(
         waiting.wait_for("search_path is ")
         wait_until(lambda: not waiting.running, seconds=60, what="the end")
         assert waiting.returncode == role.EXIT_CODE
+
+
+@pytest.mark.parametrize("kind", ["worker", "relay", "beat"])
+def test_a_process_that_waits_ends_at_sigterm(committed_db: None, process: Callable[..., Process], kind: str) -> None:
+    with away() as (url, _), process(kind, DATABASE_URL=url) as waiting:
+        waiting.wait_for("Waiting for the database", seconds=60)
+        waiting.signal(signal.SIGTERM)
+        wait_until(lambda: not waiting.running, seconds=8, what="the end")
 
 
 def test_web_lives_without_the_database_and_ends_with_its_first_connection(
