@@ -30,6 +30,10 @@ class Observer:
     def add_group(self, schema: str, name: str) -> None:
         self.execute(f'INSERT INTO "{schema}".auth_group (name) VALUES (%s)', name)
 
+    def forget_groups(self) -> None:
+        for schema in self.groups():
+            self.execute(f'DELETE FROM "{schema}".auth_group')
+
     def jobs(self) -> list[tuple[str, str]]:
         """The schema and the arguments of each job."""
         return self.execute(

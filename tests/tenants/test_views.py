@@ -12,7 +12,6 @@ from django.core.asgi import get_asgi_application
 from django.test import Client
 from rest_framework.test import APIClient
 
-from config.wsgi import application
 from tenants.binding import bound_schema, unbind
 from tenants.connection import connection
 from tenants.models import Tenant
@@ -130,6 +129,8 @@ def test_what_an_async_view_rolls_back_is_gone(acme: Tenant, observer: Observer,
 
 
 def wsgi_response(tenant: Tenant, path: str) -> Any:
+    from config.wsgi import application  # which looks at the database when it is imported
+
     environ: dict[str, Any] = {"HTTP_HOST": host_of(tenant), "PATH_INFO": path, "QUERY_STRING": "name=x"}
     setup_testing_defaults(environ)
     return application(environ, lambda status, headers, error=None: lambda chunk: None)
