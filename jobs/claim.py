@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from jobs import codec, statements
-from tenants.connection import connection, fetch_one, retry_on_broken_connection
+from tenants.connection import connection, execute, fetch_one, retry_on_broken_connection
 
 #: The first half of the advisory lock's key; the second is the tenant's.
 TENANT_LOCK = 0x7E4A
@@ -34,6 +34,8 @@ class Lease:
     link_error: list[dict[str, Any]]
     attempt: int
     retries: int
+    #: Seconds that the body may take; 0 for a job that the caller has not claimed
+    hard_limit: float = 0
 
     @property
     def key(self) -> dict[str, str]:
@@ -57,7 +59,7 @@ def claim(job_id: str, *, task: str, token: str, hard_limit: float, atomic: bool
         **poison_limits(),
     }
     row = retry_on_broken_connection(lambda: fetch_one(statements.CLAIM, parameters))
-    return _lease(row, job_id=job_id, task=task, token=token) if row else None
+    return _lease(row, job_id=job_id, task=task, token=token, hard_limit=hard_limit) if row else None
 
 
 def find(job_id: str, *, task: str, token: str = NO_TOKEN) -> Lease | None:
@@ -71,14 +73,18 @@ def find(job_id: str, *, task: str, token: str = NO_TOKEN) -> Lease | None:
 
 def pass_gate(lease: Lease) -> bool:
     """Whether the body may start. No deletion of its tenant begins before this transaction ends."""
-    if lease.tenant_id is None:  # `public` is never deleted
-        return fetch_one(statements.GATE, lease.key) is not None
-    # One message, in the tenant's schema; two statements, so that the second sees what the lock waited for.
-    with connection.cursor() as cursor:
-        cursor.execute(f"{statements.TRY_SHARE_TENANT}; {statements.GATE}", {**lease.key, **_lock_key(lease)})
-        [locked] = cursor.fetchone()
-        cursor.nextset()
-        return locked and cursor.fetchone() is not None
+    # One message; two questions, so that the second sees what the lock waited for. `public` is never deleted.
+    questions = [statements.GATE] if lease.tenant_id is None else [statements.TRY_SHARE_TENANT, statements.GATE]
+    with connection.shared_cursor() as cursor:
+        cursor.execute("; ".join([statements.GUARD, *questions]), {**lease.key, **_lock_key(lease), **_idle(lease)})
+        answers = [cursor.fetchone() for _ in questions if cursor.nextset()]
+        return all(answer is not None and answer[0] for answer in answers)
+
+
+def begin_completion(lease: Lease) -> None:
+    """Keep the tenant from being dropped, and this transaction open for as long as the job may run."""
+    begins = [statements.GUARD] if lease.tenant_id is None else [statements.GUARD, statements.SHARE_TENANT]
+    execute("; ".join(begins), {**_lock_key(lease), **_idle(lease)})
 
 
 def lock_tenant(lease: Lease) -> None:
@@ -99,7 +105,12 @@ def _lock_key(lease: Lease) -> dict[str, Any]:
     return {"class": TENANT_LOCK, "tenant": str(lease.tenant_id)}
 
 
-def _lease(row: tuple[Any, ...], *, job_id: str, task: str, token: str) -> Lease:
+def _idle(lease: Lease) -> dict[str, str]:
+    # Its transaction ends before its lease does, and another worker waits for its locks.
+    return {"idle": f"{int(1000 * (lease.hard_limit + settings.JOB_LEASE_MARGIN / 2))}ms"}
+
+
+def _lease(row: tuple[Any, ...], *, job_id: str, task: str, token: str, hard_limit: float = 0) -> Lease:
     tenant_id, schema, args, kwargs, link, link_error, attempt, retries, *_ = row
     return Lease(
         id=job_id,
@@ -113,4 +124,5 @@ def _lease(row: tuple[Any, ...], *, job_id: str, task: str, token: str) -> Lease
         link_error=codec.decode(link_error),
         attempt=attempt,
         retries=retries,
+        hard_limit=hard_limit,
     )

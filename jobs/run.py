@@ -82,7 +82,7 @@ def completing(lease: Lease) -> Iterator[Completion]:
     """One transaction of effects and completion, for a body that ran outside of one."""
     connection.set_schema(lease.schema)
     with _ending(lease) as completion:
-        claim.lock_tenant(lease)
+        claim.begin_completion(lease)
         yield completion
 
 

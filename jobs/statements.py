@@ -112,10 +112,12 @@ CLAIM = """
 
 # Gate: the lock first, and then, as a statement of its own, the look that sees what the lock waited for.
 
+# A body may think for as long as its job may run, and no longer: see tenants/role.py for sessions without a job.
+GUARD = "SET LOCAL idle_in_transaction_session_timeout = %(idle)s"
 TRY_SHARE_TENANT = "SELECT pg_try_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))"
 SHARE_TENANT = "SELECT pg_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))"
 GATE = """
-    SELECT FROM public.jobs_job job
+    SELECT true FROM public.jobs_job job
     WHERE id = %(id)s AND token = %(token)s AND state = 'waiting' AND lease_until > clock_timestamp()
         AND coalesce(
             (SELECT tenant.status = 'active' AND to_regnamespace(quote_ident(tenant.schema_name)) IS NOT NULL

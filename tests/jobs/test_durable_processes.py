@@ -1,6 +1,5 @@
 """Durable jobs with a real relay and a real worker, whose processes die."""
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +7,6 @@ import pytest
 from celery import current_app
 from django_tenants.utils import schema_context
 
-from devstack import application
 from devstack.processes import Process
 from jobs.models import Job
 from jobs.task import TenantTask
@@ -41,11 +39,8 @@ def processes(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -
     log = folder / "worker.log"
     worker = Process("worker", command, log=log, env=ENVIRON, ready=lambda: " ready." in log.read_text())
     relay = Process("relay", ["python", "manage.py", "relay"], log=folder / "relay.log", env=ENVIRON)
-    # They start only where PostgreSQL lets transactions idle for as long as their margin wants.
-    application.write_role_defaults({**os.environ, **ENVIRON})
     with worker, relay:
         yield worker
-    application.write_role_defaults(os.environ)
 
 
 @pytest.fixture

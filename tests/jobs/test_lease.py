@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -167,6 +168,23 @@ def test_a_body_passes_the_gate(acme: Tenant) -> None:
 def passes(lease: Lease) -> bool:
     with transaction.atomic():
         return pass_gate(lease)
+
+
+@pytest.mark.usefixtures("committed_db")
+@pytest.mark.parametrize("task", [atomic, open], ids=["atomic", "open"])
+def test_a_body_may_think_in_its_transaction_for_as_long_as_its_job_may_run(acme: Tenant, task: Any) -> None:
+    seen: list[Any] = []
+
+    def think(task: Any) -> None:
+        with nullcontext() if task.atomic else task.completion():
+            seen.extend(sql("SHOW idle_in_transaction_session_timeout"))
+
+    bodies(think)
+    with schema_context(acme.schema_name):
+        job_id = task.apply_async_on_commit(time_limit=3600)
+    deliver(job_id)
+    assert seen == [("3605s",)]
+    assert sql("SHOW idle_in_transaction_session_timeout") == [("35s",)]
 
 
 def test_no_body_starts_after_its_tenant_was_suspended(acme: Tenant) -> None:

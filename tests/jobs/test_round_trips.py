@@ -74,8 +74,8 @@ def test_a_durable_job(acme: Tenant) -> None:
         [
             (f"{CLEAN}; UPDATE public.jobs_job job SET attempt", "the claim, which commits by itself"),
             (
-                f"BEGIN; {path_of(acme)}; SELECT pg_try_advisory_xact_lock_shared",
-                "the gate: the tenant is not being deleted, is active, and the lease is ours",
+                "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '35000ms'; SELECT pg_try_advisory",
+                "how long it may idle; the gate: its tenant is not being deleted, is active, and the lease is ours",
             ),
             (f"{path_of(acme)}; SELECT current_schema()", "the body"),
             ("WITH completed AS (", "the job's end, under the fence, its result, and COMMIT"),

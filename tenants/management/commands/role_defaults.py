@@ -32,7 +32,7 @@ class Command(BaseCommand):
         connection.close()
         found, wrong = effective_defaults(), wrong_defaults()
         for name, value in role_defaults().items():
-            note = f"  (should be {value})" if name in wrong else ""
+            note = "" if found[name] == value else f"  (should be {value})"
             self.stdout.write(f"{name} = {found[name]}{note}")
         if wrong and not remove:
             raise SystemExit(1)
