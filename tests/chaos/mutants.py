@@ -59,6 +59,10 @@ MUTANTS = (
     Mutant("claim-by-the-workers-clock", "clock-skew"),
     Mutant("completion-unfenced", "worker-frozen"),
     Mutant("body-in-public", "two-relays-two-workers"),
+    Mutant("no-cleaning", "careless-bodies"),
+    Mutant("path-remembered", "careless-bodies"),
+    Mutant("commit-unchecked", "careless-bodies"),
+    Mutant("unbound-means-public", "careless-bodies"),
 )
 
 

@@ -2,12 +2,16 @@
 
 import os
 import signal
+import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
+from django_tenants.utils import schema_context
 
+from tenants.binding import Unbound
 from tenants.connection import connection
 from tests.chaos.saboteur.points import point
 
@@ -46,6 +50,45 @@ def flaky(self: Any, home: str, fails: int = 2) -> None:
     leave_effect(self, home)
     if self.request.retries < fails:
         self.retry(countdown=0.3)
+
+
+@shared_task(bind=True)
+def stages(self: Any, home: str) -> None:
+    """As a body that merges what it has staged, and leaves the staging table behind."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMP TABLE IF NOT EXISTS staging (LIKE chaos_effect)")
+        cursor.execute(LEAVE_EFFECT.replace("chaos_effect", "staging"), {"job": self.request.id, "home": home})
+        cursor.execute("INSERT INTO chaos_effect SELECT * FROM staging")
+
+
+@shared_task(bind=True)
+def wanders(self: Any, home: str) -> None:
+    """Ends at home, by a way on which the session's search path is rolled back to another one."""
+    with schema_context("public"), connection.cursor() as cursor:
+        cursor.execute("SAVEPOINT here")
+        with schema_context(home):
+            cursor.execute("SELECT 1")
+            cursor.execute("ROLLBACK TO SAVEPOINT here")
+            leave_effect(self, home)
+
+
+@shared_task(bind=True)
+def spins_off(self: Any, home: str) -> None:
+    """Lets a thread do the work, which nobody told for whom; and does it itself when that fails."""
+    done: list[bool] = []
+
+    def work() -> None:
+        with suppress(Unbound):
+            cursor = connection.cursor()
+            cursor.execute(LEAVE_EFFECT, {"job": job, "home": home})
+            done.append(True)
+
+    job = self.request.id
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if not done:
+        leave_effect(self, home)
 
 
 @shared_task(bind=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from tests.chaos.run import Run
-from tests.chaos.scenarios import broker, children, database, endings, messages, processes, tenants
+from tests.chaos.scenarios import bodies, broker, children, database, endings, messages, processes, tenants
 
 Scenario = Callable[[Run], None]
 
@@ -32,5 +32,6 @@ SCENARIOS: dict[str, Scenario] = {
         endings.hard_limit,
         messages.clock_skew,
         processes.worker_frozen,
+        bodies.careless_bodies,
     )
 }
