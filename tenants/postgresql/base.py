@@ -51,7 +51,6 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         # Past django-tenants' own, which would bind every new thread to `public`.
         super(TenantDatabaseWrapper, self).__init__(*args, **options)
         self.introspection = DatabaseSchemaIntrospection(self)
-        self.search_path_set_schemas = None
         #: Statements that go with the transaction's COMMIT
         self._with_commit: list[str] = []
         # The execute wrappers that were there before the owner, if there is one

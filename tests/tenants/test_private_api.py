@@ -12,25 +12,30 @@ import psycopg
 import pytest
 from django.contrib.auth.management.commands import createsuperuser
 from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.models import ContentType, ContentTypeManager
 from django.core.management.commands.migrate import Command as Migrate
 from django.db import connection as django_connection
 from django.db import models, transaction
-from django.db.backends import utils as django_utils
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql import base as django_postgresql
+from django.db.backends.postgresql import psycopg_any
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import SeparateDatabaseAndState
 from django.dispatch import Signal
 from django.test.utils import isolate_apps
+from django_tenants.postgresql_backend import base as django_tenants_base
 from django_tenants.postgresql_backend.base import DatabaseWrapper as TenantDatabaseWrapper
 from django_tenants.utils import quote_schema_name, tenant_context
 
 from accounts.models import User
+from tenants.binding import content_types
 from tenants.connection import connection
 from tenants.models import Tenant
+from tenants.postgresql.content_types import ContentTypesOfTenant
 from tenants.postgresql.internals import is_broken, skip_health_check, untranslated_verbose_name
+from tenants.postgresql.messages import OWNERS_TO_SET
 from tenants.postgresql.migrations import ObservedMigrate, compose_sql, has_receivers, load_migrations
 from tests.wire import queries
 
@@ -39,6 +44,7 @@ DJANGO_TENANTS = f"django-tenants {version('django-tenants')}"
 PSYCOPG = f"psycopg {version('psycopg')}"
 
 POSTGRESQL = "tenants/postgresql/base.py"
+MESSAGES = "tenants/postgresql/messages.py"
 MIGRATIONS = "tenants/postgresql/migrations.py"
 REPLAY = "tenants/replay.py"
 
@@ -52,21 +58,40 @@ METHODS = [
     (DJANGO, django_postgresql.DatabaseWrapper, "get_new_connection", ["conn_params"], POSTGRESQL),
     (DJANGO, django_postgresql.DatabaseWrapper, "create_cursor", ["name"], POSTGRESQL),
     (DJANGO, django_postgresql.DatabaseWrapper, "is_usable", [], POSTGRESQL),
-    (DJANGO, django_postgresql, "CursorMixin", None, POSTGRESQL),
-    (DJANGO, django_postgresql, "ServerSideCursor", None, POSTGRESQL),
-    (DJANGO, django_utils, "debug_transaction", ["connection", "sql"], POSTGRESQL),
+    (DJANGO, django_postgresql, "CursorMixin", None, MESSAGES),
     (DJANGO, transaction.Atomic(None, True, False), "_from_testcase", None, POSTGRESQL),
     (DJANGO, django_connection.ops, "compose_sql", ["sql", "params"], MIGRATIONS),
     (DJANGO, MigrationLoader, "__init__", ["connection"], MIGRATIONS),
     (DJANGO, Migrate, "migration_progress_callback", ["action", "migration", "fake"], MIGRATIONS),
     (DJANGO, Signal, "has_listeners", [], MIGRATIONS),
     (DJANGO, createsuperuser.Command, "username_is_unique", None, "accounts/management/commands/createsuperuser.py"),
+    (DJANGO, django_postgresql, "TIMESTAMPTZ_OID", None, POSTGRESQL),
+    (DJANGO, BaseDatabaseWrapper, "_savepoint", ["sid"], POSTGRESQL),
+    (DJANGO, BaseDatabaseWrapper, "_savepoint_commit", ["sid"], POSTGRESQL),
+    (DJANGO, psycopg_any, "register_tzloader", ["tz", "context"], POSTGRESQL),
     (DJANGO_TENANTS, TenantDatabaseWrapper, "_handle_search_path", ["cursor"], POSTGRESQL),
-    (DJANGO_TENANTS, TenantDatabaseWrapper, "set_tenant", ["tenant"], "tenants/middleware.py"),
-    (DJANGO_TENANTS, TenantDatabaseWrapper, "set_schema", ["schema_name"], "tenants/schemas.py"),
-    (DJANGO_TENANTS, TenantDatabaseWrapper, "set_schema_to_public", [], "tenants/schemas.py"),
-    (PSYCOPG, psycopg.Connection, "transaction", [], POSTGRESQL),
+    (DJANGO_TENANTS, TenantDatabaseWrapper, "set_tenant", ["tenant", "include_public"], POSTGRESQL),
+    (DJANGO_TENANTS, TenantDatabaseWrapper, "set_schema", ["schema_name", "include_public", "tenant_type"], POSTGRESQL),
+    (DJANGO_TENANTS, TenantDatabaseWrapper, "set_schema_to_public", [], POSTGRESQL),
+    (DJANGO_TENANTS, django_tenants_base, "EXTRA_SET_TENANT_METHOD", None, POSTGRESQL),
+    (DJANGO_TENANTS, django_tenants_base, "DatabaseSchemaIntrospection", None, POSTGRESQL),
+    (DJANGO_TENANTS, django_tenants_base, "FakeTenant", ["schema_name", "tenant_type"], POSTGRESQL),
+    (PSYCOPG, psycopg.Connection, "_start_query", [], MESSAGES),
+    (PSYCOPG, psycopg.Connection, "_exec_command", ["command"], MESSAGES),
+    (PSYCOPG, psycopg.Connection, "_get_tx_start_command", [], MESSAGES),
+    (PSYCOPG, psycopg.Connection, "_check_connection_ok", [], MESSAGES),
+    (PSYCOPG, psycopg.Connection, "wait", ["gen"], MESSAGES),
+    (PSYCOPG, psycopg.Connection, "transaction", [], MESSAGES),
+    (PSYCOPG, psycopg.Connection, "pipeline", [], MESSAGES),
+    (PSYCOPG, psycopg.generators, "execute", None, MESSAGES),
     (PSYCOPG, psycopg.ClientCursor, "mogrify", ["query", "params"], POSTGRESQL),
+    (PSYCOPG, psycopg.ClientCursor, "_execute_gen", ["query", "params"], MESSAGES),
+    (PSYCOPG, psycopg.ClientCursor, "_execute_send", ["query"], MESSAGES),
+    (PSYCOPG, psycopg.ClientCursor, "_set_results", ["results"], MESSAGES),
+    (PSYCOPG, psycopg.ClientCursor, "_raise_for_result", ["result"], MESSAGES),
+    (PSYCOPG, psycopg.ServerCursor, "_close_gen", [], MESSAGES),
+    (PSYCOPG, psycopg.client_cursor, "ClientCursorMixin", None, MESSAGES),
+    (PSYCOPG, psycopg.pq.PGconn, "make_empty_result", ["exec_status"], MESSAGES),
 ]
 
 
@@ -103,9 +128,18 @@ def test_a_connection_says_how_it_is(committed_db: None, library: str, name: str
     assert found == value, f"{library}: connection.{name} is {found!r} after connecting, and {POSTGRESQL} reads it"
 
 
-def test_a_connection_says_which_path_is_set(committed_db: None) -> None:
-    connection.set_schema_to_public()
-    assert connection.search_path_set_schemas is None, f"{DJANGO_TENANTS} keeps a search path that {POSTGRESQL} resets"
+def test_psycopgs_connection_keeps_its_state_where_owners_are_cleaned(committed_db: None) -> None:
+    connection.ensure_connection()
+    for name in (*OWNERS_TO_SET, "_adapters", "_notice_handlers", "_notify_handlers", "_notifies_backlog", "_prepared"):
+        assert name in vars(connection.connection), f"{PSYCOPG}: a connection has no {name}, which {MESSAGES} puts back"
+    for name in ("_conn", "_pgconn", "_query"):
+        assert hasattr(connection.connection.cursor(), name), f"{PSYCOPG}: a cursor has no {name} any more"
+
+
+def test_djangos_content_types_are_looked_up_in_the_cache_that_we_replace(committed_db: None) -> None:
+    assert isinstance(vars(ContentTypeManager)["_cache"], ContentTypesOfTenant)
+    ContentType.objects.get_for_model(User)
+    assert content_types()[ContentType], f"{DJANGO}: ContentTypeManager keeps its cache elsewhere by now"
 
 
 def test_a_connection_says_in_which_block_it_is(committed_db: None) -> None:
