@@ -42,7 +42,7 @@ def durable_dispatch(world: World) -> Outcome:
             lambda: _dispatched(ours, "after_a_row", DISPATCHED, durable=True),
             lambda: _dispatched(theirs, "after_a_row", DISPATCHED, durable=False),
         )
-    part = compare("dispatches a second", rounds, float, at_least=1.5)
+    part = compare("dispatches a second", rounds, float, at_least=1.3)
     note = "transaction and dispatch together, one after the other in one process, for one tenant"
     return Outcome([part], "times as many a second", {"note": note, **medians(rounds)})
 

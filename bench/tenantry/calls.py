@@ -16,7 +16,11 @@ from bench.work.tasks import count
 from jobs.relay.process import Relay
 from jobs.relay.publisher import Publisher
 from tenants import spares
+from tenants.binding import bind_to_public
 from tenants.services import create_schema, register_tenant
+
+# The driver's process is the platform's.
+bind_to_public()
 
 
 def add_tenant(slug: str) -> str:

@@ -7,7 +7,8 @@ DATABASES["default"]["ENGINE"] = "django.db.backends.postgresql"
 DATABASE_ROUTERS = []
 MIDDLEWARE = [name for name in PRODUCT_MIDDLEWARE if name != "tenants.middleware.TenantMiddleware"]
 # Its app checks that there are tenants; its models need no app.
-INSTALLED_APPS = [name for name in PRODUCT_APPS if name != "django_tenants"]
+PLAIN = {"tenants": "bench.untenanted.apps.TenantsConfig"}
+INSTALLED_APPS = [PLAIN.get(name, name) for name in PRODUCT_APPS if name != "django_tenants"]
 # The stock ones
 CELERY_BROKER_TRANSPORT = "redis"
 CELERY_RESULT_BACKEND = "django-db"

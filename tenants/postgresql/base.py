@@ -99,7 +99,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         connection = Connection.connect(**{**parameters, "cursor_factory": Cursor})
         connection.alias = self.alias
         connection.shares_sessions = shares_sessions(connection, partial(psycopg.connect, **parameters))
-        setattr(_of_thread, self.alias, ClosedWithItsThread(connection))
+        setattr(_of_thread, f"{self.alias} {id(self)}", ClosedWithItsThread(connection))
         return connection
 
     @contextmanager

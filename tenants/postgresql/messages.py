@@ -72,11 +72,17 @@ OWNERS_TO_SET = (
 
 
 class OpenTransaction:
-    """A transaction, for contexts that it is open in. Its connection says when it is over."""
+    """A transaction, for contexts that it is open in. Its connection says when it is over.
 
-    def __init__(self, alias: str) -> None:
+    `outer` is the one that was open before it, on another database.
+    """
+
+    def __init__(self, alias: str, outer: "OpenTransaction | None") -> None:
+        while outer is not None and outer.over:
+            outer = outer.outer
         self.alias = alias
-        self.over = False
+        self.outer: OpenTransaction | None = outer
+        self.over: bool = False
 
 
 #: The transaction that this context, or the one that it is a copy of, has begun.
@@ -130,12 +136,12 @@ class Connection(psycopg.Connection[Any]):
         """Let this context know whether it has a transaction open here."""
         is_open = not self._autocommit or not self.is_idle()
         if is_open and self._transaction is None:
-            self._transaction = OpenTransaction(self.alias)
+            self._transaction = OpenTransaction(self.alias, outer=open_transaction.get())
             open_transaction.set(self._transaction)
         elif not is_open and self._transaction is not None:
             self._transaction.over = True
+            open_transaction.set(self._transaction.outer)
             self._transaction = None
-            open_transaction.set(None)
 
     def close(self) -> None:
         """As psycopg's; whatever transaction was open is over."""
@@ -215,9 +221,9 @@ class Connection(psycopg.Connection[Any]):
         """Raise TransactionManagementError if this context has a transaction open on another connection."""
         # By itself, what is written here would be committed, whatever becomes of the work that it belongs to.
         other = open_transaction.get()
-        if other is None or other.over or other is self._transaction or other.alias != self.alias:
-            return
-        if not self.is_new:
+        while other is not None and (other.over or other is self._transaction or other.alias != self.alias):
+            other = other.outer
+        if other is not None and not self.is_new:
             raise TransactionManagementError(
                 "This context has a transaction open on another thread's connection, of which this would be no part. "
                 "Call it there, by asgiref.sync.async_to_sync, or enter tenants.session.separate_transaction()."
