@@ -114,11 +114,11 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # PostgreSQL
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
+        # Seconds; web keeps a connection over so many. DATABASE_URL may have Django's keys too, as ?conn_max_age=60.
+        "CONN_MAX_AGE": env.int("DATABASE_MAX_AGE", default=600),
+        "CONN_HEALTH_CHECKS": True,
         **env.db("DATABASE_URL", default="postgresql://localhost/tenantry"),
         "ENGINE": "tenants.postgresql",
-        "ATOMIC_REQUESTS": False,
-        "CONN_MAX_AGE": 600,
-        "CONN_HEALTH_CHECKS": True,
     },
 }
 JOB_HARD_TIME_LIMIT = env.float("JOB_HARD_TIME_LIMIT", default=30)
@@ -144,6 +144,8 @@ IDLE_IN_TRANSACTION_MILLISECONDS = int(1000 * (JOB_HARD_TIME_LIMIT + JOB_LEASE_M
 DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
 TENANT_MODEL = "tenants.Tenant"
 TENANT_DOMAIN_MODEL = "tenants.Domain"
+# django-tenants would ask the database while Django starts; tenants/checks.py looks at the names.
+SKIP_PG_EXTRA_VALIDATION = True
 # Schemas that wait, migrated, for the next sign-ups
 SPARE_SCHEMAS = env.int("SPARE_SCHEMAS", default=3)
 
@@ -210,8 +212,8 @@ CELERY_RESULT_EXTENDED = True
 CELERY_RESULT_EXPIRES = timedelta(days=env.int("RESULT_EXPIRES_DAYS", default=7))
 CELERY_BEAT_SCHEDULER = "jobs.celery_hooks.scheduler:TenantScheduler"
 CELERY_TIMEZONE = "UTC"
-# A worker keeps its database connection over this many tasks (times two); without it every task pays for a new one.
-CELERY_DB_REUSE_MAX = 1000
+# A worker keeps its database connection over so many tasks (times two); with 0 every task pays for a new one.
+CELERY_DB_REUSE_MAX = env.int("WORKER_TASKS_PER_CONNECTION", default=1000)
 
 # Durable jobs; times in seconds
 JOB_FIRST_RESEND = env.float("JOB_FIRST_RESEND", default=10)

@@ -144,6 +144,6 @@ def _connection_reuse(app: TenantCelery) -> Iterator[CheckMessage]:
     if not tasks_per_connection(app):
         yield CheckWarning(
             "Workers connect to the database anew for each task, and do a third of the work that they could.",
-            hint="Set CELERY_DB_REUSE_MAX in Django's settings to some 1000 tasks.",
+            hint="Set WORKER_TASKS_PER_CONNECTION (CELERY_DB_REUSE_MAX) to some 1000 tasks.",
             id="jobs.W001",
         )

@@ -9,9 +9,10 @@ class TenantsConfig(AppConfig):
     name = "tenants"
 
     def ready(self) -> None:
-        """Connect to Django's signals."""
+        """Connect to Django's signals, and register the checks."""
         from django.core.signals import request_finished, request_started
 
+        from tenants import checks  # noqa: F401
         from tenants.postgresql.content_types import keep_content_types_apart
         from tenants.session import end_request, start_request
 

@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 ROLE_DEFAULTS = {
     "search_path": "pg_catalog, pg_temp",
     "default_transaction_isolation": "read committed",
-    "TimeZone": "UTC",
 }
 IDLE_GUARD = "idle_in_transaction_session_timeout"
 #: The exit code of a process that ends here. gunicorn stops at this one; at another it starts the next worker.
@@ -32,7 +31,7 @@ MAX_PAUSE = 10.0
 # The advisory lock under which they are written: two ALTER ROLE at once would fail.
 ROLE_LOCK = 0x7E4D
 
-CURRENT = "SELECT pg_catalog.current_database(), CURRENT_USER"
+CURRENT = "SELECT pg_catalog.current_database(), SESSION_USER"
 LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(%s, 0)"
 # What each setting was when the session began: no SET changes it.
 EFFECTIVE = "SELECT pg_catalog.json_object_agg(name, reset_val) FROM pg_catalog.pg_settings WHERE name = ANY(%s)"
@@ -43,6 +42,8 @@ def role_defaults() -> dict[str, str]:
     ours = settings.DATABASES["default"]["OPTIONS"]
     return {
         **ROLE_DEFAULTS,
+        # psycopg reads times by the session's zone, Django writes its own beside them: they have to be the same.
+        "TimeZone": connection.timezone_name,
         IDLE_GUARD: str(settings.IDLE_IN_TRANSACTION_MILLISECONDS),
         "tcp_keepalives_idle": str(ours["keepalives_idle"]),
         "tcp_keepalives_interval": str(ours["keepalives_interval"]),
@@ -143,5 +144,6 @@ def _alter_role(changes: Sequence[str], parameters: Sequence[str]) -> None:
     """All of the changes, or none: several statements in one message are one transaction."""
     database, _ = fetch_one(CURRENT, [])
     role = f"ROLE CURRENT_USER IN DATABASE {connection.ops.quote_name(database)}"
-    statements = [LOCK, *(f"ALTER {role} {change}" for change in changes)]
+    # If the login has a setting `role`, CURRENT_USER is that role, whose defaults the login's sessions don't have.
+    statements = ["SET LOCAL ROLE NONE", LOCK, *(f"ALTER {role} {change}" for change in changes)]
     execute("; ".join(statements), [ROLE_LOCK, *parameters])

@@ -10,16 +10,18 @@ from functools import partial
 from typing import Any
 
 import psycopg
+from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, register_tzloader
 from django.db.transaction import TransactionManagementError
-from django_tenants.postgresql_backend.base import EXTRA_SET_TENANT_METHOD, DatabaseSchemaIntrospection, FakeTenant
+from django_tenants.postgresql_backend.base import DatabaseSchemaIntrospection, FakeTenant
 from django_tenants.postgresql_backend.base import DatabaseWrapper as TenantDatabaseWrapper
 from psycopg import Error
 from psycopg.pq import Format
 
 from tenants import binding
 from tenants.postgresql.messages import Connection, Cursor
+from tenants.postgresql.options import refuse
 from tenants.postgresql.poolers import shares_sessions
 
 
@@ -46,6 +48,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
 
     connection: Connection
     settings_dict: dict[str, Any]
+    pool = None  # as if it was not configured; it is refused
 
     def __init__(self, *args: Any, **options: Any) -> None:
         # Past django-tenants' own, which would bind every new thread to `public`.
@@ -71,8 +74,6 @@ class DatabaseWrapper(TenantDatabaseWrapper):
     def set_tenant(self, tenant: Any, include_public: bool = True) -> None:
         """Bind this context to a tenant."""
         binding.bind(tenant)
-        if EXTRA_SET_TENANT_METHOD and tenant is not binding.NOBODY:
-            EXTRA_SET_TENANT_METHOD(self, tenant)
 
     def set_schema(self, schema_name: str, include_public: bool = True, tenant_type: Any = None) -> None:
         """Bind this context to a schema."""
@@ -90,6 +91,13 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         self.connection.remember_defaults()
         if self._kept_wrappers is not None:
             self._kept_wrappers += [wrapper for wrapper in self.execute_wrappers if wrapper not in before]
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """As Django's. Raises ImproperlyConfigured for options that would break a promise."""
+        if self.alias != NO_DB_ALIAS:
+            refuse(self.alias, self.settings_dict)
+        parameters: dict[str, Any] = super().get_connection_params()
+        return parameters
 
     def get_new_connection(self, conn_params: Any) -> Connection:
         """A connection that sends the search path with each statement."""

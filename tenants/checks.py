@@ -1,0 +1,33 @@
+"""Django system checks of options that Tenantry refuses. tenants/postgresql/options.py has the list."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import Error, register
+from django.db import DEFAULT_DB_ALIAS
+
+from tenants.postgresql.options import ENGINE, Refusal, find_refused, find_refused_settings
+
+
+@register
+def check_options(**kwargs: Any) -> list[Error]:
+    """What Django's `check` runs."""
+    found = [*find_refused_settings(), *_in_databases()]
+    return [Error(message, hint=remedy, id=id) for id, message, remedy in found]
+
+
+def _in_databases() -> Iterator[Refusal]:
+    for alias, database in settings.DATABASES.items():
+        if database.get("ENGINE") == ENGINE:
+            found = list(find_refused(alias, database))
+            yield from found
+            past_pooler = {**database, **database.get("DIRECT", {})}
+            past_pooler.pop("DIRECT", None)
+            yield from (refusal for refusal in find_refused(alias, past_pooler) if refusal not in found)
+        elif alias == DEFAULT_DB_ALIAS:
+            yield Refusal(
+                "tenants.E013",
+                f"DATABASES[{alias!r}] has the ENGINE {database.get('ENGINE')}, which does not keep tenants apart.",
+                f"Set it to {ENGINE}.",
+            )
