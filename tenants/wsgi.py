@@ -1,8 +1,10 @@
 """A context of its own for each request, so that nothing that a request sets there reaches the next one."""
 
 from collections.abc import Callable, Iterable
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any
+
+from tenants.context import copy_clean_context
 
 
 class OwnContext:
@@ -13,7 +15,7 @@ class OwnContext:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> "Response":
         """As WSGI has it."""
-        context = copy_context()
+        context = copy_clean_context()
         return Response(context, context.run(self._application, environ, start_response))
 
 

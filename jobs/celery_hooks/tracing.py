@@ -1,18 +1,19 @@
 """Running a message in this process, as a worker's child runs it."""
 
 from collections.abc import Callable, Mapping
-from contextvars import copy_context
 from typing import Any
 
 from celery import Task
 from celery.app.trace import build_tracer
+
+from tenants.context import copy_clean_context
 
 
 def in_own_context(tracer: Callable[..., Any]) -> Callable[..., Any]:
     """A tracer that runs each message in a copy of the process's context."""
 
     def trace(*args: Any, **options: Any) -> Any:
-        return copy_context().run(tracer, *args, **options)
+        return copy_clean_context().run(tracer, *args, **options)
 
     return trace
 

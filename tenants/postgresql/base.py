@@ -48,6 +48,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
 
     connection: Connection
     settings_dict: dict[str, Any]
+    force_debug_cursor: bool
     pool = None  # as if it was not configured; it is refused
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -56,8 +57,9 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         self.introspection = DatabaseSchemaIntrospection(self)
         #: Statements that go with the transaction's COMMIT
         self._with_commit: list[str] = []
-        # The execute wrappers that were there before the owner, if there is one
+        # The execute wrappers that were there before the owner, if there is one, and whether queries were logged
         self._kept_wrappers: list[Any] | None = None
+        self._kept_log = False
 
     # The tenant
 
@@ -224,6 +226,11 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         self.in_atomic_block = self.closed_in_transaction = False
         self.close()
 
+    def _close(self) -> None:
+        if self.connection is not None:
+            self.connection.cancel_statement()
+        super()._close()
+
     # The owner
 
     def start_clean(self) -> bool:
@@ -232,6 +239,10 @@ class DatabaseWrapper(TenantDatabaseWrapper):
             return False
         if self._kept_wrappers is None:
             self._kept_wrappers = list(self.execute_wrappers)
+            self._kept_log = self.force_debug_cursor
+        self.force_debug_cursor = self._kept_log
+        if not self._kept_log:
+            self.queries_log.clear()
         self.execute_wrappers[:] = [wrapper for wrapper in self.execute_wrappers if wrapper in self._kept_wrappers]
         if self.connection is not None:
             if self.autocommit and self.connection.autocommit and self.connection.is_idle():

@@ -9,7 +9,7 @@ This leans on parts of psycopg that are not documented. tests/tenants/test_priva
 import re
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
@@ -59,6 +59,8 @@ CLEANING = (
     b"DISCARD TEMP",
     b"COMMIT",
 )
+# For how long to try to cancel a statement
+CANCEL_SECONDS = 2
 # What psycopg lets an owner set on a connection
 OWNERS_TO_SET = (
     "row_factory",
@@ -131,6 +133,13 @@ class Connection(psycopg.Connection[Any]):
     def is_idle(self) -> bool:
         """Whether no transaction is open on the server, and no statement is running."""
         return self.pgconn.transaction_status == TransactionStatus.IDLE
+
+    def cancel_statement(self) -> None:
+        """Cancel the statement that runs, if one does."""
+        # A time limit ends the wait for it, but it would run on and keep its locks.
+        if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            with suppress(psycopg.Error):
+                self.cancel_safe(timeout=CANCEL_SECONDS)
 
     def note_transaction(self) -> None:
         """Let this context know whether it has a transaction open here."""

@@ -15,7 +15,8 @@ from tests.jobs.durables import sql
 
 DEADLINE = 30
 RESULTS = "django_celery_results_taskresult"
-WORKER = ["celery", "-A", "config", "worker", "-l", "INFO", "--include", "tests.jobs.probes,tests.jobs.durables"]
+TASKS = "tests.jobs.probes,tests.jobs.durables,tests.jobs.owners"
+WORKER = ["celery", "-A", "config", "worker", "-l", "INFO", "--include", TASKS]
 
 
 @pytest.fixture

@@ -1,10 +1,13 @@
 """A database session is kept from one owner to the next; what an owner leaves in it, the next one does not find."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from celery import current_app
+from celery.exceptions import SoftTimeLimitExceeded
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
@@ -15,11 +18,13 @@ from django_tenants.utils import schema_context
 from jobs.celery_hooks.tracing import trace
 from jobs.message import HEADER
 from tenants.connection import connection
+from tenants.context import copy_clean_context
 from tenants.middleware import TenantMiddleware
 from tenants.models import Tenant
 from tenants.session import end_request, start_request
 from tests.jobs.claims import deliver
 from tests.jobs.durables import atomic, bodies, groups, open, sql
+from tests.leftovers import LEFTOVERS, by_sql
 from tests.people import at_once
 from tests.wire import queries
 
@@ -57,9 +62,12 @@ def as_request(tenant: Tenant, act: Act) -> list[Any]:
         seen.append(act())
         return HttpResponse()
 
-    start_request()
-    TenantMiddleware(view)(RequestFactory().get("/", headers={"host": f"{tenant.slug}.localhost"}))
-    end_request()
+    def serve() -> None:
+        start_request()
+        TenantMiddleware(view)(RequestFactory().get("/", headers={"host": f"{tenant.slug}.localhost"}))
+        end_request()
+
+    copy_clean_context().run(serve)
     return seen
 
 
@@ -69,43 +77,12 @@ OWNERS: dict[str, Owner] = {
     "a plain task": as_plain_task,
     "a request": as_request,
 }
-# What one owner executes, and what the next one asks, for which the answer is no.
 LEFT_BEHIND = {
-    "a temporary table": (
-        "CREATE TEMP TABLE staging AS SELECT 1",
-        "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'staging')",
+    **LEFTOVERS,
+    "a read-only session": by_sql(
+        "SET default_transaction_read_only = on", "SELECT current_setting('default_transaction_read_only') = 'on'"
     ),
-    "a temporary table that hides a real one": (
-        "CREATE TEMP TABLE auth_group AS SELECT * FROM auth_group",
-        "SELECT to_regclass('auth_group') IS DISTINCT FROM to_regclass(quote_ident(current_schema()) || '.auth_group')",
-    ),
-    "a limit": ("SET statement_timeout = '1h'", "SELECT current_setting('statement_timeout') <> '0'"),
-    "a time zone": ("SET timezone = 'Asia/Tokyo'", "SELECT current_setting('timezone') = 'Asia/Tokyo'"),
-    "commits that are not flushed": (
-        "SET synchronous_commit = off",
-        "SELECT current_setting('synchronous_commit') = 'off'",
-    ),
-    "row security that is off": ("SET row_security = off", "SELECT current_setting('row_security') = 'off'"),
-    "a read-only session": (
-        "SET default_transaction_read_only = on",
-        "SELECT current_setting('default_transaction_read_only') = 'on'",
-    ),
-    "a search path": ("SET search_path = pg_catalog", "SELECT current_schema() = 'pg_catalog'"),
-    "a setting of its own": (
-        "SET app.secret = 'x'",
-        "SELECT coalesce(current_setting('app.secret', true), '') <> ''",
-    ),
-    "a role": ("SET ROLE pg_database_owner", "SELECT current_user <> session_user"),
-    "an advisory lock": (
-        "SELECT pg_advisory_lock(42)",
-        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND pid = pg_backend_pid())",
-    ),
-    "a channel": ("LISTEN gossip", "SELECT EXISTS (SELECT FROM pg_listening_channels())"),
-    "a prepared statement": ("PREPARE kept AS SELECT 1", "SELECT EXISTS (SELECT FROM pg_prepared_statements)"),
-    "a cursor": (
-        "DECLARE kept CURSOR WITH HOLD FOR SELECT 1",
-        "SELECT EXISTS (SELECT FROM pg_cursors WHERE name = 'kept')",
-    ),
+    "a role": by_sql("SET ROLE pg_database_owner", "SELECT current_user <> session_user"),
 }
 
 
@@ -115,22 +92,17 @@ def session() -> int:
     return int(connection.connection.info.backend_pid)
 
 
-def ask(question: str) -> bool:
-    [[answer]] = sql(question)
-    return bool(answer)
-
-
 @pytest.mark.parametrize("what", LEFT_BEHIND)
 @pytest.mark.parametrize("owner", OWNERS)
 def test_the_next_owner_does_not_find(acme: Tenant, globex: Tenant, owner: str, what: str) -> None:
-    leaves, question = LEFT_BEHIND[what]
+    leave, is_there = LEFT_BEHIND[what]
     own = OWNERS[owner]
     before = session()
 
-    own(acme, lambda: sql(leaves))
-    found = own(globex, lambda: (ask(question), session()))
+    own(acme, leave)
+    found = own(globex, lambda: (session(), sql("SELECT 1"), is_there()))
 
-    assert found == [(False, before)]
+    assert found == [(before, [(1,)], False)]
 
 
 @pytest.mark.parametrize("what", ["an advisory lock", "a limit"])
@@ -138,15 +110,15 @@ def test_the_next_owner_does_not_find(acme: Tenant, globex: Tenant, owner: str, 
 def test_the_next_owner_does_not_find_what_one_that_failed_has_left(
     acme: Tenant, globex: Tenant, owner: str, what: str
 ) -> None:
-    leaves, question = LEFT_BEHIND[what]
+    leave, is_there = LEFT_BEHIND[what]
     own = OWNERS[owner]
 
     def act() -> None:
-        sql(leaves)
+        leave()
         raise ValueError("it fails")
 
     own(acme, act)
-    assert own(globex, lambda: ask(question)) == [False]
+    assert own(globex, is_there) == [False]
 
 
 @pytest.mark.parametrize("owner", OWNERS)
@@ -209,6 +181,44 @@ def test_a_request_that_turns_autocommit_off_costs_the_next_one_no_row(acme: Ten
 
     [names] = at_once(lambda: groups(globex.schema_name))
     assert names == ["kept"]
+
+
+def test_a_statement_that_a_time_limit_left_running_keeps_no_lock(acme: Tenant, globex: Tenant) -> None:
+    def work() -> None:
+        sql("SELECT pg_advisory_lock(42)")
+        with pytest.raises(SoftTimeLimitExceeded), soft_limit():
+            sql("SELECT pg_sleep(60)")
+
+    as_request(acme, work)
+    as_request(globex, lambda: sql("SET lock_timeout = '10s'; SELECT pg_advisory_lock(42)"))
+
+
+def test_a_body_may_close_a_connection_that_a_time_limit_left_active(acme: Tenant) -> None:
+    def work() -> list[Any]:
+        try:
+            with soft_limit():
+                sql("SELECT pg_sleep(60)")
+        except SoftTimeLimitExceeded:
+            connection.close()
+        return sql("SELECT 1")
+
+    assert as_request(acme, work) == [[(1,)]]
+
+
+@contextmanager
+def soft_limit() -> Iterator[None]:
+    """As a child of a prefork pool has it: an exception in the midst of things."""
+
+    def interrupt(*args: Any) -> None:
+        raise SoftTimeLimitExceeded
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_the_cleaning_costs_no_message(acme: Tenant) -> None:
