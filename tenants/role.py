@@ -15,6 +15,7 @@ from django.db import InterfaceError, OperationalError
 from django.db.backends.signals import connection_created
 
 from tenants.connection import connection, execute, fetch_one
+from tenants.poolers import find_pooler_fault
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def wrong_defaults() -> dict[str, str]:
 def verify_role() -> None:
     """For a process's start: return when its database sessions have the defaults. Waits while the database is away.
 
-    Raises SystemExit, after one line in the log, if they lack any.
+    Raises SystemExit, after one line in the log, if they lack any, or if no session is safe behind this pooler.
     """
     pause = 0.5
     while not _is_verified():
@@ -128,6 +129,10 @@ def _verify_connection(**kwargs: Any) -> None:
 
 
 def _complaint() -> str | None:
+    return find_pooler_fault() or _lack_of_defaults()
+
+
+def _lack_of_defaults() -> str | None:
     wrong = wrong_defaults()
     if not wrong:
         return None

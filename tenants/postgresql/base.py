@@ -22,7 +22,7 @@ from psycopg.pq import Format
 from tenants import binding
 from tenants.postgresql.messages import Connection, Cursor
 from tenants.postgresql.options import refuse
-from tenants.postgresql.poolers import shares_sessions
+from tenants.postgresql.poolers import Pooling, find_pooling
 
 
 class ClosedWithItsThread:
@@ -36,6 +36,10 @@ class ClosedWithItsThread:
 
 
 _of_thread = threading.local()
+
+
+def _connect(parameters: dict[str, Any], **options: Any) -> psycopg.Connection[Any]:
+    return psycopg.connect(**{**parameters, **options})
 
 
 class DatabaseWrapper(TenantDatabaseWrapper):
@@ -108,7 +112,11 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         parameters = {**conn_params, "autocommit": True}
         connection = Connection.connect(**{**parameters, "cursor_factory": Cursor})
         connection.alias = self.alias
-        connection.shares_sessions = shares_sessions(connection, partial(psycopg.connect, **parameters))
+        try:
+            connection.pooling = find_pooling(connection, partial(_connect, parameters))
+        except Error:
+            connection.close()
+            raise
         setattr(_of_thread, f"{self.alias} {id(self)}", ClosedWithItsThread(connection))
         return connection
 
@@ -119,11 +127,10 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         Raises TransactionManagementError in a transaction.
         """
         pooled = self.settings_dict
-        if "DIRECT" not in pooled:
+        direct = self._direct_settings()
+        if direct is None:
             yield
             return
-        direct = {**pooled, **pooled["DIRECT"]}
-        del direct["DIRECT"]
         if self.in_transaction():
             raise TransactionManagementError("A transaction is open here, and would not be open on another connection.")
         self.close()
@@ -133,6 +140,22 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         finally:
             self.close()
             self.settings_dict = pooled
+
+    def _direct_settings(self) -> dict[str, Any] | None:
+        if "DIRECT" not in self.settings_dict:
+            return None
+        direct = {**self.settings_dict, **self.settings_dict["DIRECT"]}
+        del direct["DIRECT"]
+        return direct
+
+    def find_direct_pooling(self) -> Pooling | None:
+        """What `direct()` leads to; None if there is no way past the pooler. It asks on a connection of its own."""
+        direct = self._direct_settings()
+        if direct is None:
+            return None
+        parameters = {**DatabaseWrapper(direct, self.alias).get_connection_params(), "autocommit": True}
+        with self.wrap_database_errors, _connect(parameters) as connection:
+            return find_pooling(connection, partial(_connect, parameters))
 
     def create_cursor(self, name: str | None = None) -> Any:
         """A cursor for the ORM; with a name, one that stays on the server."""

@@ -24,6 +24,7 @@ from psycopg.client_cursor import ClientCursorMixin
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from tenants import binding
+from tenants.postgresql.poolers import Pooling
 
 SPACE = rb"(?:[\s;]|--[^\n]*\n|/\*.*?\*/)"
 # A statement that commits. Its reply tells whether PostgreSQL did.
@@ -42,6 +43,12 @@ RUNS_ALONE = re.compile(
     )\b"""
     % SPACE,
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+# What PostgreSQL says to them where they share a message with others, behind a pooler
+NEEDS_SESSION = (errors.ActiveSqlTransaction, errors.InvalidTransactionTermination)
+DIRECT_HINT = (
+    "HINT:  A pooler gives each transaction another session here, so nothing can run outside of one. Run the statement "
+    "inside `with connection.direct():`, which goes past the pooler by DATABASE_DIRECT_URL."
 )
 # How PostgreSQL points at what is wrong with a statement
 LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
@@ -102,8 +109,8 @@ class Connection(psycopg.Connection[Any]):
         self.alias = ""
         #: Whether the next message begins with CLEANING
         self.must_clean = False
-        #: Whether each transaction gets another session, by a pooler: then each begins with CLEANING
-        self.shares_sessions = False
+        #: What it leads to
+        self.pooling = Pooling.NONE
         #: Whether Django still sets the session up: with nothing bound, that is no error
         self.is_new = True
         # The cursor whose next message has room for what comes before its statement
@@ -129,6 +136,11 @@ class Connection(psycopg.Connection[Any]):
         self._notifies_backlog = deque()
         self._prepared = PrepareManager()
         self.prepare_threshold = self._default_threshold
+
+    @property
+    def shares_sessions(self) -> bool:
+        """Whether each transaction may get another session, by a pooler: then each begins with CLEANING."""
+        return self.pooling.shares_sessions
 
     def is_idle(self) -> bool:
         """Whether no transaction is open on the server, and no statement is running."""
@@ -383,6 +395,8 @@ class Cursor(CursorMixin, ClientCursor[Any]):
             if self._leading:
                 # PostgreSQL counted the line before the statement, too.
                 error.args = (LINE.sub(lambda line: f"LINE {int(line[1]) - 1}:", str(error)),)
+            if self._conn.shares_sessions and isinstance(error, NEEDS_SESSION):
+                error.args = (f"{error}\n{DIRECT_HINT}",)
             raise
 
     def _set_results(self, results: list[Any]) -> None:

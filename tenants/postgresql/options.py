@@ -239,6 +239,13 @@ def find_refused(alias: str, database: Mapping[str, Any]) -> Iterator[Refusal]:
     yield from _refused(OPTIONS, options, f"{where}['OPTIONS']")
     if "DIRECT" in database:
         yield from _refused(POOLED_OPTIONS, options, f"{where}['OPTIONS']")
+        if not database.get("DISABLE_SERVER_SIDE_CURSORS"):
+            yield Refusal(
+                "tenants.E027",
+                f"{where} has server-side cursors, and DIRECT: behind a pooler in transaction mode, .iterator() would "
+                "ask for its rows in another session than its cursor's.",
+                "Set DISABLE_SERVER_SIDE_CURSORS to True.",
+            )
 
 
 def find_refused_settings() -> Iterator[Refusal]:

@@ -154,7 +154,9 @@ def test_a_setting_is_refused(committed_db: None, id: str, name: str, value: obj
 
 
 def test_an_option_of_the_connection_past_the_pooler_is_refused(configure: Set) -> None:
-    configure(DIRECT={"OPTIONS": {**connection.settings_dict["OPTIONS"], "pool": True}})
+    configure(
+        DIRECT={"OPTIONS": {**connection.settings_dict["OPTIONS"], "pool": True}}, DISABLE_SERVER_SIDE_CURSORS=True
+    )
     [error] = check_options()
     assert error.id == "tenants.E002"
     with pytest.raises(ImproperlyConfigured, match="pool"), connection.direct():
@@ -162,10 +164,18 @@ def test_an_option_of_the_connection_past_the_pooler_is_refused(configure: Set) 
 
 
 def test_startup_options_are_refused_behind_a_pooler(configure: Set) -> None:
-    configure({"options": "-c work_mem=5MB"}, DIRECT={"OPTIONS": {"options": "-c work_mem=5MB"}})
+    direct = {"OPTIONS": {"options": "-c work_mem=5MB"}}
+    configure({"options": "-c work_mem=5MB"}, DIRECT=direct, DISABLE_SERVER_SIDE_CURSORS=True)
     assert_refused("tenants.E011", "options")
     with connection.direct():
         assert sql("SHOW work_mem") == [("5MB",)]
+
+
+def test_server_side_cursors_are_refused_behind_a_pooler(configure: Set) -> None:
+    configure(DIRECT={})
+    assert_refused("tenants.E027", "server-side cursors")
+    configure(DISABLE_SERVER_SIDE_CURSORS=True)
+    assert check_options() == []
 
 
 def test_another_engine_is_refused(configure: Set) -> None:

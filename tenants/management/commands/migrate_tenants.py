@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from tenants.connection import connection
 from tenants.models import Spare, Tenant
+from tenants.poolers import find_pooler_fault
 from tenants.role import write_role_defaults
 from tenants.schemas import Entries, find_missing
 from tenants.spares import fill_spares, set_ready
@@ -33,7 +34,12 @@ class Command(BaseCommand):
         parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, where SQL can't be replayed")
 
     def handle(self, **options: Any) -> None:
-        """Raises CommandError, which ends the process with 1, if a tenant or `public` could not be migrated."""
+        """Raises CommandError, which ends the process with 1, if a tenant or `public` could not be migrated.
+
+        So it does behind a pooler where nothing can be safe.
+        """
+        if fault := find_pooler_fault():
+            raise CommandError(fault)
         self.replayed = 0
         write_role_defaults()
         with connection.direct():
