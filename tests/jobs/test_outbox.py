@@ -65,8 +65,8 @@ def test_a_rollback_of_a_savepoint_leaves_no_job_of_it() -> None:
 
 @pytest.fixture
 def other_database(committed_db: None) -> Iterator[str]:
-    """The same one, by another alias."""
-    connections.settings["other"] = connections.settings["default"]
+    """The same one, by another alias, which knows no tenants."""
+    connections.settings["other"] = {**connections.settings["default"], "ENGINE": "django.db.backends.postgresql"}
     yield "other"
     connections["other"].close()
     del connections["other"], connections.settings["other"]

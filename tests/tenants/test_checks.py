@@ -325,11 +325,13 @@ def test_a_transaction_may_ask_for_more_isolation(committed_db: None) -> None:
 @pytest.mark.skipif(not SUPERUSER_URL, reason="needs DATABASE_SUPERUSER_URL, to make a role")
 def test_a_role_that_the_login_is_given_holds_for_each_owner(configure: Set) -> None:
     """The remedy for assume_role."""
-    login, assumed = connection.settings_dict["USER"], f"{connection.settings_dict['USER']}_assumed"
+    login, assumed = connection.settings_dict["USER"], f"{connection.settings_dict['NAME']}_assumed"
+    # Not for the databases of other tests, which run meanwhile.
+    here = f'ALTER ROLE "{login}" IN DATABASE "{connection.settings_dict["NAME"]}"'
     with psycopg.connect(SUPERUSER_URL, autocommit=True) as superuser:
         superuser.execute(f'CREATE ROLE "{assumed}"; GRANT "{assumed}" TO "{login}"')
         role.remove_role_defaults()
-        superuser.execute(f'ALTER ROLE "{login}" SET role = "{assumed}"')
+        superuser.execute(f'{here} SET role = "{assumed}"')
         try:
             connection.close()
             role.write_role_defaults()
@@ -342,7 +344,7 @@ def test_a_role_that_the_login_is_given_holds_for_each_owner(configure: Set) -> 
         finally:
             end_owner()
             connection.close()
-            superuser.execute(f'ALTER ROLE "{login}" RESET role')
+            superuser.execute(f"{here} RESET role")
             with schema_context("public"):
                 role.write_role_defaults()
             superuser.execute(f'DROP ROLE "{assumed}"')
