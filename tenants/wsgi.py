@@ -5,6 +5,7 @@ from contextvars import Context
 from typing import Any
 
 from tenants.context import copy_clean_context
+from tenants.session import end_request
 
 
 class OwnContext:
@@ -16,7 +17,11 @@ class OwnContext:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> "Response":
         """As WSGI has it."""
         context = copy_clean_context()
-        return Response(context, context.run(self._application, environ, start_response))
+        try:
+            return Response(context, context.run(self._application, environ, start_response))
+        except BaseException:
+            context.run(end_request)  # Django says so only of a request with a response
+            raise
 
 
 class Response:

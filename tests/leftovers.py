@@ -4,6 +4,7 @@ Each is left by one owner, and looked for by the next one. Nobody's work fails b
 """
 
 import decimal
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -99,8 +100,7 @@ def hear(notice: Any) -> None:
 
 
 def is_heard() -> bool:
-    message = f"of {connection.connection.info.backend_pid}"
-    noticed.clear()
+    message = str(uuid.uuid4())
     sql(f"DO $$ BEGIN RAISE NOTICE '{message}'; END $$")
     return message in noticed
 

@@ -31,7 +31,10 @@ ENDINGS = ["success", "exception", "soft limit", "retry", "swallowed error"]
 PREFORK_ONLY = {"soft limit", "durable job outside of transactions"}
 
 
-STILL_RUNS = "SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'active' AND query ~ 'pg_sleep'"
+STILL_RUNS = """
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'active' AND query ~ 'pg_sleep'
+"""
 WHATS = [("everything", ending) for ending in ENDINGS] + [(transaction, "exception") for transaction in TRANSACTIONS]
 CASES = [
     (pool, kind, what, ending)

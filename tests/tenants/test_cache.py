@@ -4,12 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.sessions.backends.cache import SessionStore
 from django.core.cache import cache, caches
 from django.template import Context, Template
+from django.test import Client
 from django.utils.crypto import get_random_string
 from django_tenants.utils import schema_context
+from pytest_django import Settings
 
+from accounts.models import User
+from tenants.binding import Unbound, unbind
 from tenants.models import Tenant
+from tests.people import PASSWORD
 
 pytestmark = pytest.mark.django_db
 
@@ -51,6 +57,64 @@ def test_two_tenants_count_each_by_itself(acme: Tenant, globex: Tenant, key: str
             cache.add(key, 0)
             counts.append(cache.incr(key))
     assert counts == [1, 1, 2]
+
+
+COUNTS: dict[str, Callable[[str], Any]] = {
+    "incr": lambda key: cache.incr(key),
+    "decr": lambda key: cache.decr(key),
+    "incr_version": lambda key: cache.incr_version(key),
+}
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_what_counts_needs_a_value_of_its_own_tenant(acme: Tenant, globex: Tenant, key: str, count: str) -> None:
+    with schema_context(acme.schema_name):
+        cache.set(key, 1)
+    with schema_context(globex.schema_name), pytest.raises(ValueError, match=key):
+        COUNTS[count](key)
+    with schema_context(acme.schema_name):
+        assert cache.get(key) == 1
+        COUNTS[count](key)
+
+
+def test_many_are_stored_and_found_by_their_own_names(acme: Tenant, globex: Tenant, key: str) -> None:
+    names = [f"{key}-{number}" for number in range(3)]
+    for tenant in (acme, globex):
+        with schema_context(tenant.schema_name):
+            cache.set_many(dict.fromkeys(names[:2], tenant.slug))
+            cache.get_or_set(names[2], tenant.slug)
+    for tenant in (acme, globex):
+        with schema_context(tenant.schema_name):
+            assert cache.get_many(names) == dict.fromkeys(names, tenant.slug)
+
+
+def test_without_a_tenant_nothing_is_stored(key: str) -> None:
+    unbind()
+    with pytest.raises(Unbound):
+        cache.set(key, "nobody's")
+    caches["shared"].set(key, "everybody's")
+    assert caches["shared"].get(key) == "everybody's"
+
+
+@pytest.mark.parametrize("engine", ["db", "cache", "cached_db"])
+def test_staff_stay_logged_in_wherever_sessions_are_stored(settings: Settings, engine: str) -> None:
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    User.objects.create_superuser("sam@tenantry.example", "Sam Staff", PASSWORD)
+    client = Client(headers={"host": "localhost"})
+    assert client.login(email="sam@tenantry.example", password=PASSWORD)
+
+    assert client.get("/admin/").status_code == 200
+    assert client.get("/admin/").status_code == 200
+
+
+def test_a_session_in_the_cache_is_unknown_in_another_schema(acme: Tenant) -> None:
+    session = SessionStore()
+    session["name"] = "sam"
+    session.save()
+
+    assert SessionStore(session.session_key).load() == {"name": "sam"}
+    with schema_context(acme.schema_name):
+        assert SessionStore(session.session_key).load() == {}
 
 
 def test_a_deletion_in_one_tenant_leaves_the_others(acme: Tenant, globex: Tenant, key: str) -> None:

@@ -1,30 +1,37 @@
 """A database session is kept from one owner to the next; what an owner leaves in it, the next one does not find."""
 
 import signal
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import StringIO
 from typing import Any
 
 import pytest
 from celery import current_app
 from celery.exceptions import SoftTimeLimitExceeded
 from django.contrib.auth.models import Group
+from django.core.management import call_command
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 from django.utils import timezone, translation
 from django_tenants.utils import schema_context
 
 from jobs.celery_hooks.tracing import trace
 from jobs.message import HEADER
+from jobs.models import Job
+from jobs.relay.process import planning_by_index
 from tenants.connection import connection
 from tenants.context import copy_clean_context
 from tenants.middleware import TenantMiddleware
 from tenants.models import Tenant
 from tenants.session import end_request, start_request
+from tenants.wsgi import OwnContext
 from tests.jobs.claims import deliver
-from tests.jobs.durables import atomic, bodies, groups, open, sql
-from tests.leftovers import LEFTOVERS, by_sql
+from tests.jobs.durables import atomic, bodies, groups, new_relay, open, sql
+from tests.jobs.probes import probe
+from tests.leftovers import LEFTOVERS, by_sql, leave_everything, what_is_found
 from tests.people import at_once
 from tests.wire import queries
 
@@ -52,6 +59,19 @@ def as_plain_task(tenant: Tenant, act: Act) -> list[Any]:
     seen: list[Any] = []
     bodies(lambda task: seen.append(act()))
     trace(current_app.tasks[atomic.name], "0", {HEADER: {"schema": tenant.schema_name}})
+    return seen
+
+
+def as_sweep(act: Act) -> list[Any]:
+    """As a periodic task of the platform's, whose jobs are the tenants'."""
+    seen: list[Any] = []
+
+    def sweep(task: Any) -> None:
+        seen.append(act())
+        atomic.for_each_tenant_on_commit()
+
+    bodies(sweep)
+    trace(current_app.tasks[open.name], "0", {HEADER: {"schema": "public"}})
     return seen
 
 
@@ -135,6 +155,16 @@ def test_rows_of_one_tenant_are_not_carried_into_another(acme: Tenant, globex: T
 
     assert groups(acme.schema_name) == [acme.schema_name]
     assert groups(globex.schema_name) == [globex.schema_name]
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_a_sweep_and_the_owners_around_it_find_nothing_of_each_other(acme: Tenant, globex: Tenant, owner: str) -> None:
+    OWNERS[owner](acme, leave_everything)
+    [found_by_the_sweep] = as_sweep(lambda: (what_is_found(), leave_everything()))
+    [found] = OWNERS[owner](globex, what_is_found)
+
+    assert found_by_the_sweep == ([], list(LEFTOVERS))
+    assert found == []
 
 
 @pytest.mark.parametrize("owner", OWNERS)
@@ -228,6 +258,86 @@ def test_the_cleaning_costs_no_message(acme: Tenant) -> None:
     [message] = sent
     assert message.startswith("BEGIN; RESET SESSION AUTHORIZATION; ")
     assert "tenants_domain" in message
+
+
+def test_a_request_without_a_response_leaves_no_transaction_open(acme: Tenant) -> None:
+    """As one that the server's own time limit ends."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        start_request()
+        connection.set_tenant(acme)
+        sql("BEGIN")
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        OwnContext(application)({}, lambda: None)
+
+    assert not connection.in_transaction()
+
+
+# Owners inside of owners
+
+
+def run_eagerly(globex: Tenant) -> None:
+    with schema_context(globex.schema_name):
+        probe.apply(("inner",))
+
+
+def request_by_a_test_client(globex: Tenant) -> None:
+    response = Client(headers={"host": "globex.localhost"}).get("/nowhere/")
+    assert response.status_code == 404
+
+
+def call_a_command(globex: Tenant) -> None:
+    with schema_context(globex.schema_name):
+        call_command("showmigrations", "auth", stdout=StringIO())
+
+
+INNER: dict[str, Callable[[Tenant], Any]] = {
+    "an eager task": run_eagerly,
+    "a request of a test client": request_by_a_test_client,
+    "a command": call_a_command,
+}
+
+
+@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize("owner", OWNERS)
+def test_what_runs_inside_an_owner_takes_nothing_from_it(acme: Tenant, globex: Tenant, owner: str, inner: str) -> None:
+    def act() -> tuple[list[str], list[str], Any]:
+        left = leave_everything()
+        with transaction.atomic():
+            Group.objects.create(name="of acme")
+            INNER[inner](globex)
+        kept = [name for name in left if LEFTOVERS[name].is_there()]
+        return left, kept, (connection.schema_name, groups(acme.schema_name))
+
+    [(left, kept, seen)] = OWNERS[owner](acme, act)
+    # A DO, by which the notice is asked for, puts the session's path back by itself.
+    assert kept == [name for name in left if name != "a search path"]
+    assert seen == (acme.schema_name, ["of acme"])
+
+
+def test_the_relay_keeps_its_own_settings(acme: Tenant) -> None:
+    with schema_context(acme.schema_name):
+        job_id = atomic.delay_on_commit()
+    with planning_by_index():
+        relay = new_relay()
+        relay.publisher.connect()
+        assert relay.tick() == 1
+        assert relay.tick() == 0
+        assert sql("SHOW enable_seqscan") == [("off",)]
+        relay.publisher.close()
+
+    assert Job.objects.get().pk == uuid.UUID(job_id)
+
+
+def test_migrations_keep_what_they_set(acme: Tenant) -> None:
+    """They have no owner, so nothing is cleaned from one statement, or tenant, to the next."""
+    sql("SET lock_timeout = '7s'; SELECT pg_advisory_lock(42)")
+    call_command("migrate_tenants", stdout=StringIO())
+
+    assert sql("SHOW lock_timeout") == [("7s",)]
+    assert LEFTOVERS["an advisory lock"].is_there()
 
 
 def test_an_owner_inside_another_one_cleans_nothing(acme: Tenant) -> None:
