@@ -13,7 +13,7 @@ from django.utils import timezone, translation
 
 from tenants.binding import bind, bound_tenant, unbind
 from tenants.connection import connection
-from tenants.postgresql.messages import open_transaction
+from tenants.postgresql.transactions import open_transaction
 
 # Whether this context is an owner's, so that a request in it (a test client's) is none
 _owned: ContextVar[bool] = ContextVar("tenantry_owned", default=False)

@@ -18,7 +18,7 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.string import StrDumper
 
 from tenants.connection import connection
-from tenants.postgresql.messages import Cursor, ServerCursor
+from tenants.postgresql.cursors import Cursor, ServerCursor
 from tests.jobs.durables import sql
 
 

@@ -20,7 +20,8 @@ from psycopg import Error
 from psycopg.pq import Format
 
 from tenants import binding
-from tenants.postgresql.messages import Connection, Cursor
+from tenants.postgresql.cursors import Cursor, ServerCursor
+from tenants.postgresql.messages import Connection
 from tenants.postgresql.options import refuse
 from tenants.postgresql.poolers import Pooling, find_pooling
 
@@ -36,6 +37,13 @@ class ClosedWithItsThread:
 
 
 _of_thread = threading.local()
+
+
+def _shared(connection: Connection) -> Cursor:
+    """A cursor for statements that name the schema of every table."""
+    cursor = Cursor(connection)
+    cursor.needs_path = False
+    return cursor
 
 
 def _connect(parameters: dict[str, Any], **options: Any) -> psycopg.Connection[Any]:
@@ -111,6 +119,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         self.isolation_level = IsolationLevel.READ_COMMITTED
         parameters = {**conn_params, "autocommit": True}
         connection = Connection.connect(**{**parameters, "cursor_factory": Cursor})
+        connection.server_cursor_factory = ServerCursor
         connection.alias = self.alias
         try:
             connection.pooling = find_pooling(connection, partial(_connect, parameters))
@@ -179,7 +188,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         if self.connection is None:
             return False
         try:
-            with self.connection.shared_cursor() as cursor:
+            with _shared(self.connection) as cursor:
                 cursor.execute("SELECT 1")
         except Error:
             return False
@@ -196,7 +205,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         """
         if self.in_atomic_block and not self.savepoint_ids and not self.needs_rollback:
             with self.wrap_database_errors:
-                self._with_commit.append(self.connection.shared_cursor().mogrify(statement, parameters))
+                self._with_commit.append(_shared(self.connection).mogrify(statement, parameters))
         else:
             with self.shared_cursor() as cursor:
                 cursor.execute(statement, parameters)

@@ -6,66 +6,23 @@ a transaction has `SET LOCAL` before it. Nothing remembers which path is set, so
 This leans on parts of psycopg that are not documented. tests/tenants/test_private_api.py fails when one goes away.
 """
 
-import re
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import Any, Protocol
 
 import psycopg
-import sqlparse
-from django.db.backends.postgresql.base import CursorMixin
 from django.db.transaction import TransactionManagementError
-from psycopg import ClientCursor, errors, generators
+from psycopg import errors, generators
 from psycopg._preparing import PrepareManager
 from psycopg.adapt import AdaptersMap
-from psycopg.client_cursor import ClientCursorMixin
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from tenants import binding
 from tenants.postgresql.poolers import Pooling
+from tenants.postgresql.statements import CLEANING, COMMIT
+from tenants.postgresql.transactions import OpenTransaction, open_transaction
 
-SPACE = rb"(?:[\s;]|--[^\n]*\n|/\*.*?\*/)"
-# A statement that commits. Its reply tells whether PostgreSQL did.
-COMMIT = re.compile(rb"%s*(?:COMMIT|END|PREPARE%s+TRANSACTION)\b" % (SPACE, SPACE), re.IGNORECASE | re.DOTALL)
-ROLLBACK_TO = re.compile(
-    rb"%s*\bROLLBACK%s+(?:(?:WORK|TRANSACTION)%s+)?TO\b" % (SPACE, SPACE, SPACE), re.IGNORECASE | re.DOTALL
-)
-# Statements that can't be in a transaction, or that end the one that they are in
-RUNS_ALONE = re.compile(
-    rb"""%s*(?:
-        VACUUM | CLUSTER | REINDEX | CALL | DO | DISCARD
-        | (?:CREATE | DROP | ALTER) \s+ (?:DATABASE | TABLESPACE | SUBSCRIPTION | SYSTEM)
-        | (?:CREATE | DROP) \s+ (?:UNIQUE \s+)? INDEX \s+ CONCURRENTLY
-        | ALTER \s+ TABLE [^;]*? CONCURRENTLY
-        | (?:COMMIT | ROLLBACK) \s+ PREPARED
-    )\b"""
-    % SPACE,
-    re.IGNORECASE | re.DOTALL | re.VERBOSE,
-)
-# What PostgreSQL says to them where they share a message with others, behind a pooler
-NEEDS_SESSION = (errors.ActiveSqlTransaction, errors.InvalidTransactionTermination)
-DIRECT_HINT = (
-    "HINT:  A pooler gives each transaction another session here, so nothing can run outside of one. Run the statement "
-    "inside `with connection.direct():`, which goes past the pooler by DATABASE_DIRECT_URL."
-)
-# How PostgreSQL points at what is wrong with a statement
-LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
-# What an owner may have left in a session, in a transaction of its own: a ROLLBACK of the next owner must not undo it.
-CLEANING = (
-    b"BEGIN",
-    b"RESET SESSION AUTHORIZATION",
-    b"RESET ROLE",
-    b"RESET ALL",
-    b"CLOSE ALL",
-    b"UNLISTEN *",
-    b"DEALLOCATE ALL",
-    b"SELECT pg_catalog.pg_advisory_unlock_all()",
-    b"DISCARD SEQUENCES",
-    b"DISCARD TEMP",
-    b"COMMIT",
-)
 # For how long to try to cancel a statement
 CANCEL_SECONDS = 2
 # What psycopg lets an owner set on a connection
@@ -80,22 +37,11 @@ OWNERS_TO_SET = (
 )
 
 
-class OpenTransaction:
-    """A transaction, for contexts that it is open in. Its connection says when it is over.
+class Carrier(Protocol):
+    """A cursor whose messages have room for what comes before its statement."""
 
-    `outer` is the one that was open before it, on another database.
-    """
-
-    def __init__(self, alias: str, outer: "OpenTransaction | None") -> None:
-        while outer is not None and outer.over:
-            outer = outer.outer
-        self.alias = alias
-        self.outer: OpenTransaction | None = outer
-        self.over: bool = False
-
-
-#: The transaction that this context, or the one that it is a copy of, has begun.
-open_transaction: ContextVar[OpenTransaction | None] = ContextVar("tenantry_open_transaction", default=None)
+    needs_path: bool
+    prelude: list[bytes]
 
 
 class Connection(psycopg.Connection[Any]):
@@ -103,8 +49,6 @@ class Connection(psycopg.Connection[Any]):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.cursor_factory = Cursor
-        self.server_cursor_factory = ServerCursor
         #: Django's name of the database
         self.alias = ""
         #: Whether the next message begins with CLEANING
@@ -113,8 +57,8 @@ class Connection(psycopg.Connection[Any]):
         self.pooling = Pooling.NONE
         #: Whether Django still sets the session up: with nothing bound, that is no error
         self.is_new = True
-        # The cursor whose next message has room for what comes before its statement
-        self._carrier: Cursor | None = None
+        #: The cursor that sends the next message, if that has room
+        self.carrier: Carrier | None = None
         self._runs_alone = False
         self._transaction: OpenTransaction | None = None
 
@@ -169,12 +113,6 @@ class Connection(psycopg.Connection[Any]):
         super().close()
         if self._transaction is not None:
             self._transaction.over = True
-
-    def shared_cursor(self) -> "Cursor":
-        """A cursor for statements that name the schema of every table."""
-        cursor = Cursor(self)
-        cursor.needs_path = False
-        return cursor
 
     @contextmanager
     def transaction(self, *args: Any, **options: Any) -> Iterator[psycopg.Transaction]:
@@ -256,8 +194,8 @@ class Connection(psycopg.Connection[Any]):
         """What psycopg does before each statement of each cursor."""
         if self._runs_alone:
             return
-        if self._carrier is not None:
-            self._carrier.prelude = self._prelude(needs_path=self._carrier.needs_path)
+        if self.carrier is not None:
+            self.carrier.prelude = self._prelude(needs_path=self.carrier.needs_path)
             return
         if self.pgconn.transaction_status == TransactionStatus.INERROR:
             raise errors.InFailedSqlTransaction("A statement of the transaction has failed: roll it back first.")
@@ -319,116 +257,3 @@ class Connection(psycopg.Connection[Any]):
                 "Nothing was committed: a statement of the transaction had failed, so PostgreSQL answered COMMIT with "
                 "ROLLBACK. Let the error leave atomic(), or run what may fail in an atomic() block of its own."
             )
-
-
-class Cursor(CursorMixin, ClientCursor[Any]):
-    """A cursor whose messages carry what has to come before the statement, which none of its results shows."""
-
-    _conn: Connection
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        #: False for statements that name the schema of every table
-        self.needs_path = True
-        #: What the next message begins with
-        self.prelude: list[bytes] = []
-        self._leading = 0
-
-    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-        """As psycopg's."""
-        connection = self._conn
-        if (
-            connection.autocommit
-            and connection.is_idle()
-            and not connection.shares_sessions
-            and RUNS_ALONE.match(self._text(query))
-        ):
-            with connection.alone(needs_path=self.needs_path):
-                return super().execute(query, params, **options)
-        return super().execute(query, params, **options)
-
-    def executemany(self, *args: Any, **options: Any) -> None:
-        """As psycopg's, in one transaction."""
-        with self._conn.in_transaction():
-            super().executemany(*args, **options)
-
-    @contextmanager
-    def copy(self, *args: Any, **options: Any) -> Iterator[Any]:
-        """As psycopg's, in one transaction."""
-        with self._conn.in_transaction(), super().copy(*args, **options) as copy:
-            yield copy
-
-    def stream(self, *args: Any, **options: Any) -> Iterator[Any]:
-        """As psycopg's, in one transaction."""
-        with self._conn.in_transaction():
-            yield from super().stream(*args, **options)
-
-    def _text(self, query: Any) -> bytes:
-        if isinstance(query, str):
-            return query.encode(errors="replace")
-        return query if isinstance(query, bytes) else self.mogrify(query).encode()
-
-    def _execute_gen(self, *args: Any, **options: Any) -> Generator[Any, Any, None]:
-        connection = self._conn
-        connection._carrier = self
-        try:
-            yield from super()._execute_gen(*args, **options)
-        finally:
-            connection._carrier = None
-            self.prelude = []
-            connection.note_transaction()
-
-    def _execute_send(self, query: Any, **options: Any) -> None:
-        self._leading = len(self.prelude)
-        if self._conn._carrier is self and b";" in query.query and ROLLBACK_TO.search(query.query):
-            _refuse_statements_after_rollback_to(query.query)
-        if self.prelude:
-            self._query = query
-            self._pgconn.send_query(b"; ".join(self.prelude) + b";\n" + query.query)
-        else:
-            super()._execute_send(query, **options)
-
-    def _raise_for_result(self, result: Any) -> NoReturn:
-        try:
-            super()._raise_for_result(result)
-        except psycopg.Error as error:
-            if self._leading:
-                # PostgreSQL counted the line before the statement, too.
-                error.args = (LINE.sub(lambda line: f"LINE {int(line[1]) - 1}:", str(error)),)
-            if self._conn.shares_sessions and isinstance(error, NEEDS_SESSION):
-                error.args = (f"{error}\n{DIRECT_HINT}",)
-            raise
-
-    def _set_results(self, results: list[Any]) -> None:
-        if self._leading:
-            self._conn.must_clean = False
-            results = results[self._leading :]
-            if not results:  # PostgreSQL says nothing to a comment that others precede
-                results = [self._pgconn.make_empty_result(ExecStatus.EMPTY_QUERY)]
-            self._leading = 0
-        super()._set_results(results)
-        if self._conn._carrier is self and self._query is not None:
-            self._conn.check_commit(self._query.query, results[0])
-
-
-class ServerCursor(CursorMixin, ClientCursorMixin[Any, Any], psycopg.ServerCursor[Any]):
-    """A cursor that stays on the server."""
-
-    _conn: Connection
-
-    def execute(self, *args: Any, **options: Any) -> Any:
-        """As psycopg's. Outside of a transaction its rows can be fetched if it was made `withhold`."""
-        with self._conn.in_transaction():
-            return super().execute(*args, **options)
-
-    def _close_gen(self) -> Generator[Any, Any, None]:
-        # psycopg asks the server for one that was never opened.
-        if self._described:
-            yield from super()._close_gen()
-
-
-def _refuse_statements_after_rollback_to(message: bytes) -> None:
-    # They would run with the search path of the savepoint.
-    statements = sqlparse.split(message.decode(errors="replace"))
-    if any(ROLLBACK_TO.match(statement.encode()) for statement in statements[:-1]):
-        raise psycopg.NotSupportedError("Send ROLLBACK TO SAVEPOINT by itself, and what follows it in another call.")

@@ -16,7 +16,7 @@ from jobs.relay.line import Due
 from jobs.relay.process import Relay
 from jobs.testing import receive
 from tenants.models import Tenant
-from tenants.postgresql.messages import CLEANING
+from tenants.postgresql.statements import CLEANING
 from tests.jobs.conftest import eventually, results_of
 from tests.jobs.durables import message_of, new_relay
 from tests.jobs.probes import probe

@@ -1,0 +1,130 @@
+"""Cursors whose statements are at home, by messages that carry the search path or come after it.
+
+This leans on parts of psycopg that are not documented. tests/tenants/test_private_api.py fails when one goes away.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import psycopg
+from django.db.backends.postgresql.base import CursorMixin
+from psycopg import ClientCursor
+from psycopg.client_cursor import ClientCursorMixin
+from psycopg.pq import ExecStatus
+
+from tenants.postgresql.messages import Connection
+from tenants.postgresql.statements import (
+    DIRECT_HINT,
+    LINE,
+    NEEDS_SESSION,
+    ROLLBACK_TO,
+    RUNS_ALONE,
+    refuse_statements_after_rollback_to,
+)
+
+
+class Cursor(CursorMixin, ClientCursor[Any]):
+    """A cursor whose messages carry what has to come before the statement, which none of its results shows."""
+
+    _conn: Connection
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        #: False for statements that name the schema of every table
+        self.needs_path = True
+        #: What the next message begins with
+        self.prelude: list[bytes] = []
+        self._leading = 0
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """As psycopg's."""
+        connection = self._conn
+        if (
+            connection.autocommit
+            and connection.is_idle()
+            and not connection.shares_sessions
+            and RUNS_ALONE.match(self._text(query))
+        ):
+            with connection.alone(needs_path=self.needs_path):
+                return super().execute(query, params, **options)
+        return super().execute(query, params, **options)
+
+    def executemany(self, *args: Any, **options: Any) -> None:
+        """As psycopg's, in one transaction."""
+        with self._conn.in_transaction():
+            super().executemany(*args, **options)
+
+    @contextmanager
+    def copy(self, *args: Any, **options: Any) -> Iterator[Any]:
+        """As psycopg's, in one transaction."""
+        with self._conn.in_transaction(), super().copy(*args, **options) as copy:
+            yield copy
+
+    def stream(self, *args: Any, **options: Any) -> Iterator[Any]:
+        """As psycopg's, in one transaction."""
+        with self._conn.in_transaction():
+            yield from super().stream(*args, **options)
+
+    def _text(self, query: Any) -> bytes:
+        if isinstance(query, str):
+            return query.encode(errors="replace")
+        return query if isinstance(query, bytes) else self.mogrify(query).encode()
+
+    def _execute_gen(self, *args: Any, **options: Any) -> Generator[Any, Any, None]:
+        connection = self._conn
+        connection.carrier = self
+        try:
+            yield from super()._execute_gen(*args, **options)
+        finally:
+            connection.carrier = None
+            self.prelude = []
+            connection.note_transaction()
+
+    def _execute_send(self, query: Any, **options: Any) -> None:
+        self._leading = len(self.prelude)
+        if self._conn.carrier is self and b";" in query.query and ROLLBACK_TO.search(query.query):
+            refuse_statements_after_rollback_to(query.query)
+        if self.prelude:
+            self._query = query
+            self._pgconn.send_query(b"; ".join(self.prelude) + b";\n" + query.query)
+        else:
+            super()._execute_send(query, **options)
+
+    def _raise_for_result(self, result: Any) -> NoReturn:
+        try:
+            super()._raise_for_result(result)
+        except psycopg.Error as error:
+            if self._leading:
+                # PostgreSQL counted the line before the statement, too.
+                error.args = (LINE.sub(lambda line: f"LINE {int(line[1]) - 1}:", str(error)),)
+            if self._conn.shares_sessions and isinstance(error, NEEDS_SESSION):
+                error.args = (f"{error}\n{DIRECT_HINT}",)
+            raise
+
+    def _set_results(self, results: list[Any]) -> None:
+        if self._leading:
+            self._conn.must_clean = False
+            results = results[self._leading :]
+            if not results:  # PostgreSQL says nothing to a comment that others precede
+                results = [self._pgconn.make_empty_result(ExecStatus.EMPTY_QUERY)]
+            self._leading = 0
+        super()._set_results(results)
+        if self._conn.carrier is self and self._query is not None:
+            self._conn.check_commit(self._query.query, results[0])
+
+
+class ServerCursor(CursorMixin, ClientCursorMixin[Any, Any], psycopg.ServerCursor[Any]):
+    """A cursor that stays on the server."""
+
+    _conn: Connection
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        """As psycopg's. Outside of a transaction its rows can be fetched if it was made `withhold`."""
+        with self._conn.in_transaction():
+            return super().execute(*args, **options)
+
+    def _close_gen(self) -> Generator[Any, Any, None]:
+        # psycopg asks the server for one that was never opened.
+        if self._described:
+            yield from super()._close_gen()

@@ -1,0 +1,56 @@
+"""What the backend has to know of a statement by its text, and the statements of its own."""
+
+import re
+
+import psycopg
+import sqlparse
+from psycopg import errors
+
+SPACE = rb"(?:[\s;]|--[^\n]*\n|/\*.*?\*/)"
+# A statement that commits. Its reply tells whether PostgreSQL did.
+COMMIT = re.compile(rb"%s*(?:COMMIT|END|PREPARE%s+TRANSACTION)\b" % (SPACE, SPACE), re.IGNORECASE | re.DOTALL)
+ROLLBACK_TO = re.compile(
+    rb"%s*\bROLLBACK%s+(?:(?:WORK|TRANSACTION)%s+)?TO\b" % (SPACE, SPACE, SPACE), re.IGNORECASE | re.DOTALL
+)
+# Statements that can't be in a transaction, or that end the one that they are in
+RUNS_ALONE = re.compile(
+    rb"""%s*(?:
+        VACUUM | CLUSTER | REINDEX | CALL | DO | DISCARD
+        | (?:CREATE | DROP | ALTER) \s+ (?:DATABASE | TABLESPACE | SUBSCRIPTION | SYSTEM)
+        | (?:CREATE | DROP) \s+ (?:UNIQUE \s+)? INDEX \s+ CONCURRENTLY
+        | ALTER \s+ TABLE [^;]*? CONCURRENTLY
+        | (?:COMMIT | ROLLBACK) \s+ PREPARED
+    )\b"""
+    % SPACE,
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+# What PostgreSQL says to them where they share a message with others, behind a pooler
+NEEDS_SESSION = (errors.ActiveSqlTransaction, errors.InvalidTransactionTermination)
+DIRECT_HINT = (
+    "HINT:  A pooler gives each transaction another session here, so nothing can run outside of one. Run the statement "
+    "inside `with connection.direct():`, which goes past the pooler by DATABASE_DIRECT_URL."
+)
+# How PostgreSQL points at what is wrong with a statement
+LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
+# What an owner may have left in a session, in a transaction of its own: a ROLLBACK of the next owner must not undo it.
+CLEANING = (
+    b"BEGIN",
+    b"RESET SESSION AUTHORIZATION",
+    b"RESET ROLE",
+    b"RESET ALL",
+    b"CLOSE ALL",
+    b"UNLISTEN *",
+    b"DEALLOCATE ALL",
+    b"SELECT pg_catalog.pg_advisory_unlock_all()",
+    b"DISCARD SEQUENCES",
+    b"DISCARD TEMP",
+    b"COMMIT",
+)
+
+
+def refuse_statements_after_rollback_to(message: bytes) -> None:
+    """Raise NotSupportedError if a message has more behind a ROLLBACK TO SAVEPOINT."""
+    # They would run with the search path of the savepoint.
+    statements = sqlparse.split(message.decode(errors="replace"))
+    if any(ROLLBACK_TO.match(statement.encode()) for statement in statements[:-1]):
+        raise psycopg.NotSupportedError("Send ROLLBACK TO SAVEPOINT by itself, and what follows it in another call.")
