@@ -386,7 +386,7 @@ def observer(committed_db: None) -> Iterator[Observer]:
 
 def test_every_row_is_at_home_whatever_happens(observer: Observer, acme: Tenant, globex: Tenant) -> None:
     profile = settings(
-        max_examples=EXAMPLES or 150,
+        max_examples=EXAMPLES or 100,
         derandomize=not EXAMPLES,
         stateful_step_count=40,
         deadline=None,
