@@ -12,9 +12,9 @@ from django.conf import settings
 from psycopg.sql import Identifier
 
 REMEDY = (
-    "Nothing is bound in this context: no tenant, and not `public`. Enter django_tenants.utils.schema_context or "
-    "tenant_context first. A thread of your own starts with nothing: give it the schema, or run it by "
-    "asgiref.sync.sync_to_async or asyncio.to_thread, which hand on what is bound."
+    "Nothing is bound in this context: no tenant, and not `public`. Enter django_tenants.utils.schema_context, which "
+    'takes "public", too, or tenant_context. A thread of your own, or of a pool, starts with nothing: enter it there '
+    "(what it writes commits by itself), or use asgiref.sync.sync_to_async, which hands on what is bound."
 )
 
 

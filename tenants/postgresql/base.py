@@ -135,13 +135,13 @@ class DatabaseWrapper(TenantDatabaseWrapper):
 
         Raises TransactionManagementError in a transaction.
         """
+        if self.in_transaction():
+            raise TransactionManagementError("Leave atomic() first: its transaction is this connection's alone.")
         pooled = self.settings_dict
         direct = self._direct_settings()
         if direct is None:
             yield
             return
-        if self.in_transaction():
-            raise TransactionManagementError("A transaction is open here, and would not be open on another connection.")
         self.close()
         self.settings_dict = direct
         try:
@@ -210,8 +210,16 @@ class DatabaseWrapper(TenantDatabaseWrapper):
             with self.shared_cursor() as cursor:
                 cursor.execute(statement, parameters)
 
+    def set_autocommit(self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False) -> None:
+        """As Django's, whose atomic() alone gives the second argument."""
+        super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
+        self.connection.begin_atomic(not autocommit and force_begin_transaction_with_broken_autocommit)
+
     def _commit(self) -> None:
-        if self._with_commit:
+        with self.wrap_database_errors:
+            self.connection.end_atomic()
+        # After an error that nobody told Django of, COMMIT alone says best what is wrong.
+        if self._with_commit and not self.connection.has_failed():
             with self.shared_cursor() as cursor:
                 cursor.execute("; ".join([*self._with_commit, "COMMIT"]))
         else:
@@ -219,6 +227,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
 
     def _rollback(self) -> None:
         self._with_commit.clear()
+        self.connection.in_atomic = False
         super()._rollback()
 
     # Django's own savepoints name no table, so nothing has to be bound.

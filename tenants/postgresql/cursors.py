@@ -85,6 +85,8 @@ class Cursor(CursorMixin, ClientCursor[Any]):
         self._leading = len(self.prelude)
         if self._conn.carrier is self and b";" in query.query and ROLLBACK_TO.search(query.query):
             refuse_statements_after_rollback_to(query.query)
+        if self._conn.carrier is self:
+            self._conn.refuse_end(query.query)
         if self.prelude:
             self._query = query
             self._pgconn.send_query(b"; ".join(self.prelude) + b";\n" + query.query)
@@ -110,6 +112,7 @@ class Cursor(CursorMixin, ClientCursor[Any]):
                 results = [self._pgconn.make_empty_result(ExecStatus.EMPTY_QUERY)]
             self._leading = 0
         super()._set_results(results)
+        self._conn.note_results(results)
         if self._conn.carrier is self and self._query is not None:
             self._conn.check_commit(self._query.query, results[0])
 

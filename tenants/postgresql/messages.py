@@ -20,7 +20,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 
 from tenants import binding
 from tenants.postgresql.poolers import Pooling
-from tenants.postgresql.statements import CLEANING, COMMIT
+from tenants.postgresql.statements import CLEANING, COMMIT, END
 from tenants.postgresql.transactions import OpenTransaction, open_transaction
 
 # For how long to try to cancel a statement
@@ -34,6 +34,12 @@ OWNERS_TO_SET = (
     "_read_only",
     "_deferrable",
     "_begin_statement",
+)
+
+
+ENDED_INSIDE = (
+    "The transaction of an atomic() block, or of a job, was ended inside of it, by COMMIT or ROLLBACK. What was "
+    "written after that is not committed."
 )
 
 
@@ -55,6 +61,10 @@ class Connection(psycopg.Connection[Any]):
         self.must_clean = False
         #: What it leads to
         self.pooling = Pooling.NONE
+        #: Whether Django's atomic() has begun the transaction, and shall end it
+        self.in_atomic = False
+        self._has_begun = False
+        self._has_ended = False
         #: Whether Django still sets the session up: with nothing bound, that is no error
         self.is_new = True
         #: The cursor that sends the next message, if that has room
@@ -90,6 +100,10 @@ class Connection(psycopg.Connection[Any]):
         """Whether no transaction is open on the server, and no statement is running."""
         return self.pgconn.transaction_status == TransactionStatus.IDLE
 
+    def has_failed(self) -> bool:
+        """Whether a statement of the transaction has failed."""
+        return self.pgconn.transaction_status == TransactionStatus.INERROR
+
     def cancel_statement(self) -> None:
         """Cancel the statement that runs, if one does."""
         # A time limit ends the wait for it, but it would run on and keep its locks.
@@ -97,8 +111,37 @@ class Connection(psycopg.Connection[Any]):
             with suppress(psycopg.Error):
                 self.cancel_safe(timeout=CANCEL_SECONDS)
 
+    def begin_atomic(self, in_atomic: bool) -> None:
+        """A transaction of Django's atomic() begins with the next statement; or there is none any more."""
+        self.in_atomic = in_atomic
+        self._has_begun = self._has_ended = False
+
+    def end_atomic(self) -> None:
+        """Django ends the transaction of atomic(). Raises InFailedSqlTransaction if somebody else has."""
+        self.note_transaction()
+        self.in_atomic = False
+        if self._has_ended:
+            raise errors.InFailedSqlTransaction(ENDED_INSIDE)
+
+    def refuse_end(self, command: bytes) -> None:
+        """Raise if this would end the transaction of atomic(): what follows in the block would be in another one."""
+        if self.in_atomic and END.match(command):
+            raise psycopg.ProgrammingError(
+                "This would end the transaction of an atomic() block, or of a job, inside of it. Raise an exception to "
+                "roll it back; give what may fail an atomic() block of its own."
+            )
+
+    def note_results(self, results: Sequence[Any]) -> None:
+        """Find out that a message of several statements has ended the transaction of atomic(), and begun another."""
+        tags = {result.command_status for result in results} if self.in_atomic and len(results) > 1 else set()
+        if b"COMMIT" in tags or {b"ROLLBACK", b"BEGIN"} <= tags:
+            self._has_ended = True
+
     def note_transaction(self) -> None:
         """Let this context know whether it has a transaction open here."""
+        if self.in_atomic:
+            self._has_ended |= self._has_begun and self.is_idle()
+            self._has_begun |= not self.is_idle()
         is_open = not self._autocommit or not self.is_idle()
         if is_open and self._transaction is None:
             self._transaction = OpenTransaction(self.alias, outer=open_transaction.get())
@@ -153,7 +196,7 @@ class Connection(psycopg.Connection[Any]):
 
     def pipeline(self) -> Any:
         """Raises NotSupportedError: in a pipeline, a message holds one statement, and no path."""
-        raise psycopg.NotSupportedError("A tenant's statements need their search path, so no pipeline can be opened.")
+        raise psycopg.NotSupportedError("A tenant's statements need their search path: use executemany().")
 
     def _path(self) -> bytes:
         if self.is_new and binding.bound_schema() is None:
@@ -163,6 +206,9 @@ class Connection(psycopg.Connection[Any]):
     def _prelude(self, *, needs_path: bool = True) -> list[bytes]:
         """What has to come before a statement that is sent now."""
         self.refuse_second_transaction()
+        self.note_transaction()
+        if self._has_ended:
+            raise TransactionManagementError(ENDED_INSIDE)
         status = self.pgconn.transaction_status
         if status == TransactionStatus.INERROR:
             return []  # PostgreSQL takes a ROLLBACK alone
@@ -184,8 +230,9 @@ class Connection(psycopg.Connection[Any]):
             other = other.outer
         if other is not None and not self.is_new:
             raise TransactionManagementError(
-                "This context has a transaction open on another thread's connection, of which this would be no part. "
-                "Call it there, by asgiref.sync.async_to_sync, or enter tenants.session.separate_transaction()."
+                "This would commit by itself: a transaction is open on another thread's connection. Run coroutines by "
+                "asgiref.sync.async_to_sync, with sync_to_async or Django's own a…() methods inside, which stay in the "
+                "thread of the transaction; or enter tenants.session.separate_transaction(), if it shall."
             )
 
     # psycopg's generators, which do its talking
@@ -198,7 +245,9 @@ class Connection(psycopg.Connection[Any]):
             self.carrier.prelude = self._prelude(needs_path=self.carrier.needs_path)
             return
         if self.pgconn.transaction_status == TransactionStatus.INERROR:
-            raise errors.InFailedSqlTransaction("A statement of the transaction has failed: roll it back first.")
+            raise errors.InFailedSqlTransaction(
+                "A statement of the transaction has failed. Give what may fail an atomic() block of its own."
+            )
         prelude = self._prelude()
         if self.is_idle() and self._autocommit:
             raise psycopg.ProgrammingError(
@@ -214,6 +263,7 @@ class Connection(psycopg.Connection[Any]):
     def _exec_command(self, command: Any, *args: Any, **options: Any) -> Generator[Any, Any, Any]:
         """What psycopg itself executes: BEGIN, COMMIT, ROLLBACK, savepoints, and what it does with named cursors."""
         text = command if isinstance(command, bytes) else self._as_bytes(command)
+        self.refuse_end(text)
         if text.startswith((b"FETCH", b"MOVE")) and not self.is_idle():
             # A query that goes on: its functions look names up as it runs.
             yield from self._send(self._prelude())

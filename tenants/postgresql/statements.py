@@ -12,6 +12,12 @@ COMMIT = re.compile(rb"%s*(?:COMMIT|END|PREPARE%s+TRANSACTION)\b" % (SPACE, SPAC
 ROLLBACK_TO = re.compile(
     rb"%s*\bROLLBACK%s+(?:(?:WORK|TRANSACTION)%s+)?TO\b" % (SPACE, SPACE, SPACE), re.IGNORECASE | re.DOTALL
 )
+# A statement that ends the transaction that it is in
+END = re.compile(
+    rb"%s*(?:COMMIT|END|ABORT|PREPARE%s+TRANSACTION|ROLLBACK(?!%s+(?:(?:WORK|TRANSACTION)%s+)?TO\b))\b"
+    % (SPACE, SPACE, SPACE, SPACE),
+    re.IGNORECASE | re.DOTALL,
+)
 # Statements that can't be in a transaction, or that end the one that they are in
 RUNS_ALONE = re.compile(
     rb"""%s*(?:

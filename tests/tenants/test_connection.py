@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
+import psycopg
 import pytest
 from django.contrib.auth.models import Group
 from django.db import DatabaseError, IntegrityError, InternalError, OperationalError, ProgrammingError, transaction
@@ -15,6 +17,8 @@ from tenants.binding import unbind
 from tenants.connection import connection
 from tenants.models import Tenant
 from tenants.postgresql.messages import Connection
+from tests.jobs.claims import deliver
+from tests.jobs.durables import atomic, bodies
 from tests.jobs.probes import probe
 from tests.wire import queries
 
@@ -168,17 +172,73 @@ def test_a_path_that_a_rollback_undid_is_set_again(acme: Tenant) -> None:
         assert execute("SELECT current_schema()") == [(acme.schema_name,)]
 
 
-@pytest.mark.parametrize("ending", ["ROLLBACK", "COMMIT"])
-def test_a_transaction_that_is_ended_behind_djangos_back_is_followed_by_one_at_home(
-    acme: Tenant, globex: Tenant, ending: str
-) -> None:
-    """Not in the schema of whoever had the session before."""
-    with schema_context(globex.schema_name), transaction.atomic():
-        execute("SELECT 1")
-    with schema_context(acme.schema_name), transaction.atomic():
-        execute("SELECT 1")
-        execute(ending)
-        assert execute("SELECT current_schema()") == [(acme.schema_name,)]
+# The transaction of atomic() ends with the block. If a body could end it, what it writes next would be in another one.
+
+REFUSED_ENDS: dict[str, Callable[[], object]] = {
+    "COMMIT": lambda: execute("COMMIT"),
+    "ROLLBACK": lambda: execute("/* so */ rollback"),
+    "COMMIT AND CHAIN": lambda: execute("COMMIT AND CHAIN"),
+    "END": lambda: connection.connection.execute("END"),
+    "psycopg's commit()": lambda: connection.connection.commit(),
+    "psycopg's rollback()": lambda: connection.connection.rollback(),
+    "PREPARE TRANSACTION": lambda: execute("PREPARE TRANSACTION 'x'"),
+}
+NOTICED_ENDS: dict[str, Callable[[], object]] = {
+    "COMMIT by hand": lambda: psycopg.Cursor(connection.connection).execute("COMMIT"),
+    "ROLLBACK by hand": lambda: psycopg.ClientCursor(connection.connection).execute("ROLLBACK"),
+    "COMMIT behind another statement": lambda: execute("SELECT 1; COMMIT"),
+    "COMMIT and BEGIN": lambda: execute("SELECT 1; COMMIT; BEGIN"),
+    "ROLLBACK and BEGIN": lambda: execute("SELECT 1; ROLLBACK; BEGIN"),
+}
+
+
+@pytest.mark.parametrize("end", REFUSED_ENDS)
+def test_the_transaction_of_atomic_cannot_be_ended_inside_of_it(acme: Tenant, end: str) -> None:
+    with schema_context(acme.schema_name):
+        with transaction.atomic():
+            Group.objects.create(name="one")
+            with pytest.raises((ProgrammingError, psycopg.ProgrammingError), match="atomic"):
+                REFUSED_ENDS[end]()
+            Group.objects.create(name="two")
+        assert written() == ["one", "two"]
+
+
+@pytest.mark.parametrize("end", NOTICED_ENDS)
+def test_where_it_is_all_the_same_what_comes_next_raises_and_no_hook_runs(acme: Tenant, end: str) -> None:
+    hooks: list[str] = []
+
+    @transaction.atomic
+    def write(first: str, *names: str) -> None:
+        transaction.on_commit(lambda: hooks.append("ran"))
+        Group.objects.create(name=first)
+        NOTICED_ENDS[end]()
+        for name in names:
+            Group.objects.create(name=name)
+
+    with schema_context(acme.schema_name):
+        with pytest.raises(TransactionManagementError, match="ended inside"):
+            write("before", "after")
+        with pytest.raises(InternalError, match="ended inside"):
+            write("before, again")
+        assert "after" not in written()
+        Group.objects.create(name="the next one")
+        assert "the next one" in written()
+    assert hooks == []
+
+
+@pytest.mark.parametrize("end", REFUSED_ENDS)
+def test_a_job_cannot_end_its_transaction_early(acme: Tenant, end: str) -> None:
+    def body(task: Any) -> None:
+        Group.objects.create(name="before")
+        REFUSED_ENDS[end]()
+
+    bodies(body)
+    with schema_context(acme.schema_name):
+        job_id = atomic.delay_on_commit()
+    deliver(job_id)
+    with schema_context(acme.schema_name):
+        assert written() == []
+    assert "atomic()" in Job.objects.get().error
 
 
 def test_a_savepoint_that_is_rolled_back_undoes_no_path(acme: Tenant, globex: Tenant) -> None:
@@ -267,7 +327,7 @@ def test_after_an_error_that_nobody_told_django_of_commit_does_not_seem_to_succe
         fail_silently()
         send_with_commit()
 
-    with pytest.raises(DatabaseError, match="aborted"):
+    with pytest.raises(InternalError, match="Nothing was committed"):
         swallow()
     assert written() == []
 
@@ -299,13 +359,13 @@ def test_what_was_sent_is_not_sent_again_after_an_interruption(monkeypatch: pyte
     class SoftLimit(Exception):
         pass
 
-    def interrupt(connection: Connection) -> None:
+    def interrupt(connection: Connection, *reply: object) -> None:
         monkeypatch.undo()
         raise SoftLimit
 
     with suppress(SoftLimit), transaction.atomic():
         send_with_commit()
-        monkeypatch.setattr(Connection, "note_transaction", interrupt)
+        monkeypatch.setattr(Connection, "check_commit", interrupt)
     with transaction.atomic():
         execute("SELECT 1")
     assert written() == ["unsent"]
