@@ -4,11 +4,14 @@ Nothing is bound until an entry point binds it: a request, a task, a command. Co
 read or write any tenant's rows, nor those of `public`, by accident.
 """
 
+import re
+from collections.abc import Callable
 from contextvars import ContextVar
-from functools import cached_property
+from functools import lru_cache, wraps
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from psycopg.sql import Identifier
 
 REMEDY = (
@@ -16,6 +19,18 @@ REMEDY = (
     'takes "public", too, or tenant_context. A thread of your own, or of a pool, starts with nothing: enter it there '
     "(what it writes commits by itself), or use asgiref.sync.sync_to_async, which hands on what is bound."
 )
+
+
+# As PostgreSQL has them, without its own
+SCHEMA_NAME = re.compile(r"(?!pg_)[^\0]{1,63}", re.IGNORECASE)
+
+
+class Owner:
+    """Whom a thread and its database session serve for a while: a request, a task, a process of the platform's.
+
+    Helper threads have the owner of the context that they were given. A thread that was given none has an owner of its
+    own for each block in which it binds something.
+    """
 
 
 class Unbound(RuntimeError):
@@ -34,12 +49,22 @@ class Binding:
         #: Django's caches of content types, by model; their ids differ between schemas
         self.content_types: dict[Any, dict[str, Any]] = {}
 
-    @cached_property
+    @property
     def set_path(self) -> bytes:
-        """The statement that lets a transaction find the tenant's tables."""
-        # `pg_temp` comes last, by name. Unnamed it would come first, and a temporary table would hide a real one.
-        path = [self.schema_name, *getattr(settings, "PG_EXTRA_SEARCH_PATHS", []), "pg_temp"]
-        return b"SET LOCAL search_path = " + b", ".join(Identifier(name).as_bytes() for name in path)
+        """The statement that lets a transaction find the tenant's tables. Raises ValidationError for a name that no
+        schema of a tenant can have.
+        """
+        return _set_path(self.schema_name, *getattr(settings, "PG_EXTRA_SEARCH_PATHS", []))
+
+
+@lru_cache(maxsize=10_000)
+def _set_path(schema: str, *extra: str) -> bytes:
+    if not SCHEMA_NAME.fullmatch(schema):
+        raise ValidationError(f"{schema!r} can't be the name of a tenant's schema.")
+    # `pg_temp` comes last, by name. Unnamed it would come first, and a temporary table would hide a real one. If there
+    # is no such schema, a new table would go to the next one that there is: PostgreSQL lets nobody make one there.
+    names = [schema, *extra, "pg_catalog", "pg_temp"]
+    return b"SET LOCAL search_path = " + b", ".join(Identifier(name).as_bytes() for name in names)
 
 
 class Nobody:
@@ -59,11 +84,21 @@ class Public:
 
 NOBODY = Nobody()
 _binding: ContextVar[Binding | None] = ContextVar("tenantry_binding", default=None)
+_owner: ContextVar[Owner | None] = ContextVar("tenantry_owner", default=None)
+
+
+class Block(Owner):
+    """A block in which a thread that was given no owner binds something."""
 
 
 def bind(tenant: Any) -> None:
     """Let this context work for a tenant: a `Tenant`, or whatever has a `schema_name`. NOBODY unbinds."""
-    _binding.set(None if tenant is NOBODY else Binding(tenant))
+    if tenant is NOBODY:
+        unbind()
+    else:
+        if _owner.get() is None:
+            _owner.set(Block())
+        _binding.set(Binding(tenant))
 
 
 def bind_to_public() -> None:
@@ -74,6 +109,34 @@ def bind_to_public() -> None:
 def unbind() -> None:
     """Let this context work for nobody."""
     _binding.set(None)
+    if isinstance(_owner.get(), Block):
+        _owner.set(None)
+
+
+def current_owner() -> Owner | None:
+    """Whom this context serves."""
+    return _owner.get()
+
+
+def set_owner(owner: Owner | None) -> None:
+    """Let this context serve another owner."""
+    _owner.set(owner)
+
+
+def at_home(function: Callable[[], Any]) -> Callable[[], Any]:
+    """The function, to be called later with what is bound now."""
+    binding = _binding.get()
+
+    @wraps(function)
+    def call() -> Any:
+        bound = _binding.get()
+        _binding.set(binding)
+        try:
+            return function()
+        finally:
+            _binding.set(bound)
+
+    return call
 
 
 def current() -> Binding:

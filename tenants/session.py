@@ -11,42 +11,45 @@ from typing import Any
 
 from django.utils import timezone, translation
 
-from tenants.binding import bind, bound_tenant, unbind
+from tenants.binding import Owner, bind, bound_tenant, current_owner, set_owner, unbind
 from tenants.connection import connection
 from tenants.postgresql.transactions import open_transaction
 
-# Whether this context is an owner's, so that a request in it (a test client's) is none
-_owned: ContextVar[bool] = ContextVar("tenantry_owned", default=False)
-# What was there before each of the requests that this context is in
-_requests: ContextVar[tuple[tuple[Any, bool], ...]] = ContextVar("tenantry_requests", default=())
+# What was bound before each of the requests that this context is in, and whom it served
+_requests: ContextVar[tuple[tuple[Any, Owner | None], ...]] = ContextVar("tenantry_requests", default=())
+
+
+class _Own(Owner):
+    """A request or a task: a request inside of it, a test client's, is no owner."""
 
 
 def start_owner() -> None:
     """Let this context's next owner find nothing of the one before it: in the database session, in Django, bound.
 
-    It costs no message: the cleaning goes with the owner's first statement. Inside the transaction of a Django TestCase
-    nothing is cleaned.
+    It costs no message: the cleaning goes with the owner's first statement, also on the connections of helper threads.
+    Inside the transaction of a Django TestCase nothing is cleaned.
     """
     if connection.in_transaction():
         connection.abandon_transaction()
+    unbind()
+    set_owner(_Own())
     if connection.start_clean():
         translation.deactivate()
         timezone.deactivate()
-    _owned.set(True)
-    unbind()
 
 
 def end_owner() -> None:
     """Leave nothing of this context's owner behind, before another one comes."""
     start_owner()
     connection.forget_owner()
-    _owned.set(False)
+    set_owner(None)
 
 
 def start_request(**kwargs: Any) -> None:
     """For Django's request_started. A request inside of another owner, that of a test client, cleans nothing."""
-    _requests.set((*_requests.get(), (bound_tenant(), _owned.get())))
-    if _owned.get() or connection.in_atomic_block:
+    owner = current_owner()
+    _requests.set((*_requests.get(), (bound_tenant(), owner)))
+    if isinstance(owner, _Own) or connection.in_atomic_block:
         unbind()
     else:
         start_owner()
@@ -56,12 +59,12 @@ def end_request(**kwargs: Any) -> None:
     """For Django's request_finished: the response is closed, and streamed nothing any more that queries."""
     if not _requests.get():
         return
-    *outer, (tenant, was_owned) = _requests.get()
-    if not was_owned and not connection.in_atomic_block:
+    *outer, (tenant, owner) = _requests.get()
+    if not isinstance(owner, _Own) and not connection.in_atomic_block:
         end_owner()  # what it began by hand must not hold its locks until the next owner comes
     # Not by ContextVar.reset(): with ASGI, the response is closed in another context.
     _requests.set(tuple(outer))
-    _owned.set(was_owned)
+    set_owner(owner)
     bind(tenant)
 
 

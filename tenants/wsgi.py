@@ -5,7 +5,7 @@ from contextvars import Context
 from typing import Any
 
 from tenants.context import copy_clean_context
-from tenants.session import end_request
+from tenants.session import end_owner, start_owner
 
 
 class OwnContext:
@@ -17,10 +17,12 @@ class OwnContext:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> "Response":
         """As WSGI has it."""
         context = copy_clean_context()
+        # Before Django's own handlers, which would close what another request has left open, and keep it open.
+        context.run(start_owner)
         try:
             return Response(context, context.run(self._application, environ, start_response))
         except BaseException:
-            context.run(end_request)  # Django says so only of a request with a response
+            context.run(end_owner)  # Django says so only of a request with a response
             raise
 
 
@@ -39,7 +41,10 @@ class Response:
         return self._context.run(next, self._chunks)
 
     def close(self) -> None:
-        """Close the response, with which Django's request ends."""
-        close = getattr(self._response, "close", None)
-        if close is not None:
-            self._context.run(close)
+        """Close the response, with which the request ends."""
+        try:
+            close = getattr(self._response, "close", None)
+            if close is not None:
+                self._context.run(close)
+        finally:
+            self._context.run(end_owner)

@@ -103,6 +103,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         before = list(self.execute_wrappers)
         super().connect()
         self.connection.remember_defaults()
+        self.connection.owner = binding.current_owner()
         if self._kept_wrappers is not None:
             self._kept_wrappers += [wrapper for wrapper in self.execute_wrappers if wrapper not in before]
 
@@ -254,10 +255,10 @@ class DatabaseWrapper(TenantDatabaseWrapper):
 
     def in_transaction(self) -> bool:
         """Whether a transaction is open that a body, or its caller, began. That around a Django TestCase is not one."""
-        if self.connection is None:
-            return False
         if self.in_atomic_block:
             return not self.atomic_blocks[-1]._from_testcase
+        if self.connection is None:
+            return False
         # By psycopg's word too: Django does not know of a BEGIN that a body executed.
         return not self.get_autocommit() or not self.connection.is_idle()
 
@@ -274,6 +275,33 @@ class DatabaseWrapper(TenantDatabaseWrapper):
 
     # The owner
 
+    def ensure_connection(self) -> None:
+        """As Django's. A session that another owner had, on a helper thread say, is not handed on as it is."""
+        session: Connection | None = self.connection
+        owner = binding.current_owner()
+        if session and owner and session.owner is not owner and not (session.is_new or session.closed):
+            self._hand_over(owner)
+        super().ensure_connection()
+
+    def _hand_over(self, owner: binding.Owner | None) -> None:
+        if self.autocommit and self.connection.autocommit and self.connection.is_idle():
+            self.connection.start_clean()
+            self.connection.owner = owner
+        elif self.in_atomic_block and self.atomic_blocks[0]._from_testcase:
+            self.connection.owner = owner
+        elif owner is not None and not isinstance(owner, binding.Block):
+            self.abandon_transaction()
+        elif not self.in_atomic_block:  # in which one thing after the other may be bound
+            self.close()
+            raise TransactionManagementError(
+                "A transaction that was begun by hand was still open when its block, of schema_context say, was left. "
+                "It is rolled back."
+            )
+
+    def on_commit(self, func: Any, robust: bool = False) -> None:
+        """As Django's; what runs then is at home where this was called, whatever is bound by then."""
+        super().on_commit(binding.at_home(func) if callable(func) else func, robust)
+
     def start_clean(self) -> bool:
         """Let the next message clean the session, which has a new owner. False, and nothing, inside an atomic block."""
         if self.in_atomic_block:
@@ -286,10 +314,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
             self.queries_log.clear()
         self.execute_wrappers[:] = [wrapper for wrapper in self.execute_wrappers if wrapper in self._kept_wrappers]
         if self.connection is not None:
-            if self.autocommit and self.connection.autocommit and self.connection.is_idle():
-                self.connection.start_clean()
-            else:
-                self.close()
+            self._hand_over(binding.current_owner())
         return True
 
     def forget_owner(self) -> None:

@@ -57,6 +57,8 @@ class Connection(psycopg.Connection[Any]):
         super().__init__(*args, **options)
         #: Django's name of the database
         self.alias = ""
+        #: Whom it served last
+        self.owner: binding.Owner | None = None
         #: Whether the next message begins with CLEANING
         self.must_clean = False
         #: What it leads to

@@ -168,7 +168,7 @@ def test_redis_keeps_a_plain_task_while_a_worker_has_it(one_child: Process, acme
 
 
 def path_of(tenant: Tenant) -> str:
-    return f'SET LOCAL search_path = "{tenant.schema_name}", "pg_temp"'
+    return f'SET LOCAL search_path = "{tenant.schema_name}", "pg_catalog", "pg_temp"'
 
 
 def dispatch(tenant: Tenant) -> str:

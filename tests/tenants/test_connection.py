@@ -22,11 +22,11 @@ from tests.jobs.durables import atomic, bodies
 from tests.jobs.probes import probe
 from tests.wire import queries
 
-PUBLIC_PATH = 'SET LOCAL search_path = "public", "pg_temp"'
+PUBLIC_PATH = 'SET LOCAL search_path = "public", "pg_catalog", "pg_temp"'
 
 
 def path_of(tenant: Tenant) -> str:
-    return f'SET LOCAL search_path = "{tenant.schema_name}", "pg_temp"'
+    return f'SET LOCAL search_path = "{tenant.schema_name}", "pg_catalog", "pg_temp"'
 
 
 def execute(statement: str) -> list[tuple[object, ...]]:
