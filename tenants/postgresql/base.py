@@ -124,7 +124,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         connection.alias = self.alias
         try:
             connection.pooling = find_pooling(connection, partial(_connect, parameters))
-        except Error:
+        except BaseException:
             connection.close()
             raise
         setattr(_of_thread, f"{self.alias} {id(self)}", ClosedWithItsThread(connection))

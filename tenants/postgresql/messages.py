@@ -201,7 +201,7 @@ class Connection(psycopg.Connection[Any]):
         raise psycopg.NotSupportedError("A tenant's statements need their search path: use executemany().")
 
     def _path(self) -> bytes:
-        if self.is_new and binding.bound_schema() is None:
+        if self.is_new:
             return b"SET LOCAL search_path = pg_catalog, pg_temp"
         return binding.current().set_path
 
