@@ -287,7 +287,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         if self.autocommit and self.connection.autocommit and self.connection.is_idle():
             self.connection.start_clean()
             self.connection.owner = owner
-        elif self.in_atomic_block and self.atomic_blocks[0]._from_testcase:
+        elif self.connection.owner is None or (self.in_atomic_block and self.atomic_blocks[0]._from_testcase):
             self.connection.owner = owner
         elif owner is not None and not isinstance(owner, binding.Block):
             self.abandon_transaction()

@@ -110,7 +110,6 @@ NOR_THESE = {
         'migrations.AlterField("Book", "owner", models.ForeignKey("accounts.User", null=True, db_constraint=False,'
         " on_delete=models.CASCADE)),"
     ),
-    "SQL that ends the transaction": Change('migrations.RunSQL(["COMMIT; BEGIN"]),'),
     "SQL that asks where it is": Change(
         'migrations.RunSQL(["INSERT INTO library_book (title) VALUES (current_schema())"]),'
     ),
