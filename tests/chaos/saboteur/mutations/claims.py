@@ -101,3 +101,4 @@ def no_healing() -> None:
         wrap(module, "retry_on_broken_connection", lambda retry_on_broken_connection, statement: statement())
     for module in (run, schema, task):
         wrap(module, "start_owner", lambda start_owner: bind_to_public())
+    wrap(task, "end_owner", lambda end_owner: bind_to_public())
