@@ -208,6 +208,7 @@ class Connection(psycopg.Connection[Any]):
     def _prelude(self, *, needs_path: bool = True) -> list[bytes]:
         """What has to come before a statement that is sent now."""
         self.refuse_second_transaction()
+        self._meet_owner()
         self.note_transaction()
         if self._has_ended:
             raise TransactionManagementError(ENDED_INSIDE)
@@ -272,6 +273,7 @@ class Connection(psycopg.Connection[Any]):
         begins = self.is_idle() and not text.startswith((b"ROLLBACK", b"CLOSE"))
         if begins:
             self.refuse_second_transaction()
+            self._meet_owner()
         try:
             if begins and self._must_clean():
                 result = yield from self._send([*CLEANING, text])
@@ -282,6 +284,19 @@ class Connection(psycopg.Connection[Any]):
         if result is not None:
             self.check_commit(text, result)
         return result
+
+    def _meet_owner(self) -> None:
+        """For psycopg's own ways to the session, past Django, which hands it over in another place."""
+        owner = binding.current_owner()
+        if self.is_new or self.in_atomic or owner is None or owner is self.owner or self.owner is None:
+            return
+        if not (self._autocommit and self.is_idle()):
+            raise TransactionManagementError(
+                "A transaction that another request or task has begun is still open on this thread's connection. "
+                "Call django.db.connection.cursor(), which rolls it back."
+            )
+        self.start_clean()
+        self.owner = owner
 
     def _must_clean(self) -> bool:
         return self.must_clean or self.shares_sessions

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from contextvars import copy_context
 from typing import Any
 
@@ -71,6 +72,28 @@ def test_a_kept_threads_session_is_cleaned_for_the_next_owner(
 
     assert way(kept, globex, lambda: sql(LOOK)) == [(globex.schema_name, True, "0")]
     assert way(kept, globex, lambda: connection.connection.info.backend_pid) == session
+
+
+@WAYS
+@pytest.mark.parametrize("begin", [nullcontext, lambda: connection.connection.transaction()])
+def test_it_is_cleaned_for_psycopgs_cursors_too(
+    acme: Tenant, globex: Tenant, kept: ThreadPoolExecutor, way: Any, begin: Callable[[], Any]
+) -> None:
+    def look() -> Any:
+        with begin():
+            return connection.connection.execute(LOOK).fetchall()
+
+    way(kept, acme, leave_a_mess)
+
+    assert way(kept, globex, look) == [(globex.schema_name, True, "0")]
+
+
+def test_psycopgs_cursors_do_not_join_a_transaction_that_was_left_open(
+    acme: Tenant, globex: Tenant, kept: ThreadPoolExecutor
+) -> None:
+    with_its_context(kept, acme, begin)
+    with pytest.raises(TransactionManagementError):
+        with_its_context(kept, globex, lambda: connection.connection.execute("SELECT 1"))
 
 
 def begin() -> None:
