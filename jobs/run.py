@@ -14,6 +14,7 @@ from django.db import DatabaseError, Error, InterfaceError, OperationalError, tr
 from psycopg.errors import UndefinedFunction
 
 from jobs import claim, endings
+from jobs.celery_hooks import soft_limits
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
 from tenants.binding import bind_to_public
@@ -89,7 +90,7 @@ def completing(lease: Lease) -> Iterator[Completion]:
 def _run_atomic(task: RunnableTask, lease: Lease) -> Any:
     with _ending(lease) as completion:
         _pass_gate(lease)
-        completion.result = task.run(*lease.args, **lease.kwargs)
+        completion.result = _run_body(task, lease)
     if connection.in_transaction():
         raise RuntimeError("The body left a transaction open, so nothing of it was committed.")
     return completion.result
@@ -98,7 +99,7 @@ def _run_atomic(task: RunnableTask, lease: Lease) -> Any:
 def _run_outside_transaction(task: RunnableTask, lease: Lease) -> Any:
     with transaction.atomic(durable=True):
         _pass_gate(lease)
-    result = task.run(*lease.args, **lease.kwargs)
+    result = _run_body(task, lease)
     completed = task.request.get("completion")
     if completed is not None:
         return completed.result
@@ -110,6 +111,13 @@ def _run_outside_transaction(task: RunnableTask, lease: Lease) -> Any:
 def _pass_gate(lease: Lease) -> None:
     if not claim.pass_gate(lease):
         raise HandedBack("its lease ran out, or its tenant is not active any more")
+    if soft_limits.is_due():
+        raise HandedBack("its soft time limit passed before its body began")
+
+
+def _run_body(task: RunnableTask, lease: Lease) -> Any:
+    with soft_limits.raised():
+        return task.run(*lease.args, **lease.kwargs)
 
 
 @contextmanager

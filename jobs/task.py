@@ -15,6 +15,7 @@ from django.db import transaction
 from django_tenants.utils import schema_context
 
 from jobs import outbox, run
+from jobs.celery_hooks import soft_limits
 from jobs.celery_hooks.internals import runs_in_a_childs_process, runs_in_greenlets
 from jobs.celery_hooks.signatures import check_arguments
 from jobs.celery_hooks.tracing import in_own_context
@@ -126,7 +127,8 @@ class TenantTask(DjangoTask):
         try:
             if not request.is_eager:
                 enter(schema)
-            return self.run(*args, **kwargs)
+            with soft_limits.raised():
+                return self.run(*args, **kwargs)
         finally:
             # Callbacks, hooks and the result are the tenant's too, whatever the body did to the connection.
             if not request.is_eager:
@@ -149,9 +151,10 @@ class TenantTask(DjangoTask):
                 )
             if self.request.get("completion") is not None:
                 raise RuntimeError("The job is complete already: enter self.completion() once.")
-            with run.completing(self.request.lease) as completion:
-                yield completion
-            self.request.completion = completion
+            with soft_limits.deferred():
+                with run.completing(self.request.lease) as completion, soft_limits.raised():
+                    yield completion
+                self.request.completion = completion
 
     def retry(
         self,

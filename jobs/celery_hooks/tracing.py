@@ -6,6 +6,7 @@ from typing import Any
 from celery import Task
 from celery.app.trace import build_tracer
 
+from jobs.celery_hooks import soft_limits
 from tenants.context import copy_clean_context
 
 
@@ -13,6 +14,7 @@ def in_own_context(tracer: Callable[..., Any]) -> Callable[..., Any]:
     """A tracer that runs each message in a copy of the process's context."""
 
     def trace(*args: Any, **options: Any) -> Any:
+        soft_limits.start_task()
         return copy_clean_context().run(tracer, *args, **options)
 
     return trace

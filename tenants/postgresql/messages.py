@@ -113,6 +113,21 @@ class Connection(psycopg.Connection[Any]):
             with suppress(psycopg.Error):
                 self.cancel_safe(timeout=CANCEL_SECONDS)
 
+    def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
+        """As psycopg's. What interrupts it, a soft time limit say, cancels the statement: the next one can be sent."""
+        try:
+            return super().wait(gen, *args, **options)
+        except psycopg.Error:
+            raise
+        except Exception:
+            self.cancel_statement()
+            # Its answer, which is an error, has to be read.
+            with suppress(psycopg.Error):
+                super().wait(gen, timeout=CANCEL_SECONDS)
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.close()
+            raise
+
     def begin_atomic(self, in_atomic: bool) -> None:
         """A transaction of Django's atomic() begins with the next statement; or there is none any more."""
         self.in_atomic = in_atomic

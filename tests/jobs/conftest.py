@@ -80,7 +80,7 @@ def doomed(committed_db: None) -> Tenant:
 
 @pytest.fixture(autouse=True)
 def _no_notes() -> None:
-    probes.broker().delete(probes.RAN)
+    probes.broker().delete(probes.RAN, probes.GO)
 
 
 def eventually(condition: Callable[[], Any], what: str, *, seconds: float = DEADLINE) -> None:

@@ -1,11 +1,15 @@
 """Durable jobs for tests. Their effect is a row in their tenant's schema: a group, whose name is unique there."""
 
 import contextlib
+import json
 import os
 import signal
+import sys
+import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, cast
 
 from celery import current_app, shared_task
 from celery.app import app_or_default
@@ -20,7 +24,7 @@ from jobs.relay.process import Relay
 from jobs.relay.publisher import Publisher
 from jobs.task import TenantTask
 from tenants.connection import connection
-from tests.jobs.probes import note
+from tests.jobs.probes import GO, RAN, broker, note
 
 Body = Callable[..., Any]
 
@@ -102,6 +106,56 @@ def hangs(name: str) -> None:
     while True:
         with contextlib.suppress(SoftTimeLimitExceeded):
             time.sleep(60)
+
+
+@shared_task
+def pesters(name: str) -> None:
+    """When it has ended, its process gets signals of soft limits."""
+    note(name, pid=os.getpid())
+    threading.Thread(target=_pester, args=[sys._getframe()]).start()
+
+
+@shared_task(atomic=False)
+def pesters_outside(name: str) -> None:
+    pesters.run(name)
+
+
+def _pester(body: FrameType) -> None:
+    main = cast(int, threading.main_thread().ident)
+    while body in _callers(sys._current_frames()[main]):
+        time.sleep(0)
+    for _ in range(1000):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0.0002)
+    broker().rpush(RAN, json.dumps({"name": "pestered"}))
+
+
+def _callers(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+@shared_task(bind=True, atomic=False)
+def completes_late(self: TenantTask, name: str) -> None:
+    """Completes when the test says so; then notes a soft limit that it hears of."""
+    note(name)
+    while not broker().lpop(GO):
+        time.sleep(0.02)
+    try:
+        with self.completion():
+            Group.objects.create(name=name)
+    except SoftTimeLimitExceeded:
+        note("heard of it")
+
+
+@shared_task(atomic=False)
+def tidies_up(name: str) -> None:
+    """Waits for the database too long, and makes something of that."""
+    try:
+        sql("SELECT pg_sleep(60)")
+    except SoftTimeLimitExceeded:
+        Group.objects.create(name=name)
 
 
 @shared_task(bind=True, max_retries=1)
