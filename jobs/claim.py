@@ -34,6 +34,8 @@ class Lease:
     link_error: list[dict[str, Any]]
     attempt: int
     retries: int
+    transients: int
+    snoozes: int
     #: Seconds that the body may take; 0 for a job that the caller has not claimed
     hard_limit: float = 0
 
@@ -111,7 +113,7 @@ def _idle(lease: Lease) -> dict[str, str]:
 
 
 def _lease(row: tuple[Any, ...], *, job_id: str, task: str, token: str, hard_limit: float = 0) -> Lease:
-    tenant_id, schema, args, kwargs, link, link_error, attempt, retries, *_ = row
+    tenant_id, schema, _, args, kwargs, link, link_error, attempt, retries, transients, snoozes, *_ = row
     return Lease(
         id=job_id,
         token=token,
@@ -124,5 +126,7 @@ def _lease(row: tuple[Any, ...], *, job_id: str, task: str, token: str, hard_lim
         link_error=codec.decode(link_error),
         attempt=attempt,
         retries=retries,
+        transients=transients,
+        snoozes=snoozes,
         hard_limit=hard_limit,
     )

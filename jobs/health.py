@@ -9,7 +9,7 @@ from django.db.models import Max
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from jobs.models import RelayPulse
+from jobs.models import Heartbeat
 from tenants.connection import connection
 
 RELAY_LATE = timedelta(seconds=30)
@@ -23,7 +23,7 @@ def readiness() -> dict[str, Any]:
     Only the database makes it `unavailable`: requests don't touch the broker for a durable job, and jobs wait.
     """
     try:
-        last_pulse = RelayPulse.objects.aggregate(last=Max("seen_at"))["last"]
+        last_pulse = Heartbeat.objects.aggregate(last=Max("seen_at"))["last"]
     except DatabaseError as error:
         connection.close()
         return {"status": "unavailable", "database": str(error).strip()}

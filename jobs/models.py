@@ -1,4 +1,4 @@
-"""The outbox, and the relays that were seen."""
+"""The outbox, and the processes that were seen."""
 
 from django.db import models
 from django.db.models import F, Func, Q, Value
@@ -21,6 +21,12 @@ class Job(models.Model):
         WAITING = "waiting"
         DEAD = "dead"
 
+    class Codec(models.IntegerChoices):
+        """How arguments are written. A row of the release before has no codec, so it gets the database's default."""
+
+        CELERY = 0, "Celery's JSON, which has types of its own"
+        PLAIN = 1, "plain JSON"
+
     id = models.UUIDField(primary_key=True, default=new_id)
     tenant = models.ForeignKey(
         Tenant, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, help_text="None: public"
@@ -28,7 +34,10 @@ class Job(models.Model):
     # In the order of dispatch, within a tag.
     seq = models.BigIntegerField(db_default=Func(Value("public.jobs_job_seq"), function="nextval"))
     task = models.CharField(max_length=255)
-    # Text, not jsonb, which refuses \u0000 and loses how a number was written. All are of Celery's JSON serializer.
+    codec = models.SmallIntegerField(
+        choices=Codec, default=Codec.PLAIN, db_default=Codec.CELERY, help_text="What its args and kwargs are written in"
+    )
+    # Text, not jsonb, which refuses \u0000 and loses how a number was written.
     args = models.TextField(default="[]")
     kwargs = models.TextField(default="{}")
     link = models.TextField(default="[]", help_text="Signatures to dispatch with the job's completion")
@@ -42,14 +51,23 @@ class Job(models.Model):
     retries = models.IntegerField(default=0, help_text="How often its task asked for another try")
     kills = models.IntegerField(default=0, help_text="How often in a row its worker's child was killed under it")
     lost = models.IntegerField(default=0, help_text="How often its lease ran out")
+    transients = models.IntegerField(
+        default=0, db_default=0, help_text="How often a passing error of the database ended an attempt"
+    )
+    snoozes = models.IntegerField(default=0, db_default=0, help_text="How often its body put it off")
     sends = models.IntegerField(default=0, help_text="How often it was sent to the broker")
     token = models.UUIDField(null=True, help_text="The fence: who holds the lease")
     lease_until = models.DateTimeField(null=True)
+    deadline = models.DateTimeField(null=True, help_text="Until when its lease may be renewed")
     due_at = models.DateTimeField()
     next_send_at = models.DateTimeField(
         help_text="When it is to be sent (again); the year 9999 while its tenant is suspended"
     )
     expires_at = models.DateTimeField(null=True)
+    unknown_since = models.DateTimeField(null=True, help_text="When a worker first did not know its task")
+    schedule = models.CharField(
+        max_length=200, default="", db_default="", help_text="The periodic task whose run it is"
+    )
     tag = models.BigIntegerField(
         null=True, help_text="Start tag: its place in the line to the broker; None: not in line"
     )
@@ -72,20 +90,42 @@ class Job(models.Model):
             ),
             models.Index(F("tenant"), F("seq"), name="jobs_job_dead", condition=Q(state="dead")),
             models.Index(F("died_at"), name="jobs_job_prune", condition=Q(state="dead")),
+            models.Index(F("unknown_since"), name="jobs_job_unknown", condition=Q(unknown_since__isnull=False)),
+        )
+        constraints = (
+            # A run that waits stands for all that were due meanwhile.
+            models.UniqueConstraint(
+                F("schedule"),
+                name="jobs_job_one_run_waits",
+                condition=Q(schedule__gt="", state="waiting", attempt=0),
+            ),
+            models.CheckConstraint(
+                name="jobs_job_dead_is_not_in_line", condition=Q(state="waiting") | Q(tag__isnull=True)
+            ),
         )
 
     def __str__(self) -> str:
         return f"{self.task} {self.id}"
 
 
-class RelayPulse(models.Model):
-    """The relay's sign of life: one row per relay process, renewed every few seconds."""
+class Heartbeat(models.Model):
+    """The sign of life of a relay, a worker or a beat: a row per process, renewed every few seconds."""
+
+    class Kind(models.TextChoices):
+        """What needs to run, apart from the web server."""
+
+        RELAY = "relay"
+        WORKER = "worker"
+        BEAT = "beat"
 
     name = models.CharField(max_length=255, primary_key=True)
+    kind = models.CharField(max_length=10, choices=Kind, db_default=Kind.RELAY)
     seen_at = models.DateTimeField()
+    error = models.TextField(default="", db_default="", help_text="Why it can't do its work at the moment")
 
     class Meta:
+        # Named as it was when relays alone left one: a relay of the release before still writes to it.
         db_table = '"public"."jobs_relaypulse"'
 
     def __str__(self) -> str:
-        return self.name
+        return f"{self.kind} {self.name}"

@@ -15,7 +15,7 @@ Those about many rows, WAKE and MARK first, are in jobs/relay/statements.py.
 INSERT = """
     INSERT INTO public.jobs_job (
         id, tenant_id, task, args, kwargs, link, link_error, soft_limit, hard_limit, request_id,
-        due_at, next_send_at, expires_at, tag,
+        due_at, next_send_at, expires_at, tag, codec,
         state, attempt, retries, kills, lost, sends, error, traceback, created_at
     )
     SELECT
@@ -24,7 +24,7 @@ INSERT = """
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
-        CASE WHEN %(immediate)s THEN public.jobs_next_tag(tenant.id) END,
+        CASE WHEN %(immediate)s THEN public.jobs_next_tag(tenant.id) END, 0,
         'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
     FROM (SELECT public.jobs_tenant_of(%(schema)s, %(task)s) AS id) AS tenant
 """
@@ -40,7 +40,7 @@ INSERT_MANY = """
     )
     INSERT INTO public.jobs_job (
         id, tenant_id, task, args, kwargs, link, link_error, soft_limit, hard_limit, request_id,
-        due_at, next_send_at, expires_at, tag,
+        due_at, next_send_at, expires_at, tag, codec,
         state, attempt, retries, kills, lost, sends, error, traceback, created_at
     )
     SELECT
@@ -49,7 +49,7 @@ INSERT_MANY = """
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
-        CASE WHEN %(immediate)s THEN tenant.tag + call.place - 1 END,
+        CASE WHEN %(immediate)s THEN tenant.tag + call.place - 1 END, 0,
         'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
     FROM tenant, unnest(%(ids)s::uuid[], %(args)s::text[], %(kwargs)s::text[])
         WITH ORDINALITY AS call (id, args, kwargs, place)
@@ -57,7 +57,7 @@ INSERT_MANY = """
 INSERT_FOR_EACH_TENANT = """
     INSERT INTO public.jobs_job (
         id, tenant_id, task, args, kwargs, link, link_error, soft_limit, hard_limit, request_id,
-        due_at, next_send_at, expires_at, tag,
+        due_at, next_send_at, expires_at, tag, codec,
         state, attempt, retries, kills, lost, sends, error, traceback, created_at
     )
     SELECT
@@ -66,7 +66,7 @@ INSERT_FOR_EACH_TENANT = """
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
-        CASE WHEN %(immediate)s THEN next.tag END,
+        CASE WHEN %(immediate)s THEN next.tag END, 0,
         'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
     FROM public.tenants_tenant tenant, public.jobs_next_tags(tenant.id) AS next
     WHERE tenant.status = 'active'
@@ -102,7 +102,7 @@ CLAIM = """
     RETURNING
         tenant_id,
         coalesce((SELECT schema_name FROM public.tenants_tenant tenant WHERE tenant.id = job.tenant_id), 'public'),
-        args, kwargs, link, link_error, attempt, retries,
+        codec, args, kwargs, link, link_error, attempt, retries, transients, snoozes,
         set_config(
             'synchronous_commit',
             CASE WHEN %(atomic)s AND sends <= 1 THEN 'off' ELSE current_setting('synchronous_commit') END,
@@ -185,7 +185,9 @@ DEFER = """
 """
 # What a row says of its job, to somebody who did not claim it. None if its tenant is gone.
 FIND = """
-    SELECT job.tenant_id, coalesce(tenant.schema_name, 'public'), args, kwargs, link, link_error, attempt, retries
+    SELECT
+        job.tenant_id, coalesce(tenant.schema_name, 'public'),
+        codec, args, kwargs, link, link_error, attempt, retries, transients, snoozes
     FROM public.jobs_job job LEFT JOIN public.tenants_tenant tenant ON tenant.id = job.tenant_id
     WHERE job.id = %(id)s AND (job.tenant_id IS NULL) = (tenant.id IS NULL)
 """

@@ -23,7 +23,7 @@ from pytest_django import Settings
 from devstack.processes import Process
 from jobs import endings, statements
 from jobs.claim import NO_TOKEN, claim, poison_limits
-from jobs.models import Job, RelayPulse
+from jobs.models import Heartbeat, Job
 from jobs.outbox import Terms
 from jobs.relay import line, maintenance
 from jobs.relay import statements as relay_statements
@@ -476,8 +476,8 @@ def test_the_memory_of_a_relay_does_not_follow_the_number_of_jobs(acme: Tenant) 
 
 
 def test_it_shows_a_pulse_and_ends_at_sigterm(relay: Process, acme: Tenant) -> None:
-    eventually(RelayPulse.objects.exists, "a pulse")
-    assert RelayPulse.objects.get().name.endswith(f":{relay.pid}")
+    eventually(Heartbeat.objects.exists, "a pulse")
+    assert Heartbeat.objects.get().name.endswith(f":{relay.pid}")
     dispatch(acme)
     eventually(lambda: queue_length() == 1, "a message")
     relay.signal(signal.SIGTERM)
@@ -494,7 +494,7 @@ def test_it_does_not_hang_for_ever(tmp_path: Path) -> None:
         "relay", ["python", "manage.py", "relay"], log=tmp_path / "relay.log", env={"RELAY_STALL_SECONDS": "1"}
     )
     with process as hanging:
-        eventually(RelayPulse.objects.exists, "a pulse")
+        eventually(Heartbeat.objects.exists, "a pulse")
         with transaction.atomic():
             sql("LOCK TABLE public.jobs_job IN ACCESS EXCLUSIVE MODE")
             eventually(lambda: not hanging.running, "it ended")
@@ -504,7 +504,7 @@ def test_it_does_not_hang_for_ever(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("committed_db")
 def test_it_outlives_the_loss_of_its_database_sessions(acme: Tenant, relay: Process) -> None:
-    eventually(RelayPulse.objects.exists, "a pulse")
+    eventually(Heartbeat.objects.exists, "a pulse")
     others = "pid <> pg_backend_pid() AND datname = current_database() AND usename = current_user"
     sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
     dispatch(acme)
