@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 
 from jobs import endings
-from jobs.claim import Lease, find, poison_limits
+from jobs.claim import Lease, find, may_take_over, poison_limits, unknown_for
 from jobs.relay import deletion, statements
 from jobs.relay.line import BATCH
 from tenants.connection import connection, execute
@@ -21,9 +21,14 @@ class Poisoned(Exception):
     """The job's worker was killed, or vanished, too often while it ran."""
 
 
+class UnknownTask(Exception):
+    """No worker knows the job's task: it was renamed, or removed."""
+
+
 def run_maintenance() -> None:
     """One round of all sweeps."""
     sweep_poison()
+    sweep_unknown()
     sweep_expired()
     unpark()
     execute(statements.PRUNE_DEAD, {"days": timedelta(days=settings.JOB_DEAD_DAYS), "batch": BATCH})
@@ -33,9 +38,18 @@ def run_maintenance() -> None:
 def sweep_poison() -> None:
     """Dead-letter the jobs whose workers died too often."""
     error = Poisoned("Its worker was killed or vanished too often while it ran.")
-    for lease in _found(statements.FIND_POISON, {**poison_limits(), "batch": BATCH}):
+    limits = {**poison_limits(), "take_over": may_take_over()}
+    for lease in _found(statements.FIND_POISON, {**limits, "batch": BATCH}):
         with _isolated(lease):
             endings.dead_letter_poison(lease, error)
+
+
+def sweep_unknown() -> None:
+    """Dead-letter the jobs whose task no worker has known for too long."""
+    error = UnknownTask(f"No worker has known its task for {settings.JOB_UNKNOWN_TASK_HOURS} hours.")
+    for lease in _found(statements.FIND_UNKNOWN, {"unknown_for": unknown_for(), "batch": BATCH}):
+        with _isolated(lease):
+            endings.dead_letter_unknown(lease, error)
 
 
 def sweep_expired() -> None:
