@@ -33,6 +33,8 @@ class Order(StrEnum):
     DIE_AFTER_COMMIT = "kill -9 while the COMMIT is under way"
     # For bodies
     RETRY = "self.retry()"
+    SNOOZE = "self.snooze()"
+    PASS = "the server cancels a statement"
     FAIL = "an exception"
     IGNORE = "Ignore"
 

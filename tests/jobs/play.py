@@ -23,6 +23,7 @@ from tests.jobs.stage import BEGUN, EFFECT, Stage
 SHIFT = f"""
     UPDATE public.jobs_job SET
         due_at = due_at - {{by}}, lease_until = lease_until - {{by}}, expires_at = expires_at - {{by}},
+        deadline = deadline - {{by}}, unknown_since = unknown_since - {{by}},
         next_send_at = CASE WHEN next_send_at = {PARKING} THEN next_send_at ELSE next_send_at - {{by}} END
     WHERE id IN (SELECT id FROM public.jobs_job WHERE id = ANY(%s::uuid[]) FOR UPDATE SKIP LOCKED) RETURNING id
 """

@@ -16,6 +16,7 @@ from tests.jobs.durables import sql
 
 ENDED = {states.SUCCESS, states.REVOKED, states.IGNORED}
 RETRY_AFTER = 2000
+UNKNOWN_FOR = 24 * 3600
 RESULTS = "django_celery_results_taskresult"
 
 
@@ -35,6 +36,7 @@ class Job:
     crashes: int = 0
     losses: int = 0
     deaths: int = 0
+    unknown_since: int | None = None
     fatal: set[str] = field(default_factory=set)  # the leases under which something happened that it may die of
     keys: set[str] = field(default_factory=set)  # idempotency keys that the outside world has seen
     called: bool = False  # the outside world, since it was dispatched or run again
@@ -50,6 +52,8 @@ class Row:
     retries: int
     kills: int
     lost: int
+    transients: int
+    snoozes: int
     token: str | None
     live: bool  # its lease holds
     args: str
@@ -87,7 +91,8 @@ class Look:
 
 
 ROWS = """
-    SELECT id, tenant_id AS tenant, state, attempt, retries, kills, lost, token, args, created_at AS created,
+    SELECT id, tenant_id AS tenant, state, attempt, retries, kills, lost, transients, snoozes, token, args,
+        created_at AS created,
         token IS NOT NULL AND lease_until > clock_timestamp() AS live, seq
     FROM public.jobs_job
 """
@@ -189,17 +194,18 @@ def _judge_lease(before: Row, after: Row | None, movers: Movers) -> None:
 def _judge_row(job: Job, clock: int, old: Look, before: Row, after: Row, movers: Movers) -> None:
     if after.token and after.token != before.token:
         _judge_claim(job, clock, old, before, after, movers)
-    if after.retries > before.retries:
+    if after.retries > before.retries or after.snoozes > before.snoozes:
         job.crashes, job.due = 0, clock + RETRY_AFTER
     match before.state, after.state:
         case "waiting", "dead":
             job.deaths += 1
             poison = job.crashes >= settings.JOB_MAX_KILLS or job.losses + bool(before.token) >= settings.JOB_MAX_LOST
-            assert before.token in job.fatal or (movers.relay and poison), "P2: it died of nothing"
+            unknown = job.unknown_since is not None and clock - job.unknown_since >= UNKNOWN_FOR
+            assert before.token in job.fatal or (movers.relay and (poison or unknown)), "P2: it died of nothing"
         case "dead", "waiting":
             assert movers.operator, "only an operator runs a dead job again"
             job.attempts = job.crashes = job.losses = 0
-            job.due, job.called = clock, False
+            job.due, job.called, job.expires, job.unknown_since = clock, False, None, None
 
 
 def _judge_claim(job: Job, clock: int, old: Look, before: Row, after: Row, movers: Movers) -> None:
@@ -207,15 +213,16 @@ def _judge_claim(job: Job, clock: int, old: Look, before: Row, after: Row, mover
     assert job.due <= clock, "P4: claimed before it was due"
     # The row of one that waited was locked, and so may lag behind the clock.
     lags = after.token in movers.waited
-    assert job.expires is None or job.expires > clock or lags, "claimed though it had expired"
+    assert before.attempt > 0 or job.expires is None or job.expires > clock or lags, "claimed though it had expired"
     assert not before.poison, "claimed though it is poison"
     assert old.is_open(job.home) or after.token in movers.waited, "P4: claimed though its tenant is not active"
     job.attempts += 1
+    job.unknown_since = None
     job.losses += before.token is not None
 
 
 def _judge_end(job: Job, clock: int, before: Row, results: list[Result], movers: Movers) -> None:
-    expired = movers.relay and job.expires is not None and job.expires <= clock
+    expired = movers.relay and before.attempt == 0 and job.expires is not None and job.expires <= clock
     for result in results:
         if result.status == states.REVOKED:
             assert expired or (movers.operator and job.attempts == 0), "revoked by nobody"

@@ -68,7 +68,8 @@ class Stage:
         lease = task.request.lease
         [[schema]] = sql("SELECT current_schema()")
         self.begun.append((lease.id, lease.token, list(args), schema))
-        self.stop(task, BEGUN)
+        with task.before_call():
+            self.stop(task, BEGUN)
         if task.atomic:
             self.leave_effect(task)
         else:
@@ -88,6 +89,10 @@ class Stage:
         match here().stop(at):
             case Order.RETRY:
                 task.retry(countdown=RETRY_AFTER)
+            case Order.SNOOZE:
+                raise task.snooze(RETRY_AFTER)
+            case Order.PASS:
+                sql("SELECT pg_cancel_backend(pg_backend_pid())")
             case Order.FAIL:
                 raise ValueError("as ordered")
             case Order.IGNORE:

@@ -31,12 +31,13 @@ from tests.jobs.durables import bodies
 from tests.jobs.parties import CLAIMED, ENDING, IDLE, RECEIVED, Order, Party, settle
 from tests.jobs.play import Play, leave_transaction, pick
 from tests.jobs.promise import Job
-from tests.jobs.stage import BEGUN, BODY, CALLED, EFFECT, Stage
+from tests.jobs.stage import BEGUN, BODY, CALLED, COMPLETED, EFFECT, Stage
 
 EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "0"))
 T = TypeVar("T")
 some = st.integers(0, 5)  # which of those that there are
 stops = st.sampled_from([RECEIVED, CLAIMED, BEGUN, CALLED, EFFECT, EFFECT, ENDING, ENDING, IDLE])
+ENDS = [Order.RETRY, Order.FAIL, Order.IGNORE, Order.SNOOZE, Order.PASS]
 rarely = st.sampled_from([False, False, False, True])
 
 
@@ -182,14 +183,33 @@ class Promise(Play):
         self.go(party)
         self.go_on(party, until)
 
-    @rule(number=some, at=stops, order=st.sampled_from([Order.RETRY, Order.FAIL, Order.IGNORE]), until=stops)
+    @rule(number=some, at=stops, order=st.sampled_from(ENDS), until=stops)
     def end_body(self, number: int, at: str, order: Order, until: str) -> None:
         if party := self.someone(number, at, *BODY):
             row = self.seen.rows.get(party.job_id)
-            if order is Order.FAIL or (order is Order.RETRY and row and row.retries >= 2):
+            # What passes outside of a transaction, after the call, does so in the completion alone.
+            stays = order is Order.PASS and self.jobs[party.job_id].open and party.at in (CALLED, COMPLETED)
+            if order is Order.FAIL or stays or (order is Order.RETRY and row and row.retries >= 2):
                 self.jobs[party.job_id].fatal.add(party.token)
             self.go(party, order)
             self.go_on(party, until)
+
+    @precondition(lambda self: self.stage.parent.idle and self.busy_workers())
+    @rule(number=some)
+    def renew(self, number: int) -> None:
+        """Perhaps after the lease has run out, and somebody else has claimed the job."""
+        party = self.busy_worker(number)
+        self.start(self.stage.parent, lambda: claim.renew({party.token: party.job_id}), token=party.token)
+
+    @precondition(lambda self: self.stage.operator.idle and self.messages)
+    @rule(number=some)
+    def deliver_to_a_stranger(self, number: int) -> None:
+        """A worker that does not know the task."""
+        message = pick(self.messages, number)
+        self.start(self.stage.operator, lambda: endings.mark_unknown(str(message.id), reason="unknown"))
+        row, job = self.seen.rows.get(str(message.id)), self.jobs[str(message.id)]
+        if row and row.state == "waiting" and not row.live and job.unknown_since is None:
+            job.unknown_since = self.clock
 
     @rule(number=some, at=stops, committed=st.booleans(), whole=st.booleans())
     def lose_worker(self, number: int, at: str, committed: bool, whole: bool) -> None:
