@@ -24,6 +24,8 @@ from jobs.schema import enter, schema_of
 from tenants.connection import connection
 from tenants.session import end_owner, start_owner
 
+#: Seconds: a year
+LONGEST_SNOOZE = 366 * 86_400
 # Marks a request whose body has begun. An object of our own, so no message header can forge it.
 ENTERED = object()
 
@@ -203,6 +205,8 @@ class TenantTask(DjangoTask):
         """
         if not is_durable(self.request):
             raise TypeError("Only a durable job can be snoozed: use retry(), or dispatch with delay_on_commit.")
+        if not 0 <= seconds <= LONGEST_SNOOZE:
+            raise ValueError(f"A snooze takes from 0 to {LONGEST_SNOOZE} seconds, not {seconds}.")
         return run.Snooze(timedelta(seconds=seconds))
 
     def replace(self, sig: Signature[Any]) -> Any:

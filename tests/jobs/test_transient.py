@@ -1,0 +1,194 @@
+"""Errors of the database that pass: the job is tried again, later each time, and says why; in the end it is dead."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from celery import shared_task
+from django.contrib.auth.models import Group
+from django.db import OperationalError, connections
+from django.db.utils import Error
+from django_tenants.utils import schema_context
+from pytest_django import Settings
+
+from jobs.models import Job
+from jobs.task import TenantTask
+from tenants.models import Tenant
+from tests.jobs.durables import atomic, bodies, groups, open, result_of, sql
+from tests.people import at_once
+
+RunJobs = Callable[..., int]
+PASSING = ["40001", "40P01", "53100", "53200", "53300", "55P03", "57014", "25006", "57P01", "57P03", "08006", "57P05"]
+LASTING = ["23505", "22012", "25P03", "25P04", "42P01", "P0001", "57P04", "XX000"]
+FAIL_WITH = """
+    CREATE FUNCTION public.fail_with(state text) RETURNS void LANGUAGE plpgsql
+    AS $$ BEGIN RAISE EXCEPTION 'as ordered' USING ERRCODE = state; END $$
+"""
+
+pytestmark = pytest.mark.usefixtures("committed_db", "_fail_with")
+
+
+@pytest.fixture
+def _fail_with(committed_db: None) -> Iterator[None]:
+    sql(FAIL_WITH)
+    yield
+    sql("DROP FUNCTION public.fail_with(text)")
+
+
+@shared_task(bind=True, autoretry_for=(OperationalError,), max_retries=1, retry_backoff=False, default_retry_delay=100)
+def covered(self: TenantTask) -> Any:
+    return bodies.current(self)
+
+
+def dispatch(tenant: Tenant, task: Any) -> str:
+    with schema_context(tenant.schema_name):
+        return str(task.delay_on_commit())
+
+
+def fail(state: str) -> None:
+    sql("SELECT public.fail_with(%s)", state)
+
+
+def fails_at_first(end: Callable[[], Any]) -> None:
+    """A body with an effect, whose first attempt ends so."""
+    attempts: list[int] = []
+
+    def body(task: TenantTask) -> str:
+        attempts.append(1)
+        Group.objects.create(name="effect")
+        if len(attempts) == 1:
+            end()
+        return "fine"
+
+    bodies(body)
+
+
+@pytest.mark.parametrize("state", PASSING)
+def test_what_passes_lets_the_job_run_again(acme: Tenant, run_jobs: RunJobs, state: str) -> None:
+    fails_at_first(lambda: fail(state))
+    job_id = dispatch(acme, atomic)
+    run_jobs()
+    job = Job.objects.get()
+    assert (job.state, job.transients, job.retries, job.kills) == ("waiting", 1, 0, 0)
+    assert job.error
+    assert "as ordered" in job.traceback
+    assert groups(acme.schema_name) == []
+
+    run_jobs(ahead=True)
+    assert result_of(acme.schema_name, job_id).result == '"fine"'
+    assert groups(acme.schema_name) == ["effect"]
+
+
+@pytest.mark.parametrize("state", LASTING)
+def test_what_does_not_pass_is_the_jobs_death(acme: Tenant, run_jobs: RunJobs, state: str) -> None:
+    fails_at_first(lambda: fail(state))
+    dispatch(acme, atomic)
+    run_jobs()
+    assert (Job.objects.get().state, groups(acme.schema_name)) == ("dead", [])
+
+
+def test_what_another_database_says_does_not_count(acme: Tenant, run_jobs: RunJobs) -> None:
+    def ask_another() -> None:
+        at_once(lambda: fail("40001"))
+
+    fails_at_first(ask_another)
+    dispatch(acme, atomic)
+    run_jobs()
+    assert Job.objects.get().state == "dead"
+
+
+def test_an_error_that_a_savepoint_has_dealt_with_does_not_excuse_a_later_one(acme: Tenant, run_jobs: RunJobs) -> None:
+    def swallow_and_fail() -> None:
+        try:
+            fail("40001")
+        except Error as error:
+            fault = error
+        raise ValueError("a mistake") from fault
+
+    fails_at_first(swallow_and_fail)
+    dispatch(acme, atomic)
+    run_jobs()
+    assert Job.objects.get().state == "dead"
+
+
+def close_and_go_on() -> None:
+    connections.close_all()
+    sql("SELECT 1")
+
+
+BREAKAGES: dict[str, Callable[[], Any]] = {
+    "error": lambda: fail("40P01"),
+    "its session ended": lambda: sql("SELECT pg_terminate_backend(pg_backend_pid())"),
+    "it closed its session": close_and_go_on,
+}
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+def test_what_never_passes_is_dead_at_last_with_the_reason(
+    acme: Tenant, run_jobs: RunJobs, settings: Settings, breakage: str
+) -> None:
+    settings.JOB_MAX_TRANSIENT = 3
+    bodies(lambda task: BREAKAGES[breakage]())
+    dispatch(acme, atomic)
+    for times in (1, 2, 3):
+        run_jobs(ahead=True, limit=1)
+        job = Job.objects.get()
+        assert (job.state, job.transients) == ("waiting", times)
+        assert job.error
+    run_jobs(ahead=True, limit=1)
+    job = Job.objects.get()
+    assert (job.state, job.attempt) == ("dead", 4)
+    assert job.error
+
+
+def test_a_retry_policy_comes_first_and_has_the_last_word(acme: Tenant, run_jobs: RunJobs) -> None:
+    bodies(lambda task: fail("40P01"))
+    dispatch(acme, covered)
+    run_jobs()
+    job = Job.objects.get()
+    assert (job.state, job.retries, job.transients) == ("waiting", 1, 0)
+    run_jobs(ahead=True, limit=1)
+    job = Job.objects.get()
+    assert (job.state, job.retries, job.transients) == ("dead", 1, 0)
+
+
+def after_the_call(task: TenantTask) -> None:
+    fail("40001")
+
+
+def before_the_call(task: TenantTask) -> None:
+    with task.before_call():
+        fail("40001")
+
+
+def in_the_completion(task: TenantTask) -> None:
+    with task.completion():
+        fail("40001")
+
+
+@pytest.mark.parametrize(
+    ("body", "state"), [(after_the_call, "dead"), (before_the_call, "waiting"), (in_the_completion, "waiting")]
+)
+def test_a_call_is_not_repeated_unless_the_body_says_that_it_made_none(
+    acme: Tenant, run_jobs: RunJobs, body: Callable[[TenantTask], None], state: str
+) -> None:
+    bodies(body)
+    dispatch(acme, open)
+    run_jobs()
+    assert Job.objects.get().state == state
+
+
+def test_a_completion_waits_for_the_database(acme: Tenant, run_jobs: RunJobs) -> None:
+    """What was called must not be called again because of an outage meanwhile."""
+
+    def body(task: TenantTask) -> None:
+        [[pid]] = sql("SELECT pg_backend_pid()")
+        at_once(lambda: sql("SELECT pg_terminate_backend(%s, 5000)", pid))
+        with task.completion():
+            Group.objects.create(name="effect")
+
+    bodies(body)
+    job_id = dispatch(acme, open)
+    run_jobs()
+    assert '"attempts": 1' in (result_of(acme.schema_name, job_id).meta or "")
+    assert groups(acme.schema_name) == ["effect"]
