@@ -1,5 +1,6 @@
 """What Celery, kombu and billiard keep to themselves, and the rest of the room needs."""
 
+import select
 from typing import Any
 
 from billiard.process import current_process
@@ -24,10 +25,14 @@ def runs_in_greenlets() -> bool:
     return bool(detect_environment() != "default")
 
 
-def result_pipes(pool: Any) -> dict[int, int]:
-    """Of a prefork pool: by the pid of each child, the descriptor that its results are read from."""
+def children_at_rest(pool: Any) -> set[int]:
+    """Of a prefork pool: the pids of the children that have sent a result which nobody has read yet, or have died."""
     children = getattr(getattr(pool, "_pool", None), "_pool", [])
-    return {child.pid: child.outqR_fd for child in children}
+    return {child.pid for child in children if child.exitcode is not None or _has_data(child.outqR_fd)}
+
+
+def _has_data(descriptor: int) -> bool:
+    return bool(select.select([descriptor], [], [], 0)[0])
 
 
 def encodable(error: BaseException) -> Any:

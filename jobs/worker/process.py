@@ -1,13 +1,12 @@
 """A worker's main process: it renews leases, and when it shuts down it waits for its running tasks and no longer."""
 
-import select
 import time
 from typing import Any
 
 from celery.apps.worker import Worker
 from celery.worker import state
 
-from jobs.celery_hooks.internals import result_pipes
+from jobs.celery_hooks.internals import children_at_rest
 from jobs.worker.renewal import start_renewal
 
 #: Seconds between two looks at what still runs
@@ -29,10 +28,6 @@ class TenantWorker(Worker):
             time.sleep(PAUSE)
 
     def _has_running_tasks(self) -> bool:
-        # In a prefork pool nobody reads results meanwhile: a child that has sent one is done, and so is one that died.
-        pipes = result_pipes(self.pool)
-        return any(not _has_data(pipes.get(request.worker_pid)) for request in tuple(state.active_requests))
-
-
-def _has_data(pipe: Any) -> bool:
-    return pipe is not None and bool(select.select([pipe], [], [], 0)[0])
+        # In a prefork pool nobody reads results meanwhile: so a request stays active though its child is done.
+        at_rest = children_at_rest(self.pool)
+        return any(request.worker_pid not in at_rest for request in tuple(state.active_requests))

@@ -136,6 +136,16 @@ def _callers(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
+@shared_task
+def locks_and_waits(name: str) -> None:
+    """Takes a lock that another run of it needs, and waits for a word with it."""
+    sql("SELECT FROM public.tenants_tenant WHERE slug = 'globex' FOR NO KEY UPDATE")
+    note(name)
+    Group.objects.create(name=name)
+    while not broker().lpop(GO):
+        time.sleep(0.02)
+
+
 @shared_task(bind=True, atomic=False)
 def completes_late(self: TenantTask, name: str) -> None:
     """Completes when the test says so; then notes a soft limit that it hears of."""

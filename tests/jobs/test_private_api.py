@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from billiard import einfo, process
+from billiard import pool as billiard_pool
 from celery import Celery, Task, canvas
 from celery.app import trace
 from celery.app.amqp import AMQP
+from celery.apps.worker import Worker
 from celery.backends.base import Backend
 from celery.concurrency import prefork
 from celery.contrib.django.task import DjangoTask
@@ -46,6 +48,10 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (Backend, "apply_chord", ["header_result_args", "body"]),
         (Backend, "prepare_exception", ["exc", "serializer"]),
         (Backend, "_call_task_errbacks", ["request", "exc", "traceback"]),
+        (Worker, "on_consumer_ready", ["consumer"]),
+        (Worker, "wait_for_soft_shutdown", []),
+        (Celery, "subclass_with_self", ["Class"]),
+        (Request, "on_accepted", ["pid", "time_accepted"]),
         (Request, "on_timeout", ["soft", "timeout"]),
         (Request, "on_failure", ["exc_info", "send_failed_event", "return_ok"]),
         (Request, "cancel", ["pool", "signal", "emit_retry"]),
@@ -83,6 +89,7 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
     "billiard": [
         (process, "active_children", []),
         (process, "current_process", []),
+        (billiard_pool, "soft_timeout_sighandler", ["signum", "frame"]),
     ],
 }
 # The attributes that a function sets or reads, by their names in it.
@@ -103,6 +110,7 @@ ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
         (Consumer.update_strategies, "strategies"),
         (Consumer.create_task_handler, "on_unknown_task"),
         (DjangoWorkerFixup.__init__, "db_reuse_max"),
+        (billiard_pool.Worker.contribute_to_object, "outqR_fd"),
         (einfo.ExceptionWithTraceback.__init__, "exc"),
     ],
     "kombu": [

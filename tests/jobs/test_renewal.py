@@ -1,0 +1,119 @@
+"""Short leases that a worker renews: a long body keeps its job, and a lost worker loses it soon."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django_tenants.utils import schema_context
+
+from devstack.processes import Process
+from tenants.models import Tenant
+from tests.jobs import probes
+from tests.jobs.conftest import ended, eventually, results_of
+from tests.jobs.durables import dies_once, groups, lingers, locks_and_waits, result_of, sql
+
+LEASE = 3
+SHORT = {"JOB_LEASE": str(LEASE)}
+
+
+@pytest.fixture(autouse=True)
+def _relay(committed_db: None, tmp_path: Path) -> Iterator[None]:
+    with Process("relay", ["python", "manage.py", "relay"], log=tmp_path / "relay.log", env=SHORT):
+        yield
+
+
+def dispatch(tenant: Tenant, task: Any, *args: Any, **options: Any) -> str:
+    with schema_context(tenant.schema_name):
+        return str(task.apply_async_on_commit(args, **options))
+
+
+def begun(name: str, times: int = 1) -> bool:
+    return len([note for note in probes.ran() if note["name"] == name]) == times
+
+
+def test_a_body_that_takes_longer_than_a_lease_runs_once(start_worker: Callable[..., Process], acme: Tenant) -> None:
+    start_worker(**SHORT)
+    start_worker(**SHORT)
+    job_id = dispatch(acme, lingers, "long", 3 * LEASE)
+    eventually(lambda: ended(job_id), "it ended")
+    assert begun("long")
+    assert '"attempts": 1' in (result_of(acme.schema_name, job_id).meta or "")
+
+
+@pytest.mark.parametrize("time_limit", [30, 3600])
+def test_a_killed_workers_job_runs_again_soon_whatever_its_limit(
+    start_worker: Callable[..., Process], acme: Tenant, time_limit: int
+) -> None:
+    first = start_worker(**SHORT)
+    job_id = dispatch(acme, locks_and_waits, "killed", time_limit=time_limit)
+    eventually(lambda: begun("killed"), "it began")
+    first.kill()
+    start_worker(**SHORT)
+    probes.go()
+    eventually(lambda: ended(job_id), "it ended", seconds=20)
+    assert groups(acme.schema_name) == ["killed"]
+
+
+def test_a_second_run_gets_the_lock_that_a_lost_one_holds(start_worker: Callable[..., Process], acme: Tenant) -> None:
+    """PostgreSQL keeps the locks of a host that vanished: a worker that stands still looks the same to it."""
+    first = start_worker(**SHORT)
+    job_id = dispatch(acme, locks_and_waits, "lost", time_limit=3600)
+    eventually(lambda: begun("lost"), "it began")
+    os.killpg(first.pid, signal.SIGSTOP)
+    start_worker(**SHORT)
+    eventually(lambda: sql("SELECT lost FROM public.jobs_job WHERE lost > 0"), "it was taken over", seconds=20)
+    probes.go()
+    eventually(lambda: ended(job_id), "it ended", seconds=20)
+    os.killpg(first.pid, signal.SIGCONT)
+    assert results_of(job_id) == {acme.schema_name: "SUCCESS"}
+    assert groups(acme.schema_name) == ["lost"]
+
+
+def test_a_lease_is_not_renewed_beyond_the_jobs_limit(start_worker: Callable[..., Process], acme: Tenant) -> None:
+    start_worker(**SHORT, JOB_LEASE_MARGIN="1")
+    dispatch(acme, lingers, "limited", 60, time_limit=2 * LEASE)
+    eventually(lambda: begun("limited"), "it began")
+    assert sql("SELECT lease_until < deadline FROM public.jobs_job") == [(True,)]
+    eventually(
+        lambda: sql("SELECT id FROM public.jobs_job WHERE lease_until = deadline"), "it was renewed as far as that goes"
+    )
+
+
+def test_an_outage_costs_a_running_call_no_second_one(start_worker: Callable[..., Process], acme: Tenant) -> None:
+    """As long as the lease: every session is ended, again and again, while the body is outside of transactions."""
+    start_worker(**SHORT)
+    start_worker(**SHORT)
+    job_id = dispatch(acme, lingers, "outage", 3 * LEASE)
+    eventually(lambda: begun("outage"), "it began")
+    others = "usename = current_user AND pid <> pg_backend_pid()"
+    over = "SELECT lease_until < clock_timestamp() FROM public.jobs_job"
+    while not sql(over)[0][0]:
+        sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others} AND application_name = ''")
+    eventually(lambda: ended(job_id), "it ended")
+    assert begun("outage")
+    assert '"attempts": 1' in (result_of(acme.schema_name, job_id).meta or "")
+
+
+def test_a_worker_that_stops_waits_for_its_tasks_and_no_longer(
+    start_worker: Callable[..., Process], acme: Tenant
+) -> None:
+    worker = start_worker(REMAP_SIGTERM="SIGQUIT", WORKER_SHUTDOWN_SECONDS="600")
+    job_id = dispatch(acme, lingers, "deploy", 2)
+    eventually(lambda: begun("deploy"), "it began")
+    worker.signal(signal.SIGTERM)
+    eventually(lambda: not worker.running, "the worker ended")
+    assert results_of(job_id) == {acme.schema_name: "SUCCESS"}
+    assert '"attempts": 1' in (result_of(acme.schema_name, job_id).meta or "")
+
+
+def test_a_worker_that_stops_while_a_child_dies_does_not_wait_for_it(
+    start_worker: Callable[..., Process], acme: Tenant
+) -> None:
+    worker = start_worker(REMAP_SIGTERM="SIGQUIT", WORKER_SHUTDOWN_SECONDS="600")
+    dispatch(acme, dies_once, "dies", "kill -9")
+    eventually(lambda: begun("dies", 1), "it began")
+    worker.signal(signal.SIGTERM)
+    eventually(lambda: not worker.running, "the worker ended")
