@@ -143,7 +143,8 @@ class Books:
         for event in self._world.commands.events("began"):
             for other in begun[event["job"]]:
                 alive = any(event["at"] < end for end in ended[other["pid"], other["job"]])
-                if alive and event["at"] < other["at"] + self._world.pace.lease and not _over(other, event, ended):
+                within = event["at"] < other["at"] + self._world.pace.renewed_lease
+                if alive and within and not _over(other, event, ended):
                     self.faults.twice.append(f"two bodies of {event['job']} at once")
             begun[event["job"]].append(event)
 

@@ -63,6 +63,10 @@ MUTANTS = (
     Mutant("path-remembered", "careless-bodies"),
     Mutant("commit-unchecked", "careless-bodies"),
     Mutant("unbound-means-public", "careless-bodies"),
+    Mutant("nothing-passes", "disk-full"),
+    Mutant("lost-worker-keeps-its-locks", "host-vanished"),
+    Mutant("renewal-asks-for-the-lease", "outage-30s"),
+    Mutant("unknown-task-is-sent-ever-later", "rolling-deploy"),
 )
 
 

@@ -9,6 +9,7 @@ class Pace:
     soft_limit: float
     hard_limit: float
     margin: float
+    renewed_lease: float
     first_resend: float
     orders: int  # of each tenant
     probes: int  # of each kind, of each tenant
@@ -17,12 +18,14 @@ class Pace:
     broker_down: float
     broker_hole: float
     postgres_down: float
+    outage: float
     waiting: int  # jobs, when the broker comes back empty
     patience: float  # with whatever has to come: with quiet after a fault, above all
     placing: float = math.inf  # from the last request's time until clients stop trying
 
     @property
     def lease(self) -> float:
+        """As long as one has to be that nobody renews."""
         return self.hard_limit + self.margin
 
     def environment(self) -> dict[str, str]:
@@ -30,6 +33,7 @@ class Pace:
             "JOB_SOFT_TIME_LIMIT": str(self.soft_limit),
             "JOB_HARD_TIME_LIMIT": str(self.hard_limit),
             "JOB_LEASE_MARGIN": str(self.margin),
+            "JOB_LEASE": str(self.renewed_lease),
             "JOB_FIRST_RESEND": str(self.first_resend),
             "JOB_MAX_RESEND": str(2 * self.first_resend),
             "WORKER_SHUTDOWN_SECONDS": str(self.soft_limit),
@@ -41,6 +45,7 @@ LONG = Pace(
     soft_limit=4,
     hard_limit=5,
     margin=5,
+    renewed_lease=5,
     first_resend=5,
     orders=8,
     probes=4,
@@ -49,6 +54,7 @@ LONG = Pace(
     broker_down=60,
     broker_hole=30,
     postgres_down=5,
+    outage=30,
     waiting=200,
     patience=90,
 )
@@ -56,6 +62,7 @@ SHORT = Pace(
     soft_limit=1.5,
     hard_limit=2,
     margin=2,
+    renewed_lease=2,
     first_resend=2,
     orders=1,
     probes=1,
@@ -64,6 +71,7 @@ SHORT = Pace(
     broker_down=3,
     broker_hole=3,
     postgres_down=1,
+    outage=4,
     waiting=40,
     patience=30,
 )

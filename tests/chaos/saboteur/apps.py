@@ -10,6 +10,8 @@ class SaboteurConfig(AppConfig):
         from tests.chaos.saboteur import faults
 
         faults.install()
+        if unknown := os.environ.get("CHAOS_UNKNOWN"):
+            faults.forget_task(unknown)
         if mutant := os.environ.get("CHAOS_MUTANT"):
             from tests.chaos.saboteur import mutations
 

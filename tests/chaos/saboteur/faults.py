@@ -19,6 +19,7 @@ from jobs.claim import Lease
 from jobs.relay.line import Due
 from jobs.relay.process import Relay
 from jobs.relay.publisher import Publisher
+from jobs.worker.consumer import TenantConsumer
 from jobs.worker.request import TenantRequest
 from tenants.connection import connection
 from tests.chaos.saboteur.points import commanded, note, point, wrap
@@ -38,6 +39,16 @@ def install() -> None:
     wrap(TenantCelery, "send_job", _send_job)
     wrap(TenantRequest, "on_accepted", _on_accepted)
     wrap(TenantRequest, "_hand_back", _hand_back)
+
+
+def forget_task(name: str) -> None:
+    """As a worker of a release in which the task had another name."""
+
+    def forget(update: Callable[..., None], consumer: TenantConsumer) -> None:
+        consumer.app.tasks.pop(f"tests.chaos.saboteur.tasks.{name}", None)
+        update(consumer)
+
+    wrap(TenantConsumer, "update_strategies", forget)
 
 
 def _run(run_job: Callable[..., Any], task: Any, request: Any) -> Any:

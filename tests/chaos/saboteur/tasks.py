@@ -35,6 +35,15 @@ def effect(self: Any, home: str, seconds: float = 0) -> None:
     point("in-body")
 
 
+@shared_task(bind=True)
+def locks(self: Any, home: str) -> None:
+    """Takes a lock that every other run of it needs."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM public.tenants_tenant WHERE schema_name = %s FOR NO KEY UPDATE", [home])
+    leave_effect(self, home)
+    point("in-body")
+
+
 @shared_task(bind=True, atomic=False)
 def call(self: Any, home: str, seconds: float = 0) -> None:
     """As a task that calls the outside world."""

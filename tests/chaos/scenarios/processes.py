@@ -63,6 +63,19 @@ def rolling_restart(run: Run) -> None:
         run.world.heal()
 
 
+def rolling_deploy(run: Run) -> None:
+    """A task was renamed: requests call it by its new name, while a worker of the release before still runs."""
+    run.world.kill("worker")
+    run.world.start("worker", CHAOS_UNKNOWN="effect")
+    with run.load():
+        unknown = "SELECT FROM jobs_job WHERE unknown_since IS NOT NULL LIMIT 1"
+        run.wait(lambda: run.world.sql(unknown), "a worker did not know a task")
+        run.world.start("worker-2")
+        stubborn = run.world.halt("worker")
+        run.expect(not stubborn, "the worker of the release before did not stop")
+    run.over()
+
+
 def _timed(run: Run, *names: str, every_process: bool = False) -> None:
     began = time.monotonic()
     stubborn = run.world.halt(*names, every_process=every_process)

@@ -1,5 +1,6 @@
 """The claim, and the gate behind it."""
 
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError
 
-from jobs import claim, run, schema, statements, task
+from jobs import claim, run, schema, statements, task, transient
 from jobs.claim import Lease
 from tenants.binding import bind_to_public
 from tenants.connection import connection
@@ -102,3 +103,24 @@ def no_healing() -> None:
     for module in (run, schema, task):
         wrap(module, "start_owner", lambda start_owner: bind_to_public())
     wrap(task, "end_owner", lambda end_owner: bind_to_public())
+
+
+@mutation
+def lost_worker_keeps_its_locks() -> None:
+    edit(statements, "END_LOST_SESSION", "pg_terminate_backend(pid)", "pid")
+
+
+@mutation
+def renewal_asks_for_the_lease() -> None:
+    """Whose lease ran out in an outage does not get it back."""
+    edit(statements, "RENEW", "AND state = 'waiting'", "AND state = 'waiting' AND lease_until > clock_timestamp()")
+
+
+@mutation
+def unknown_task_is_sent_ever_later() -> None:
+    edit(statements, "MARK_UNKNOWN", "clock_timestamp() + %(delay)s", "clock_timestamp() + 1000 * %(delay)s")
+
+
+@mutation
+def nothing_passes() -> None:
+    transient.PASSING = re.compile("never")
