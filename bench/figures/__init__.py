@@ -18,6 +18,7 @@ FIGURES: dict[str, Callable[[World], Outcome]] = {
         http.orders,
         http.orders_black_hole,
         latency.commit_to_start,
+        latency.host_lost,
         schemas.new_schema,
         schemas.migrate_tenants,
         fairness.noisy_neighbour,

@@ -94,6 +94,12 @@ def _wait(durable: bool, pause: float) -> float:
     return float(began) - committed
 
 
+def hang_once(home: str, time_limit: int) -> None:
+    """One durable job that hangs until its worker is lost."""
+    with at(home):
+        tasks.hang_once.apply_async_on_commit(time_limit=time_limit, soft_time_limit=time_limit)
+
+
 def _write_row() -> None:
     _execute("INSERT INTO work_note (text) VALUES ('a row')")
 

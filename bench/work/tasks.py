@@ -37,6 +37,16 @@ def take_time(home: str, seconds: float = 0) -> float:
 
 
 @shared_task(ignore_result=True)
+def hang_once() -> None:
+    """Hangs in its first run, which counts itself as every run does."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nextval('public.work_count')")
+        [runs] = cursor.fetchone()
+    if runs == 1:
+        time.sleep(3600)
+
+
+@shared_task(ignore_result=True)
 def note_start() -> None:
     """When the body began, in seconds of the epoch, as a row."""
     began = time.time()
