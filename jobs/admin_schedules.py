@@ -10,13 +10,13 @@ from django.http import HttpRequest
 from django_celery_beat.admin import PeriodicTaskAdmin, PeriodicTaskForm, TaskChoiceField, TaskSelectWidget
 from django_celery_beat.models import PeriodicTask
 
-from jobs import outbox, schedules
+from jobs import schedules
 from jobs.schedules import FAN_OUT, NotSchedulable, Place
 
 SCHEDULED = ("name", "task", "args", "kwargs", "expires", "expire_seconds", *schedules.ROUTING)
 
 
-class TaskSelect(TaskSelectWidget):  # type: ignore[misc]  # django-celery-beat has no types
+class TaskSelect(TaskSelectWidget):
     """The tasks by name, each with where it can run."""
 
     def tasks_as_choices(self) -> tuple[tuple[str, str], ...]:
@@ -24,13 +24,13 @@ class TaskSelect(TaskSelectWidget):  # type: ignore[misc]  # django-celery-beat 
         return tuple((name, _label(name) if name else "") for name, _ in super().tasks_as_choices() if name != FAN_OUT)
 
 
-class TaskField(TaskChoiceField):  # type: ignore[misc]  # as above
+class TaskField(TaskChoiceField):
     """A choice among the tasks."""
 
     widget = TaskSelect
 
 
-class ScheduleForm(PeriodicTaskForm):  # type: ignore[misc]  # as above
+class ScheduleForm(PeriodicTaskForm):
     """A periodic task, whose runs are durable jobs."""
 
     regtask = TaskField(label="Task", required=False, help_text="And where it can run")
@@ -61,7 +61,7 @@ class ScheduleForm(PeriodicTaskForm):  # type: ignore[misc]  # as above
         return data
 
 
-class ScheduleAdmin(PeriodicTaskAdmin):  # type: ignore[misc]  # as above
+class ScheduleAdmin(PeriodicTaskAdmin):
     """django-celery-beat's, for schedules whose runs are durable jobs."""
 
     form = ScheduleForm
@@ -90,8 +90,8 @@ class ScheduleAdmin(PeriodicTaskAdmin):  # type: ignore[misc]  # as above
             except NotSchedulable as refusal:
                 messages.error(request, f"{periodic.name}: {refusal}")
                 continue
-            is_new = outbox.insert_run(run.schedule, run.terms, run.args, run.kwargs)
-            messages.info(request, f"{periodic.name}: {'dispatched' if is_new else 'a run waits already'}.")
+            outcome = "dispatched" if schedules.dispatch(run) else "a run waits already"
+            messages.info(request, f"{periodic.name}: {outcome}.")
 
 
 def _place_of(periodic: PeriodicTask) -> str:

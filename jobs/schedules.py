@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import TextChoices
 from django_celery_beat.models import PeriodicTask
 
+from jobs import outbox
 from jobs.celery_hooks.signatures import check_arguments
 from jobs.codec import encode
 from jobs.outbox import Terms
@@ -59,6 +60,11 @@ def run_of(periodic: PeriodicTask) -> Run:
     except (TypeError, ImproperlyConfigured) as error:
         raise NotSchedulable(str(error)) from error
     return run if place == Place.PUBLIC else _fan_out(periodic, args, kwargs)
+
+
+def dispatch(run: Run) -> bool:
+    """Write the job of a run; False if an earlier one waits still, which stands for both."""
+    return outbox.insert_run(run.schedule, run.terms, run.args, run.kwargs)
 
 
 def place_of(periodic: PeriodicTask) -> Place:
