@@ -63,6 +63,10 @@ MUTANTS = (
     Mutant("path-remembered", "careless-bodies"),
     Mutant("commit-unchecked", "careless-bodies"),
     Mutant("unbound-means-public", "careless-bodies"),
+    Mutant("run-noted-after-its-job", "beat-killed"),
+    Mutant("run-noted-before-its-job", "beat-killed"),
+    Mutant("run-taken-by-each-beat", "beat-killed"),
+    Mutant("runs-pile-up", "beat-killed"),
 )
 
 

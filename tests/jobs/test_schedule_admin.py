@@ -15,7 +15,8 @@ from tests.jobs.durables import mark
 from tests.people import PASSWORD
 
 URL = "/admin/django_celery_beat/periodictask/"
-REMINDERS = "billing.tasks.remind_unpaid_invoices"
+DELIVERY = "notifications.tasks.deliver_message"
+SWEEP = "idempotency.tasks.forget_expired"
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def save(client: Client, url: str = f"{URL}add/", **fields: Any) -> list[str]:
 
 def test_a_schedule_runs_once_on_the_platform_or_in_each_tenant(client: Client) -> None:
     assert save(client) == []
-    assert save(client, name="two", regtask=REMINDERS, run_in="tenants", args="[]") == []
+    assert save(client, name="two", regtask=SWEEP, run_in="tenants", args="[]") == []
     one, two = PeriodicTask.objects.get(name="one"), PeriodicTask.objects.get(name="two")
     assert [schedules.place_of(each).value for each in (one, two)] == ["public", "tenants"]
     page = client.get(URL).content.decode()
@@ -59,25 +60,24 @@ def test_the_form_shows_where_it_runs(client: Client) -> None:
 
 def test_the_form_offers_each_task_with_where_it_can_run(client: Client) -> None:
     page = client.get(f"{URL}add/").content.decode()
-    assert f"{REMINDERS} (in each active tenant)" in page
-    assert "billing.tasks.remind_all_tenants (once, on the platform)" in page
+    assert f"{DELIVERY} (in each active tenant)" in page
+    assert f"{SWEEP}_everywhere (once, on the platform)" in page
     assert "tenants.tasks.fill_spares (once, on the platform)" in page
-    assert "idempotency.tasks.forget_expired (once, on the platform or in each active tenant)" in page
+    assert f"{SWEEP} (once, on the platform or in each active tenant)" in page
     assert schedules.FAN_OUT not in page
 
 
 @pytest.mark.parametrize(
     ("task", "place"),
     [
-        (REMINDERS, "public"),
-        ("notifications.tasks.deliver_message", "public"),
-        ("billing.tasks.remind_all_tenants", "tenants"),
-        ("idempotency.tasks.forget_expired_everywhere", "tenants"),
+        (DELIVERY, "public"),
+        (f"{SWEEP}_everywhere", "tenants"),
+        ("accounts.tasks.provision_tenant", "tenants"),
         ("tenants.tasks.fill_spares", "tenants"),
     ],
 )
 def test_a_task_is_refused_where_it_can_not_run(client: Client, task: str, place: str) -> None:
-    args = json.dumps(["1"] if "deliver" in task else [])
+    args = json.dumps(["1"] if task in (DELIVERY, "accounts.tasks.provision_tenant") else [])
     [error] = save(client, regtask=task, run_in=place, args=args)
     assert f"{task} does not run " in error
     assert not PeriodicTask.objects.filter(name="one").exists()
@@ -123,7 +123,7 @@ def test_an_old_schedule_with_a_queue_is_shown_and_can_be_mended(client: Client)
 
 def test_a_schedule_can_be_run_now_as_beat_would(client: Client) -> None:
     save(client)
-    save(client, name="two", regtask=REMINDERS, run_in="tenants", args="[]")
+    save(client, name="two", regtask=SWEEP, run_in="tenants", args="[]")
     chosen = list(PeriodicTask.objects.filter(name__in=["one", "two"]).values_list("pk", flat=True))
     form = {"action": "run_tasks", "_selected_action": chosen}
     assert "dispatched" in client.post(URL, form, follow=True).content.decode()

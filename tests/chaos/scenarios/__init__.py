@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from tests.chaos.run import Run
-from tests.chaos.scenarios import bodies, broker, children, database, endings, messages, processes, tenants
+from tests.chaos.scenarios import bodies, broker, children, database, endings, messages, processes, schedules, tenants
 
 Scenario = Callable[[Run], None]
 
@@ -33,5 +33,6 @@ SCENARIOS: dict[str, Scenario] = {
         messages.clock_skew,
         processes.worker_frozen,
         bodies.careless_bodies,
+        schedules.beat_killed,
     )
 }
