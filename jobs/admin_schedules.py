@@ -13,7 +13,8 @@ from django_celery_beat.models import PeriodicTask
 from jobs import schedules
 from jobs.schedules import FAN_OUT, NotSchedulable, Place
 
-SCHEDULED = ("name", "task", "args", "kwargs", "expires", "expire_seconds", *schedules.ROUTING)
+WHEN = ("interval", "crontab", "solar", "clocked")
+SCHEDULED = ("name", "task", "args", "kwargs", "expires", "expire_seconds", *WHEN, *schedules.ROUTING)
 
 
 class TaskSelect(TaskSelectWidget):

@@ -52,12 +52,13 @@ class Run:
 def run_of(periodic: PeriodicTask) -> Run:
     """What a schedule runs. Raises NotSchedulable, with a reason for people."""
     _refuse_routing(periodic)
+    _schedule(periodic)
     args, kwargs = _parse(periodic, "args", "[]", list), _parse(periodic, "kwargs", "{}", dict)
     place = place_of(periodic)
     check_place(periodic.task, place)
     try:
         run = _run(periodic, args, kwargs)
-    except (TypeError, ImproperlyConfigured) as error:
+    except (TypeError, ValueError, OverflowError, ImproperlyConfigured) as error:
         raise NotSchedulable(str(error)) from error
     return run if place == Place.PUBLIC else _fan_out(periodic, args, kwargs)
 
@@ -97,7 +98,9 @@ def places_for(task: Task[Any, Any] | None) -> set[str]:
 def check_place(name: str, place: str) -> None:
     """Raise NotSchedulable if this task can't run there."""
     places = places_for(current_app.tasks.get(name))
-    if name == FAN_OUT or place not in places:
+    if name == FAN_OUT:
+        raise NotSchedulable(f"{name} is what runs other tasks in each active tenant: schedule those.", field="task")
+    if place not in places:
         can = " or ".join(Place(each).label for each in sorted(places))
         raise NotSchedulable(
             f"{name} does not run {Place(place).label}, but {can}. Choose that, or set `runs_in` on the task.",
@@ -110,6 +113,14 @@ def _refuse_routing(periodic: PeriodicTask) -> None:
         if getattr(periodic, field) not in (None, ""):
             reason = f"A run is a durable job, which has a queue and a line of its own: leave {field} empty."
             raise NotSchedulable(reason, field=field)
+
+
+def _schedule(periodic: PeriodicTask) -> Any:
+    """None in a form that is not filled in yet."""
+    try:
+        return periodic.schedule if periodic.scheduler else None
+    except Exception as error:
+        raise NotSchedulable(f"Its schedule can't be calculated: {type(error).__name__}: {error}") from error
 
 
 def _parse(periodic: PeriodicTask, field: str, default: str, kind: type) -> Any:

@@ -162,6 +162,11 @@ class StoredScheduler(DatabaseScheduler):
         self._reported.pop(model.name, None)
         return entry
 
+    def _is_due_failed(self, entry: StoredEntry) -> tuple[bool, float]:
+        """What Celery asks for a schedule whose next run it can't calculate, each time that it looks."""
+        self._report(entry.name, f"The next run of {entry.name!r} can't be calculated.", exc_info=True)
+        return False, self.max_interval
+
     def _watch_clock(self) -> None:
         # What was to come at a time of the clock before would wait until the clock is there again.
         before, self._ticked_at = self._ticked_at, time.time()

@@ -55,6 +55,8 @@ def schedule(committed_db: None) -> Iterator[Make]:
 
     yield make
     PeriodicTask.objects.exclude(pk__in=kept).delete()
+    for model in (ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule):
+        model.objects.filter(periodictask=None).delete()
     PeriodicTask.objects.filter(pk__in=kept).update(enabled=True)
 
 
@@ -471,6 +473,26 @@ def test_a_schedule_that_can_not_be_calculated_stops_nothing(schedule: Make, cap
         tick(scheduler)
     assert waiting() == [["good"]]
     assert len([record for record in caplog.records if "no such minute" in record.getMessage()]) == 1
+
+
+def test_a_schedule_that_fails_when_it_is_asked_is_reported_once(
+    schedule: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the sun's at the poles does. Celery asks again at each look."""
+
+    def is_due(self: TzAwareCrontab, last_run_at: datetime) -> None:
+        raise ValueError("the sun does not rise")
+
+    schedule("polar", crontab=CrontabSchedule.objects.create(minute="0", hour="0"))
+    schedule("good")
+    monkeypatch.setattr(TzAwareCrontab, "is_due", is_due)
+    scheduler = beat()
+    monkeypatch.setattr(scheduler, "max_interval", 0.01)
+    for _ in range(20):
+        scheduler.tick()
+        time.sleep(0.01)
+    assert waiting() == [["good"]]
+    assert len([record for record in caplog.records if "polar" in record.getMessage()]) == 1
 
 
 def test_json_comes_out_as_it_went_in(schedule: Make) -> None:

@@ -81,6 +81,7 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (DatabaseScheduler, "schedule_changed", []),
         (DatabaseScheduler, "enabled_models_qs", []),
         (DatabaseScheduler, "all_as_schedule", []),
+        (DatabaseScheduler, "_is_due_failed", ["entry"]),
         (PeriodicTasks, "last_change", []),
         (TaskSelectWidget, "tasks_as_choices", []),
         (PeriodicTaskAdmin, "run_tasks", ["request", "queryset"]),

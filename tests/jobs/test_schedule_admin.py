@@ -95,7 +95,7 @@ def test_a_task_is_refused_where_it_can_not_run(client: Client, task: str, place
         ({"args": "[]"}, "missing 1 required positional argument"),
         ({"args": "[1, 2]"}, "takes 1 positional argument"),
         ({"regtask": "", "task": "no.such.task"}, "No app of this project has a task"),
-        ({"regtask": schedules.FAN_OUT}, "does not run"),
+        ({"regtask": schedules.FAN_OUT}, "schedule those"),
         ({"regtask": "", "task": "x" * 300}, "Need name of task"),
         ({"regtask": ""}, "Need name of task"),
         ({"run_in": "mars"}, "not one of the available choices"),
@@ -143,3 +143,9 @@ def test_who_may_only_look_runs_nothing(client: Client, db: None) -> None:
     chosen = list(PeriodicTask.objects.filter(name="one").values_list("pk", flat=True))
     client.post(URL, {"action": "run_tasks", "_selected_action": chosen}, follow=True)
     assert not Job.objects.exists()
+
+
+def test_a_schedule_that_can_not_be_calculated_is_refused(client: Client) -> None:
+    ages = IntervalSchedule.objects.create(every=2_000_000_000, period=IntervalSchedule.DAYS)
+    [error] = save(client, interval=str(ages.pk))
+    assert "can't be calculated: OverflowError" in error
