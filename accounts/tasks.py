@@ -11,6 +11,7 @@ from accounts import provisioning
 # Making a schema can be repeated: a try goes on where the one before it stopped.
 @shared_task(
     bind=True,
+    runs_in="public",
     atomic=False,
     autoretry_for=(InterfaceError, OperationalError),
     retry_backoff=2,
@@ -25,7 +26,7 @@ def provision_tenant(self: Any, tenant_id: str) -> None:
         done.result = provisioning.open_tenant(tenant_id=tenant_id)
 
 
-@shared_task(bind=True)
+@shared_task(bind=True, runs_in="public")
 def give_up_provisioning(self: Any, job_id: str, tenant_id: str) -> None:
     """The errback of `provision_tenant`, whatever ended it: an error, its time limit, a killed worker."""
     error = self.AsyncResult(job_id).result

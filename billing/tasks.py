@@ -38,7 +38,7 @@ def charge_payment(self: Any, payment_id: str) -> None:
         done.result = charging.settle_payment(payment_id=payment_id, charge=charge)
 
 
-@shared_task
+@shared_task(runs_in="public")
 @transaction.atomic
 def remind_all_tenants() -> int:
     """Dispatch the reminders of every active tenant. Returns how many tenants these are."""

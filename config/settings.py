@@ -214,7 +214,9 @@ CELERY_RESULT_BACKEND = {
 CELERY_CACHE_BACKEND = "default"
 CELERY_RESULT_EXTENDED = True
 CELERY_RESULT_EXPIRES = timedelta(days=env.int("RESULT_EXPIRES_DAYS", default=7))
-CELERY_BEAT_SCHEDULER = "jobs.celery_hooks.scheduler:TenantScheduler"
+CELERY_BEAT_SCHEDULER = "jobs.beat:TenantScheduler"
+# It deletes the old results of all tenants, in batches that are transactions of their own.
+CELERY_TASK_ANNOTATIONS = {"celery.backend_cleanup": {"atomic": False}}
 CELERY_TIMEZONE = "UTC"
 # A worker keeps its database connection over so many tasks (times two); with 0 every task pays for a new one.
 CELERY_DB_REUSE_MAX = env.int("WORKER_TASKS_PER_CONNECTION", default=1000)

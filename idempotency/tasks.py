@@ -12,7 +12,7 @@ def forget_expired() -> int:
     return services.forget_expired()
 
 
-@shared_task
+@shared_task(runs_in="public")
 @transaction.atomic
 def forget_expired_everywhere() -> int:
     """Do that in `public`, and dispatch it in every active tenant. Returns how many tenants these are."""

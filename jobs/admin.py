@@ -7,8 +7,10 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from jobs import endings
+from jobs import admin_schedules, endings
 from jobs.models import Job
+
+__all__ = ["JobAdmin", "admin_schedules"]
 
 
 @admin.register(Job)

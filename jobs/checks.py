@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import Celery
 from celery.app import app_or_default
+from celery.utils.imports import symbol_by_name
 from django.conf import settings
 from django.core import mail
 from django.core.checks import CheckMessage, Error, register
@@ -15,6 +16,7 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.utils.module_loading import import_string
 
+from jobs.beat import TenantScheduler
 from jobs.celery_hooks.app import TenantCelery
 from jobs.celery_hooks.backends import FollowsTenant
 from jobs.celery_hooks.internals import tasks_per_connection
@@ -56,6 +58,7 @@ def check_app(app: Celery) -> Iterator[CheckMessage]:
     yield from _default_task(app)
     yield from _time_limits(app)
     yield from _connection_reuse(app)
+    yield from _beat_scheduler(app)
 
 
 def _foreign_tasks(app: TenantCelery) -> Iterator[CheckMessage]:
@@ -146,4 +149,19 @@ def _connection_reuse(app: TenantCelery) -> Iterator[CheckMessage]:
             "Workers connect to the database anew for each task, and do a third of the work that they could.",
             hint="Set WORKER_TASKS_PER_CONNECTION (CELERY_DB_REUSE_MAX) to some 1000 tasks.",
             id="jobs.W001",
+        )
+
+
+def _beat_scheduler(app: TenantCelery) -> Iterator[CheckMessage]:
+    name = app.conf.beat_scheduler
+    try:
+        scheduler = symbol_by_name(name)
+    except (ImportError, AttributeError, ValueError):
+        scheduler = None
+    if not (isinstance(scheduler, type) and issubclass(scheduler, TenantScheduler)):
+        yield Error(
+            f"Beat's scheduler is {name!r}, whose runs go straight to the broker: a killed beat, or a broker that is "
+            "away, loses them.",
+            hint='Set CELERY_BEAT_SCHEDULER to "jobs.beat:TenantScheduler".',
+            id="jobs.E010",
         )

@@ -17,7 +17,7 @@ from jobs import statements
 from jobs.codec import encode
 from jobs.message import OPTION
 from jobs.schema import TenantUnavailable
-from tenants.connection import connection, execute
+from tenants.connection import connection, execute, fetch_one
 from tenants.ids import new_id
 
 BATCH = 1000
@@ -126,6 +126,13 @@ def insert_for_each_tenant(terms: Terms, args: Sequence[Any], kwargs: Mapping[st
     """Write one job in each active tenant, by one statement; how many."""
     call = {"args": encode(args), "kwargs": encode(kwargs)}
     return execute(statements.INSERT_FOR_EACH_TENANT, {**terms.parameters(), **call})
+
+
+def insert_run(schedule: str, terms: Terms, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Write the run of a schedule, in `public`; False if an earlier one waits still, which stands for both then."""
+    call = {"id": str(new_id()), "args": encode(args), "kwargs": encode(kwargs), "schedule": schedule}
+    [is_new] = fetch_one(statements.INSERT_RUN, {**terms.parameters(), **call})
+    return bool(is_new)
 
 
 def _refuse_other_database() -> None:

@@ -72,6 +72,26 @@ INSERT_FOR_EACH_TENANT = """
     WHERE tenant.status = 'active'
 """
 
+# The run of a schedule. While an earlier one waits, that stands for both: it runs once, and as the later one would.
+INSERT_RUN = """
+    INSERT INTO public.jobs_job (
+        id, task, args, kwargs, link, link_error, soft_limit, hard_limit, request_id,
+        due_at, next_send_at, expires_at, tag, codec, schedule,
+        state, attempt, retries, kills, lost, sends, error, traceback, created_at
+    )
+    SELECT
+        %(id)s, %(task)s, %(args)s, %(kwargs)s, %(link)s, %(link_error)s, %(soft_limit)s, %(hard_limit)s, '',
+        clock_timestamp(), clock_timestamp(),
+        coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
+        public.jobs_next_tag(NULL), 0, %(schedule)s,
+        'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
+    ON CONFLICT (schedule) WHERE schedule > '' AND state = 'waiting' AND attempt = 0
+    DO UPDATE SET
+        task = excluded.task, args = excluded.args, kwargs = excluded.kwargs, codec = excluded.codec,
+        expires_at = excluded.expires_at
+    RETURNING id = %(id)s
+"""
+
 # Claim: committed before the body. A crash of the server may forget the claim of a job that is one transaction, since
 # the server forgets that transaction with it: so the first claim of such a job is not flushed to disk.
 

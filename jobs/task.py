@@ -45,6 +45,8 @@ class TenantTask(DjangoTask):
     #: Of a durable job: body and completion are one transaction. False for a task that calls the outside world: it runs
     #: outside a transaction, and records its outcome in `self.completion()`.
     atomic = True
+    #: Where a schedule may run it: "public" or "tenants". None: wherever its app has tables.
+    runs_in: str | None = None
 
     # Dispatch of durable jobs
 

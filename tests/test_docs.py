@@ -9,10 +9,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from django_celery_beat.models import PeriodicTask
 
 from devstack import CHECKOUT
+from jobs import schedules
 
 SUPERUSER_URL = os.environ.get("DATABASE_SUPERUSER_URL", "")
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 SQL_BLOCK = re.compile(r"^```sql\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 
 
@@ -22,6 +25,16 @@ def test_env_example_has_every_setting() -> None:
     example = (CHECKOUT / ".env.example").read_text()
     assert len(names) > 30
     assert [name for name in names if not re.search(rf"^#?{name}=", example, flags=re.MULTILINE)] == []
+
+
+@pytest.mark.django_db
+def test_the_schedule_of_how_to_write_a_job() -> None:
+    text = (CHECKOUT / "docs/how-to/write-a-job.md").read_text()
+    [example] = [block for block in PYTHON_BLOCK.findall(text) if "PeriodicTask" in block]
+    exec(example)
+    schedule = PeriodicTask.objects.get(name="Remind of unpaid invoices, in each tenant")
+    assert schedules.place_of(schedule) == "tenants"
+    assert schedules.run_of(schedule).terms.task == schedules.FAN_OUT
 
 
 @pytest.mark.skipif(not SUPERUSER_URL, reason="needs DATABASE_SUPERUSER_URL, to make a role")

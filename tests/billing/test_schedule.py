@@ -1,10 +1,14 @@
+from collections.abc import Callable
+
 import pytest
 from django.apps import apps
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
+from django_celery_results.models import TaskResult
 from django_tenants.utils import tenant_context
 
 from billing.apps import schedule_reminders
 from config.celery import app
+from jobs import schedules
 from tenants.models import Tenant
 
 NAME = "Remind of unpaid invoices"
@@ -32,3 +36,23 @@ def test_a_tenants_migration_makes_none(acme: Tenant) -> None:
     with tenant_context(acme):
         schedule_reminders(using="default", apps=apps)
     assert not PeriodicTask.objects.exists()
+
+
+@pytest.mark.django_db
+def test_reminders_run_in_each_tenant_or_are_dispatched_there_by_the_platform(
+    acme: Tenant, globex: Tenant, run_jobs: Callable[[], int]
+) -> None:
+    in_each = PeriodicTask(name="each", task="billing.tasks.remind_unpaid_invoices", headers='{"run_in": "tenants"}')
+    for schedule in (PeriodicTask.objects.get(name=NAME), in_each):
+        schedules.dispatch(schedules.run_of(schedule))
+        assert run_jobs() == 3
+    for tenant in (acme, globex):
+        with tenant_context(tenant):
+            assert set(TaskResult.objects.values_list("task_name", "status")) == {(in_each.task, "SUCCESS")}
+            assert TaskResult.objects.count() == 2
+
+
+@pytest.mark.django_db
+def test_reminders_do_not_run_on_the_platform() -> None:
+    with pytest.raises(schedules.NotSchedulable, match="in each active tenant"):
+        schedules.run_of(PeriodicTask(name="one", task="billing.tasks.remind_unpaid_invoices"))

@@ -63,7 +63,7 @@ class Books:
 
     def _probes(self) -> dict[str, Promised]:
         rows = self._world.sql("SELECT id::text, home, doomed FROM chaos_job")
-        return {id: Promised(home, doomed) for id, home, doomed in rows if home in self.tenants}
+        return {id: Promised(home, doomed) for id, home, doomed in rows if home in self.schemas}
 
     def _audit_orders(self, tenant: Tenant) -> None:
         """Each order has its three jobs, and one of everything."""

@@ -67,6 +67,10 @@ MUTANTS = (
     Mutant("lost-worker-keeps-its-locks", "host-vanished"),
     Mutant("renewal-asks-for-the-lease", "outage-30s"),
     Mutant("unknown-task-is-sent-ever-later", "rolling-deploy"),
+    Mutant("run-noted-after-its-job", "beat-killed"),
+    Mutant("run-noted-before-its-job", "beat-killed"),
+    Mutant("run-taken-by-each-beat", "beat-killed"),
+    Mutant("runs-pile-up", "beat-killed"),
 )
 
 

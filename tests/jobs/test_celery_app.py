@@ -99,7 +99,7 @@ def test_call(one_child: Process) -> None:
     assert celery_command("result", task_id).strip() == "public"
 
 
-def test_beat(one_child: Process, tmp_path: Path, acme: Tenant, globex: Tenant) -> None:
+def test_beat(one_child: Process, relay: Process, tmp_path: Path, acme: Tenant, globex: Tenant) -> None:
     """Its schedule is the platform's, and so is what it sends."""
     rows = _rows_of_tenants()
     interval, _ = IntervalSchedule.objects.get_or_create(every=1, period=IntervalSchedule.SECONDS)

@@ -11,7 +11,7 @@ from devstack.processes import Process, wait_until
 from jobs.celery_hooks.app import TenantCelery
 from jobs.checks import check_app, check_project
 
-GOOD = {"task_time_limit": 30, "CELERY_DB_REUSE_MAX": 1000}
+GOOD = {"task_time_limit": 30, "CELERY_DB_REUSE_MAX": 1000, "beat_scheduler": "jobs.beat:TenantScheduler"}
 OURS = "jobs.celery_hooks.backends:TenantDatabaseBackend"
 
 
@@ -161,3 +161,10 @@ def test_a_worker_refuses_to_start_on_an_error(
 def test_a_worker_starts_on_a_warning(worker_with: Callable[..., Process]) -> None:
     with worker_with(EMAIL_URL="consolemail://") as worker:
         worker.wait_for(" ready.")
+
+
+@pytest.mark.parametrize(
+    "scheduler", ["celery.beat:PersistentScheduler", "django_celery_beat.schedulers:DatabaseScheduler", "no.such:Thing"]
+)
+def test_e010_a_scheduler_whose_runs_are_no_jobs(scheduler: str) -> None:
+    assert found(check_app(app_with(beat_scheduler=scheduler))) == {"jobs.E010"}

@@ -16,12 +16,16 @@ from celery.app import trace
 from celery.app.amqp import AMQP
 from celery.apps.worker import Worker
 from celery.backends.base import Backend
+from celery.beat import Scheduler
 from celery.concurrency import prefork
 from celery.contrib.django.task import DjangoTask
 from celery.fixups.django import DjangoWorkerFixup
 from celery.worker import components, state, strategy
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
+from django_celery_beat.admin import PeriodicTaskAdmin, TaskSelectWidget
+from django_celery_beat.models import PeriodicTasks
+from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry
 from django_celery_results.backends.cache import CacheBackend
 from django_celery_results.backends.database import DatabaseBackend
 from kombu.message import Message
@@ -72,6 +76,22 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (CacheBackend, "get_key_for_group", ["group_id", "key"]),
         (CacheBackend, "get_key_for_chord", ["group_id", "key"]),
     ],
+    "django-celery-beat": [
+        (ModelEntry, "is_due", []),
+        (ModelEntry, "__next__", []),
+        (ModelEntry, "from_entry", ["name", "app"]),
+        (ModelEntry, "_unpack_fields", ["schedule"]),
+        (DatabaseScheduler, "apply_entry", ["entry", "producer"]),
+        (DatabaseScheduler, "reserve", ["entry"]),
+        (DatabaseScheduler, "sync", []),
+        (DatabaseScheduler, "schedule_changed", []),
+        (DatabaseScheduler, "enabled_models_qs", []),
+        (DatabaseScheduler, "all_as_schedule", []),
+        (DatabaseScheduler, "_is_due_failed", ["entry"]),
+        (PeriodicTasks, "last_change", []),
+        (TaskSelectWidget, "tasks_as_choices", []),
+        (PeriodicTaskAdmin, "run_tasks", ["request", "queryset"]),
+    ],
     "kombu": [
         (Message, "reject_log_error", ["logger", "errors"]),
         (compat, "detect_environment", []),
@@ -112,6 +132,19 @@ ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
         (DjangoWorkerFixup.__init__, "db_reuse_max"),
         (billiard_pool.Worker.contribute_to_object, "outqR_fd"),
         (einfo.ExceptionWithTraceback.__init__, "exc"),
+    ],
+    "django-celery-beat": [
+        (ModelEntry.is_due, "_disable"),
+        (Scheduler.tick, "_heap"),
+        (Scheduler.tick, "reserve"),
+        (Scheduler.tick, "apply_entry"),
+        (Scheduler.tick, "producer"),
+        (DatabaseScheduler.schedule.fget, "_initial_read"),
+        (DatabaseScheduler.schedule.fget, "_schedule"),
+        (DatabaseScheduler.schedule.fget, "schedule_changed"),
+        (DatabaseScheduler.schedule.fget, "all_as_schedule"),
+        (DatabaseScheduler.schedule_changed, "_last_timestamp"),
+        (DatabaseScheduler.enabled_models, "enabled_models_qs"),
     ],
     "kombu": [
         (virtual.QoS.__init__, "_delivered"),

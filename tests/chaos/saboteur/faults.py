@@ -13,7 +13,8 @@ import billing.gateways
 import billing.views
 import notifications.delivery
 from billing.models import OrderLine
-from jobs import claim, endings, run
+from jobs import claim, endings, run, schedules
+from jobs.beat import TenantScheduler
 from jobs.celery_hooks.app import TenantCelery
 from jobs.claim import Lease
 from jobs.relay.line import Due
@@ -37,6 +38,8 @@ def install() -> None:
     wrap(Publisher, "publish", _publish)
     wrap(Relay, "tick", _tick)
     wrap(TenantCelery, "send_job", _send_job)
+    wrap(schedules, "dispatch", _dispatch_run)
+    wrap(TenantScheduler, "apply_entry", _apply_entry)
     wrap(TenantRequest, "on_accepted", _on_accepted)
     wrap(TenantRequest, "_hand_back", _hand_back)
 
@@ -112,6 +115,17 @@ def _send_job(send_job: Callable[..., None], app: Any, job: Due, **options: Any)
     point("mid-batch", str(job.id))
     if commanded("twice"):
         send_job(app, job, **options)
+
+
+def _dispatch_run(dispatch: Callable[..., bool], run: Any) -> bool:
+    is_new = dispatch(run)
+    point("run-written")
+    return is_new
+
+
+def _apply_entry(apply_entry: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    apply_entry(*args, **kwargs)
+    point("run-committed")
 
 
 def _tick(tick: Callable[[Relay], int], own: Relay) -> int:

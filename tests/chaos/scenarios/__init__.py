@@ -3,7 +3,18 @@
 from collections.abc import Callable
 
 from tests.chaos.run import Run
-from tests.chaos.scenarios import bodies, broker, children, database, endings, messages, outages, processes, tenants
+from tests.chaos.scenarios import (
+    bodies,
+    broker,
+    children,
+    database,
+    endings,
+    messages,
+    outages,
+    processes,
+    schedules,
+    tenants,
+)
 
 Scenario = Callable[[Run], None]
 
@@ -37,5 +48,6 @@ SCENARIOS: dict[str, Scenario] = {
         outages.host_vanished,
         outages.outage_30s,
         processes.rolling_deploy,
+        schedules.beat_killed,
     )
 }
