@@ -1,7 +1,6 @@
 """One attempt at a durable job, in its order: claim, gate, body, completion; or one of the other endings."""
 
 import logging
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +9,14 @@ from typing import Any, Protocol
 from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from django.conf import settings
-from django.db import DatabaseError, Error, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, DataError, Error, InterfaceError, OperationalError, transaction
 from psycopg.errors import UndefinedFunction
 
 from jobs import claim, endings
 from jobs.celery_hooks import soft_limits
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
+from jobs.errors import describe, format_traceback, presentable
 from tenants.binding import bind_to_public
 from tenants.connection import connection, retry_on_broken_connection
 from tenants.session import start_owner
@@ -55,10 +55,10 @@ def run(task: RunnableTask, request: Context) -> Any:
     lease = claim.claim(request.id, task=task.name, token=request.lease_token, hard_limit=limit, atomic=task.atomic)
     if lease is None:
         raise Ignore("It has ended, is not due, is running elsewhere, or its tenant is not active")
-    request.update(args=lease.args, kwargs=lease.kwargs, retries=lease.retries, lease=lease)
     session = connection.connection
     connection.set_schema(lease.schema)
     try:
+        request.update(args=lease.args, kwargs=lease.kwargs, retries=lease.retries, lease=lease)
         return _run_atomic(task, lease) if task.atomic else _run_outside_transaction(task, lease)
     except BaseException as error:
         ending = HandedBack(str(error)) if _is_outage(error, session) else error
@@ -66,7 +66,9 @@ def run(task: RunnableTask, request: Context) -> Any:
         bind_to_public()
         _record(lease, ending)
         if isinstance(ending, HandedBack) or (isinstance(ending, Reject) and ending.requeue):
-            raise Ignore(f"The job will run again: {error!r}") from error
+            raise Ignore(f"The job will run again: {describe(error)}") from error
+        if isinstance(error, Exception) and (fit := presentable(error)) is not error:
+            raise fit from None
         raise
     finally:
         connection.set_schema(lease.schema)
@@ -140,7 +142,7 @@ def _ending(lease: Lease) -> Iterator[Completion]:
 def _record(lease: Lease, ending: BaseException) -> None:
     """Record an ending other than completion. Fenced: after a COMMIT whose reply was lost it changes nothing."""
     try:
-        held = retry_on_broken_connection(lambda: _settle(lease, ending))
+        held = _settle_somehow(lease, ending)
     except Error:
         logger.exception("Could not record the end of job %s: its lease will run out", lease.id)
         return
@@ -148,19 +150,29 @@ def _record(lease: Lease, ending: BaseException) -> None:
         logger.warning("Job %s had ended, or was held elsewhere, when this came: %r", lease.id, ending)
 
 
+def _settle_somehow(lease: Lease, ending: BaseException) -> bool:
+    try:
+        return retry_on_broken_connection(lambda: _settle(lease, ending))
+    except Exception as error:
+        if isinstance(error, Error) and not isinstance(error, DataError):
+            raise
+        refusal = error
+    # A body raised what no row can keep: a Retry of its own making, at a time that can't be. It is dead, for that.
+    return retry_on_broken_connection(lambda: _settle(lease, refusal))
+
+
 def _settle(lease: Lease, ending: BaseException) -> bool:
     match ending:
         case HandedBack():
             return endings.hand_back(lease.key, counted=False, delay=_backoff(lease.attempt))
         case Retry():
-            return endings.retry(lease, ending.when, error=endings.describe(ending.exc or ending))
+            return endings.retry(lease, ending.when, error=ending.__cause__ or ending.exc or ending)
         case Reject(requeue=True):
-            error = endings.describe(ending)
-            return endings.retry(lease, settings.JOB_FIRST_RESEND, error=error, counted=False)
+            return endings.retry(lease, settings.JOB_FIRST_RESEND, error=ending, counted=False)
         case Ignore():
-            return endings.ignore(lease, reason=str(ending))
+            return endings.ignore(lease, reason=describe(ending))
         case Exception():
-            return endings.dead_letter(lease, ending, traceback="".join(traceback.format_exception(ending)))
+            return endings.dead_letter(lease, ending, traceback=format_traceback(ending))
         case _:  # SystemExit and the like: this process is going down under the job
             return endings.hand_back(lease.key, counted=True)
 

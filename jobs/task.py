@@ -19,8 +19,10 @@ from jobs.celery_hooks import soft_limits
 from jobs.celery_hooks.internals import runs_in_a_childs_process, runs_in_greenlets
 from jobs.celery_hooks.signatures import check_arguments
 from jobs.celery_hooks.tracing import in_own_context
+from jobs.errors import presentable
 from jobs.message import OPTION, header_of, is_durable
 from jobs.schema import enter, schema_of
+from jobs.times import moment, seconds
 from tenants.connection import connection
 from tenants.session import end_owner, start_owner
 
@@ -174,15 +176,23 @@ class TenantTask(DjangoTask):
             raise TypeError(
                 "A durable job is tried again as it was dispatched: retry() takes exc, eta, countdown, max_retries."
             )
+        if exc is not None and not isinstance(exc, Exception):
+            raise TypeError("retry() takes an exception as its exc: exc=error, or exc=ValueError('why').")
         limit = self.max_retries if max_retries is None else max_retries
+        if limit is not None and not isinstance(limit, int | float):
+            raise TypeError("retry() takes a number as its max_retries, or None: the task's own.")
         if limit is not None and self.request.retries >= limit:
             raise exc or self.MaxRetriesExceededError(f"{self.name} {self.request.id} is out of retries ({limit})")
-        if eta is None and countdown is None:
-            countdown = self.default_retry_delay
-        retry = Retry(exc=exc, when=eta or countdown)
+        retry = Retry(exc=exc and presentable(exc), when=self._next_try(eta, countdown))
+        retry.__cause__ = exc
         if throw:
             raise retry
         return retry
+
+    def _next_try(self, eta: datetime | None, countdown: float | None) -> datetime | float:
+        if eta is not None:
+            return moment(eta, "eta")
+        return seconds(self.default_retry_delay if countdown is None else countdown, "countdown").total_seconds()
 
     def replace(self, sig: Signature[Any]) -> Any:
         """Like Celery's `replace`. Raises TypeError for a durable job."""

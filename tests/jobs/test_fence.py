@@ -23,7 +23,7 @@ from tests.people import at_once, await_blocked
 ENDINGS: dict[str, Callable[[Lease], bool]] = {
     "death": lambda lease: endings.dead_letter(lease, ValueError()),
     "end": lambda lease: endings.ignore(lease, reason=""),
-    "retry": lambda lease: endings.retry(lease, 0, error=""),
+    "retry": lambda lease: endings.retry(lease, 0, error=ValueError()),
     "hand-back": lambda lease: endings.hand_back(lease.key, counted=True),
 }
 
@@ -178,7 +178,7 @@ def test_a_result_is_never_overwritten(acme: Tenant) -> None:
 
 
 HANDS_IT_ON: dict[str, Callable[[Lease], bool]] = {
-    "retry": lambda lease: endings.retry(lease, 3600, error=""),
+    "retry": lambda lease: endings.retry(lease, 3600, error=ValueError()),
     "hand-back": lambda lease: endings.hand_back(lease.key, counted=False, delay=3600),
 }
 
