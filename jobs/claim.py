@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 
@@ -12,6 +12,7 @@ from jobs import statements
 from jobs.codec import decode
 from tenants.connection import connection, execute, fetch_one, retry_on_broken_connection
 
+T = TypeVar("T")
 #: The first half of the advisory lock's key; the second is the tenant's.
 TENANT_LOCK = 0x7E4A
 #: The longest time-out that PostgreSQL knows, in milliseconds: 24 days.
@@ -55,22 +56,22 @@ class Lease:
     @cached_property
     def args(self) -> list[Any]:
         """Raises ValueError if the row's text makes no sense."""
-        return list(decode(self.args_text, self.codec))
+        return _checked(decode(self.args_text, self.codec), list)
 
     @cached_property
     def kwargs(self) -> dict[str, Any]:
         """Raises ValueError if the row's text makes no sense."""
-        return dict(decode(self.kwargs_text, self.codec))
+        return _checked(decode(self.kwargs_text, self.codec), dict)
 
     @cached_property
     def link(self) -> list[dict[str, Any]]:
         """Signatures; their arguments stay in the row's codec. Raises ValueError if the text makes no sense."""
-        return list(decode(self.link_text))
+        return _checked(decode(self.link_text), list)
 
     @cached_property
     def link_error(self) -> list[dict[str, Any]]:
         """As `link`."""
-        return list(decode(self.link_error_text))
+        return _checked(decode(self.link_error_text), list)
 
 
 def claim(job_id: str, *, task: str, token: str, hard_limit: float, atomic: bool = False) -> Lease | None:
@@ -129,6 +130,12 @@ def lock_tenant(lease: Lease) -> None:
 def poison_limits() -> dict[str, int]:
     """How often a job's child may be killed, and its worker vanish, before it is poison."""
     return {"max_kills": settings.JOB_MAX_KILLS, "max_lost": settings.JOB_MAX_LOST}
+
+
+def _checked(value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise ValueError(f"Somebody has changed this job's row: it has {type(value).__name__} for a {kind.__name__}.")
+    return value
 
 
 def _lock_key(lease: Lease) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from celery import current_app, states
 from celery.canvas import Signature
 from celery.utils.saferepr import saferepr
 from django.conf import settings
-from django.db import DatabaseError, Error, transaction
+from django.db import DatabaseError, transaction
 
 from jobs import outbox, results, statements
 from jobs.celery_hooks.internals import encodable
 from jobs.celery_hooks.signatures import linked_call
 from jobs.claim import Lease, find, lock_tenant, poison_limits
-from jobs.errors import MAX_TRACEBACK, describe, format_traceback
+from jobs.errors import MAX_TRACEBACK, describe, format_traceback, is_refusal
 from jobs.message import OPTION
 from jobs.models import Job
 from jobs.schema import TenantUnavailable
@@ -149,7 +149,7 @@ def discard(job: Job) -> bool:
 def dispatch_link(lease: Lease, link: dict[str, Any], *head: Any) -> None:
     """Write a linked task as a job of its own. It belongs to its signature's tenant, or else to this job's."""
     signature = Signature.from_dict(link, app=current_app)
-    schema = signature.options.get(OPTION, lease.schema)
+    schema = str(signature.options.get(OPTION, lease.schema))
     terms, call = outbox.Terms.of_link(signature), linked_call(signature, head)
     try:
         outbox.insert_many(terms, [call], schema=schema, codec=lease.codec)
@@ -174,13 +174,17 @@ def _dead_letter(statement: str, lease: Lease, error: BaseException, traceback: 
 
 
 def _dispatch_errbacks(lease: Lease) -> None:
+    if lease.link_error_text == "[]":
+        return
     try:
-        for link in lease.link_error:
-            dispatch_link(lease, link, lease.id)
-    except Error:
-        raise
-    except Exception:  # a link that somebody has changed, or whose task is none of ours: the job is dead all the same
-        logger.exception("Job %s is dead, and one of its errbacks could not be dispatched", lease.id)
+        with transaction.atomic():
+            for link in lease.link_error:
+                dispatch_link(lease, link, lease.id)
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        # Somebody has changed the row, or their task is none of ours. The job is dead all the same.
+        logger.exception("Job %s is dead, and its errbacks could not be dispatched", lease.id)
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

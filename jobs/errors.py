@@ -3,7 +3,8 @@
 import traceback
 from typing import Any
 
-from django.db import Error
+from celery.exceptions import TaskPredicate
+from django.db import DataError, Error
 
 #: Characters. What is left out is in the middle.
 MAX_ERROR = 2_000
@@ -39,8 +40,15 @@ def format_traceback(error: BaseException) -> str:
     return storable(text, MAX_TRACEBACK)
 
 
-def presentable(error: Exception) -> Exception:
+def is_refusal(error: Exception) -> bool:
+    """Whether something can't be written because of what it is, and not because of how the database is."""
+    return isinstance(error, DataError) or not isinstance(error, Error)
+
+
+def presentable(error: BaseException) -> BaseException:
     """The same exception, for Celery to print and to send to the parent; one in its place if it is no fit for that."""
+    if isinstance(error, TaskPredicate) or not isinstance(error, Exception):
+        return error
     try:
         if len("".join(traceback.format_exception(error))) + len(f"{error!r}{error.args}") <= MAX_PRESENTABLE:
             return error

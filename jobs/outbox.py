@@ -60,7 +60,7 @@ class Terms:
             raise TypeError("Give a durable job an eta or a countdown, not both.")
         return cls(
             task=_checked_name(task),
-            due=moment(eta, "eta") if eta is not None else seconds(countdown or 0, "countdown"),
+            due=moment(eta, "eta") if eta is not None else seconds(0 if countdown is None else countdown, "countdown"),
             expires=_expires(expires),
             link=_links(options.get("link")),
             link_error=_links(options.get("link_error")),

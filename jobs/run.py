@@ -9,14 +9,14 @@ from typing import Any, Protocol
 from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from django.conf import settings
-from django.db import DatabaseError, DataError, Error, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, Error, InterfaceError, OperationalError, transaction
 from psycopg.errors import UndefinedFunction
 
 from jobs import claim, endings
 from jobs.celery_hooks import soft_limits
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
-from jobs.errors import describe, format_traceback, presentable
+from jobs.errors import describe, format_traceback, is_refusal, presentable
 from tenants.binding import bind_to_public
 from tenants.connection import connection, retry_on_broken_connection
 from tenants.session import start_owner
@@ -67,9 +67,7 @@ def run(task: RunnableTask, request: Context) -> Any:
         _record(lease, ending)
         if isinstance(ending, HandedBack) or (isinstance(ending, Reject) and ending.requeue):
             raise Ignore(f"The job will run again: {describe(error)}") from error
-        if isinstance(error, Exception) and (fit := presentable(error)) is not error:
-            raise fit from None
-        raise
+        raise presentable(error) from error.__cause__
     finally:
         connection.set_schema(lease.schema)
 
@@ -147,14 +145,14 @@ def _record(lease: Lease, ending: BaseException) -> None:
         logger.exception("Could not record the end of job %s: its lease will run out", lease.id)
         return
     if not held:
-        logger.warning("Job %s had ended, or was held elsewhere, when this came: %r", lease.id, ending)
+        logger.warning("Job %s had ended, or was held elsewhere, when this came: %s", lease.id, describe(ending))
 
 
 def _settle_somehow(lease: Lease, ending: BaseException) -> bool:
     try:
         return retry_on_broken_connection(lambda: _settle(lease, ending))
     except Exception as error:
-        if isinstance(error, Error) and not isinstance(error, DataError):
+        if not is_refusal(error):
             raise
         refusal = error
     # A body raised what no row can keep: a Retry of its own making, at a time that can't be. It is dead, for that.
@@ -166,7 +164,7 @@ def _settle(lease: Lease, ending: BaseException) -> bool:
         case HandedBack():
             return endings.hand_back(lease.key, counted=False, delay=_backoff(lease.attempt))
         case Retry():
-            return endings.retry(lease, ending.when, error=ending.__cause__ or ending.exc or ending)
+            return endings.retry(lease, ending.when, error=ending.exc or ending)
         case Reject(requeue=True):
             return endings.retry(lease, settings.JOB_FIRST_RESEND, error=ending, counted=False)
         case Ignore():

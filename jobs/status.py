@@ -69,7 +69,7 @@ def _of_result(row: TaskResult) -> JobStatus:
         id=row.task_id,
         task=row.task_name or "",
         state=row.status.lower(),
-        attempts=meta.get("attempts", 1),
+        attempts=attempts if isinstance(attempts := meta.get("attempts"), int) else 1,
         result=value if row.status == states.SUCCESS else None,
         error=meta.get("error") or _error(value) if row.status in states.EXCEPTION_STATES else None,
         traceback=row.traceback,
@@ -83,7 +83,7 @@ def _read(text: str | None) -> Any:
     """A value that the API can show. A plain task's result may be no strict JSON, and anybody may change a row."""
     try:
         value = json.loads(text or "null", parse_constant=str)
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         return json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError):

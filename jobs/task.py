@@ -184,7 +184,6 @@ class TenantTask(DjangoTask):
         if limit is not None and self.request.retries >= limit:
             raise exc or self.MaxRetriesExceededError(f"{self.name} {self.request.id} is out of retries ({limit})")
         retry = Retry(exc=exc and presentable(exc), when=self._next_try(eta, countdown))
-        retry.__cause__ = exc
         if throw:
             raise retry
         return retry

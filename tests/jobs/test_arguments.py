@@ -219,10 +219,12 @@ SPOILT = {
     "no JSON": "args = '['",
     "no text": "args = ''",
     "not a list": "args = '5'",
+    "text for a list": """args = '"abc"'""",
+    "pairs for a dict": """kwargs = '[["a", 1]]'""",
     "kwargs that are a list": "kwargs = '[1]'",
     "a type that Celery does not know": """codec = 0, args = '[{"__type__": "x", "__value__": 1}]'""",
     "a UUID that is none": """codec = 0, kwargs = '{"a": {"__type__": "uuid", "__value__": 1}}'""",
-    "a codec of a later release": "codec = 7, args = '['",
+    "a codec of a later release": "codec = 7",
     "a link that is no JSON": "link = '{'",
     "a link that is a number": "link = '[5]'",
     "a link to nothing": "link = '[{}]'",
@@ -245,7 +247,10 @@ def test_a_row_that_cannot_be_read_ends_as_dead_with_the_reason(acme: Tenant, ru
     assert result_of(acme.schema_name, healthy).status == "SUCCESS"
 
 
-@pytest.mark.parametrize("link", ["{", "[5]", "[{}]", '[{"task": "celery.ping"}]'])
+NUL_IN_SCHEMA = f'[{{"task": "{atomic.name}", "args": [], "kwargs": {{}}, "options": {{"tenant_schema": "\\u0000"}}}}]'
+
+
+@pytest.mark.parametrize("link", ["{", "[5]", "[{}]", "5", '[{"task": "celery.ping"}]', NUL_IN_SCHEMA])
 def test_an_errback_that_cannot_be_read_keeps_no_job_from_its_death(acme: Tenant, run_jobs: RunJobs, link: str) -> None:
     job_id = dispatch(acme)
     change(job_id, f"link_error = '{link}'")

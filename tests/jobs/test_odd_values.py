@@ -68,7 +68,24 @@ def dead(acme: Tenant, body: Callable[..., Any], run_jobs: RunJobs, *, task: Ten
 
 # Times
 
-SECONDS: list[Any] = [NAN, INF, -INF, -1, -0.001, 9e11, 1e300, 10**400, True, "5", b"5", timedelta(1), [5], 2.6e11]
+SECONDS: list[Any] = [
+    False,
+    "",
+    NAN,
+    INF,
+    -INF,
+    -1,
+    -0.001,
+    9e11,
+    1e300,
+    10**400,
+    True,
+    "5",
+    b"5",
+    timedelta(1),
+    [5],
+    2.6e11,
+]
 TIMES: list[Any] = [
     datetime.max.replace(tzinfo=UTC),
     datetime.min.replace(tzinfo=UTC),
@@ -85,7 +102,7 @@ TIMES: list[Any] = [
 ]
 ODD = [("countdown", value) for value in SECONDS]
 ODD += [("eta", value) for value in TIMES]
-ODD += [("expires", value) for value in SECONDS[:9] + TIMES[:11]]
+ODD += [("expires", value) for value in SECONDS[:11] + TIMES[:11]]
 ODD += [(name, value) for name in ("time_limit", "soft_time_limit") for value in SECONDS]
 
 
@@ -234,6 +251,8 @@ STORED = [
     "[" * 5000 + "]" * 5000,
     "null",
     "5",
+    "1e999",
+    '{"attempts": "x", "error": ["\\ud800"]}',
 ]
 
 
