@@ -467,6 +467,28 @@ def test_so_it_is_for_plain_tasks(acme: Tenant) -> None:
     assert (answer["state"], answer["error"]) == ("failure", "ProgrammingError")
 
 
+@shared_task
+def plainly_raises(case: str) -> None:
+    raise PLAIN_ERRORS[case]
+
+
+PLAIN_ERRORS = {
+    "NUL": ValueError("a\0b"),
+    "surrogate": ValueError("a\ud800b"),
+    "NaN": ValueError(NAN),
+    "gigantic": ValueError("x" * 5_000_000),
+}
+
+
+@pytest.mark.parametrize("case", PLAIN_ERRORS)
+def test_whatever_a_plain_task_raises_it_can_be_read(acme: Tenant, case: str) -> None:
+    trace(plainly_raises, JOB_ID, {HEADER: {"schema": acme.schema_name}}, (case,))
+    answer = member_of(acme, is_staff=True).get(f"/api/v1/jobs/{JOB_ID}/").json()
+    assert (answer["state"], answer["error"][:11]) == ("failure", "ValueError:")
+    assert "ValueError" in answer["traceback"]
+    assert len(answer["traceback"]) < 200_000
+
+
 def test_a_text_of_djangos_or_our_own_is_everybodys(acme: Tenant, run_jobs: RunJobs) -> None:
     assert dead(acme, raising(DatabaseError("no rows")), run_jobs).error == "DatabaseError: no rows"
 
