@@ -21,6 +21,7 @@ from jobs.celery_hooks.app import TenantCelery
 from jobs.celery_hooks.backends import FollowsTenant
 from jobs.celery_hooks.internals import tasks_per_connection
 from jobs.task import TenantTask
+from jobs.times import seconds
 from tenants.role import verify_role
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def check_app(app: Celery) -> Iterator[CheckMessage]:
     yield from _result_backend(app)
     yield from _default_task(app)
     yield from _time_limits(app)
+    yield from _odd_limits(app)
     yield from _connection_reuse(app)
     yield from _beat_scheduler(app)
 
@@ -141,6 +143,19 @@ def _time_limits(app: TenantCelery) -> Iterator[CheckMessage]:
             hint="Set JOB_HARD_TIME_LIMIT (CELERY_TASK_TIME_LIMIT), in seconds.",
             id="jobs.E008",
         )
+
+
+def _odd_limits(app: TenantCelery) -> Iterator[CheckMessage]:
+    limits = [(task, name) for task in app.tasks.values() for name in ("time_limit", "soft_time_limit")]
+    for task, name in limits:
+        try:
+            seconds(getattr(task, name) or 0, name)
+        except (TypeError, ValueError) as error:
+            yield Error(
+                f"The task {task.name} has a limit that no lease can follow: {error}",
+                hint=f"Give it a number of seconds as its {name}, or leave it out.",
+                id="jobs.E010",
+            )
 
 
 def _connection_reuse(app: TenantCelery) -> Iterator[CheckMessage]:

@@ -4,22 +4,27 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, TypeVar
 
 from django.conf import settings
 
-from jobs import codec, statements
+from jobs import statements
 from jobs.celery_hooks.internals import runs_in_a_childs_process
+from jobs.codec import decode
 from tenants.connection import connection, execute, fetch_one, retry_on_broken_connection
 
+T = TypeVar("T")
 #: The first half of the advisory lock's key; the second is the tenant's.
 TENANT_LOCK = 0x7E4A
+#: The longest time-out that PostgreSQL knows, in milliseconds: 24 days.
+MAX_GUARD = 2**31 - 1
 #: No worker's token.
 NO_TOKEN = str(uuid.UUID(int=0))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lease:
     """A claimed job. Its token is the fence: a statement that ends the attempt names it, or changes nothing.
 
@@ -31,14 +36,16 @@ class Lease:
     task: str
     tenant_id: uuid.UUID | None
     schema: str
-    args: list[Any]
-    kwargs: dict[str, Any]
-    link: list[dict[str, Any]]
-    link_error: list[dict[str, Any]]
+    codec: int
+    args_text: str
+    kwargs_text: str
+    link_text: str
+    link_error_text: str
     attempt: int
     retries: int
     transients: int
     snoozes: int
+    created_at: datetime
     #: Seconds that the body may take; 0 for a job that the caller has not claimed
     hard_limit: float = 0
 
@@ -46,6 +53,28 @@ class Lease:
     def key(self) -> dict[str, str]:
         """What a fenced statement needs to know."""
         return {"id": self.id, "token": self.token}
+
+    # Decoded when a body or a link needs them. Nobody else may fail for a row that somebody has changed.
+
+    @cached_property
+    def args(self) -> list[Any]:
+        """Raises ValueError if the row's text makes no sense."""
+        return _checked(decode(self.args_text, self.codec), list)
+
+    @cached_property
+    def kwargs(self) -> dict[str, Any]:
+        """Raises ValueError if the row's text makes no sense."""
+        return _checked(decode(self.kwargs_text, self.codec), dict)
+
+    @cached_property
+    def link(self) -> list[dict[str, Any]]:
+        """Signatures; their arguments stay in the row's codec. Raises ValueError if the text makes no sense."""
+        return _checked(decode(self.link_text), list)
+
+    @cached_property
+    def link_error(self) -> list[dict[str, Any]]:
+        """As `link`."""
+        return _checked(decode(self.link_error_text), list)
 
 
 def claim(job_id: str, *, task: str, token: str, hard_limit: float, atomic: bool = False) -> Lease | None:
@@ -146,30 +175,40 @@ def unknown_for() -> timedelta:
     return timedelta(hours=settings.JOB_UNKNOWN_TASK_HOURS)
 
 
+def _checked(value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise ValueError(f"Somebody has changed this job's row: it has {type(value).__name__} for a {kind.__name__}.")
+    return value
+
+
 def _lock_key(lease: Lease) -> dict[str, Any]:
     return {"class": TENANT_LOCK, "tenant": str(lease.tenant_id)}
 
 
 def _idle(lease: Lease) -> dict[str, str]:
     # Its transaction ends before its lease does, and another worker waits for its locks.
-    return {"idle": f"{int(1000 * (lease.hard_limit + settings.JOB_LEASE_MARGIN / 2))}ms"}
+    milliseconds = 1000 * (lease.hard_limit + settings.JOB_LEASE_MARGIN / 2)
+    return {"idle": f"{int(min(milliseconds, MAX_GUARD))}ms"}
 
 
 def _lease(row: Sequence[Any], *, job_id: str, task: str, token: str, hard_limit: float = 0) -> Lease:
-    tenant_id, schema, _, args, kwargs, link, link_error, attempt, retries, transients, snoozes = row
+    tenant_id, schema, codec, args, kwargs, link, link_error, *counts = row
+    attempt, retries, transients, snoozes, created_at = counts
     return Lease(
         id=job_id,
         token=token,
         task=task,
         tenant_id=tenant_id,
         schema=schema,
-        args=codec.decode(args),
-        kwargs=codec.decode(kwargs),
-        link=codec.decode(link),
-        link_error=codec.decode(link_error),
+        codec=codec,
+        args_text=args,
+        kwargs_text=kwargs,
+        link_text=link,
+        link_error_text=link_error,
         attempt=attempt,
         retries=retries,
         transients=transients,
         snoozes=snoozes,
+        created_at=created_at,
         hard_limit=hard_limit,
     )

@@ -4,9 +4,9 @@ An ending that takes the tenant's lock takes it before the job's row.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
-from traceback import TracebackException, format_exception
 from typing import Any
 
 from celery import current_app, states
@@ -19,13 +19,17 @@ from jobs import outbox, results, statements
 from jobs.celery_hooks.internals import encodable
 from jobs.celery_hooks.signatures import linked_call
 from jobs.claim import Lease, find, lock_tenant, poison_limits, unknown_for
+from jobs.errors import MAX_TRACEBACK, describe, format_traceback, is_refusal
 from jobs.message import OPTION
 from jobs.models import Job
 from jobs.schema import TenantUnavailable
+from jobs.times import moment, seconds
 from tenants.connection import connection, execute
 
 logger = logging.getLogger(__name__)
 
+#: Characters of a job's arguments in its result.
+MAX_SHOWN = 1_024
 #: The SQLSTATE of `jobs_lease_lost()`.
 LEASE_LOST = "TN001"
 
@@ -39,8 +43,9 @@ class LeaseLost(Exception):
 
 def complete(lease: Lease, result: Any) -> None:
     """End the job with the COMMIT of its effects, in one message. It fails once the lease is lost (`is_lease_lost`)."""
-    row = {**_result_row(lease, states.SUCCESS), **results.encoded(result)}
-    dispatch_links(lease, lease.link, result)
+    row = {**_result_row(lease, states.SUCCESS), **results.encoded_plainly(result)}
+    for link in lease.link:
+        dispatch_link(lease, link, result)
     connection.send_with_commit(statements.COMPLETE, lease.key)
     results.store_with_commit(lease.schema, row)
 
@@ -50,12 +55,19 @@ def is_lease_lost(error: DatabaseError) -> bool:
     return getattr(error.__cause__, "sqlstate", None) == LEASE_LOST
 
 
-def retry(lease: Lease, when: datetime | float | None, *, error: str, counted: bool = True) -> bool:
-    """Store the next try, at a time or in so many seconds. False if the lease is lost."""
-    eta = when if isinstance(when, datetime) else None
-    seconds = when if isinstance(when, int | float) else settings.JOB_FIRST_RESEND
-    terms = {"eta": eta, "countdown": timedelta(seconds=seconds), "error": error, "counted": int(counted)}
-    return execute(statements.RETRY, {**lease.key, **terms}) == 1
+def retry(lease: Lease, when: datetime | float | None, *, error: BaseException, counted: bool = True) -> bool:
+    """Store the next try, at a time or in so many seconds. False if the lease is lost.
+
+    Raises TypeError or ValueError for a time that can't be.
+    """
+    at_a_time = isinstance(when, datetime)
+    terms = {
+        "eta": moment(when, "eta") if at_a_time else None,
+        "countdown": timedelta() if at_a_time else seconds(_or_default(when), "countdown"),
+        "counted": int(counted),
+    }
+    told = {"error": describe(error), "traceback": format_traceback(error)}
+    return execute(statements.RETRY, {**lease.key, **terms, **told}) == 1
 
 
 def snooze(lease: Lease, delay: timedelta) -> bool:
@@ -73,7 +85,7 @@ def hand_back(
     lease is lost.
     """
     terms = {"kills": int(killed), "transients": int(transient), "delay": timedelta(seconds=delay)}
-    why = {"error": describe(error), "traceback": _storable("".join(format_exception(error)))}
+    why = {"error": describe(error), "traceback": format_traceback(error)}
     return execute(statements.HAND_BACK, {**key, **terms, **why}) == 1
 
 
@@ -154,35 +166,57 @@ def discard(job: Job) -> bool:
     return bool(deleted)
 
 
-def dispatch_links(lease: Lease, links: Iterable[dict[str, Any]], *head: Any) -> None:
-    """Write each linked task as a job of its own. It belongs to its signature's tenant, or else to this job's."""
-    for link in links:
-        signature = Signature.from_dict(link, app=current_app)
-        schema = signature.options.get(OPTION, lease.schema)
-        try:
-            outbox.insert_many(outbox.Terms.of_link(signature), [linked_call(signature, head)], schema=schema)
-        except TenantUnavailable:
-            # Its tenant is gone, and so are that tenant's waiting jobs. This job ends all the same.
-            logger.warning("Job %s links to %s of a tenant that is gone (%s)", lease.id, signature.task, schema)
+def dispatch_link(lease: Lease, link: dict[str, Any], *head: Any) -> None:
+    """Write a linked task as a job of its own. It belongs to its signature's tenant, or else to this job's."""
+    signature = Signature.from_dict(link, app=current_app)
+    schema = str(signature.options.get(OPTION, lease.schema))
+    terms, call = outbox.Terms.of_link(signature), linked_call(signature, head)
+    try:
+        outbox.insert_many(terms, [call], schema=schema, codec=lease.codec)
+    except TenantUnavailable:
+        # Its tenant is gone, and so are that tenant's waiting jobs. This job ends all the same.
+        logger.warning("Job %s links to %s of a tenant that is gone (%s)", lease.id, signature.task, schema)
 
 
-def describe(error: BaseException) -> str:
-    """An exception in words, even one whose own `__str__` raises."""
-    return _storable(f"{type(error).__name__}: {TracebackException.from_exception(error)}")
+def _or_default(when: Any) -> Any:
+    return settings.JOB_FIRST_RESEND if when is None else when
 
 
 def _dead_letter(statement: str, lease: Lease, error: BaseException, traceback: str) -> bool:
-    traceback = _storable(traceback)
+    told = {"error": describe(error), "traceback": traceback}
     limits = {**poison_limits(), "unknown_for": unknown_for()}
-    parameters = {**lease.key, **limits, "error": describe(error), "traceback": traceback}
     with transaction.atomic():
         lock_tenant(lease)
-        if execute(statement, parameters) == 0:
+        if execute(statement, {**lease.key, **limits, **told}) == 0:
             return False
-        dispatch_links(lease, lease.link_error, lease.id)
-        failure = results.encoded(encodable(error))
-        results.store(lease.schema, {**_result_row(lease, states.FAILURE), **failure, "traceback": traceback})
+        _dispatch_errbacks(lease)
+        results.store(lease.schema, {**_result_row(lease, states.FAILURE, **told), **_failure(error)})
     return True
+
+
+def _dispatch_errbacks(lease: Lease) -> None:
+    if lease.link_error_text == "[]":
+        return
+    try:
+        with transaction.atomic():
+            for link in lease.link_error:
+                dispatch_link(lease, link, lease.id)
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        # Somebody has changed the row, or their task is none of ours. The job is dead all the same.
+        logger.exception("Job %s is dead, and its errbacks could not be dispatched", lease.id)
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    with suppress(Exception):  # what the exception's own methods raise
+        columns = results.encoded(encodable(error))
+        if len(columns["result"]) <= MAX_TRACEBACK:
+            return columns
+    kind = type(error)
+    return results.encoded(
+        {"exc_type": kind.__qualname__, "exc_message": [describe(error)], "exc_module": kind.__module__}
+    )
 
 
 def _delete(statement: str, lease: Lease, *, state: str, reason: str) -> bool:
@@ -194,17 +228,23 @@ def _delete(statement: str, lease: Lease, *, state: str, reason: str) -> bool:
     return True
 
 
-def _storable(text: str) -> str:
-    # What PostgreSQL can't keep must not keep a job from ending.
-    return text.replace("\0", "\ufffd").encode(errors="backslashreplace").decode()
-
-
-def _result_row(lease: Lease, state: str) -> dict[str, Any]:
+def _result_row(lease: Lease, state: str, *, error: str | None = None, traceback: str | None = None) -> dict[str, Any]:
+    meta = {"children": [], "attempts": lease.attempt, "error": error}
     return {
         "task_id": lease.id,
         "task_name": lease.task,
-        "task_args": results.encoded(saferepr(lease.args))["result"],
-        "task_kwargs": results.encoded(saferepr(lease.kwargs))["result"],
+        "task_args": results.encoded(_shown(lease, "args"))["result"],
+        "task_kwargs": results.encoded(_shown(lease, "kwargs"))["result"],
         "status": state,
-        "meta": results.encoded({"children": [], "attempts": lease.attempt})["result"],
+        "traceback": traceback,
+        "meta": results.encoded(meta)["result"],
+        "date_created": lease.created_at,
     }
+
+
+def _shown(lease: Lease, name: str) -> str:
+    try:
+        return str(saferepr(getattr(lease, name), maxlen=MAX_SHOWN))
+    except Exception:  # a text that somebody has changed
+        text: str = getattr(lease, f"{name}_text")
+        return text[:MAX_SHOWN]

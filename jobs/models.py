@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.utils import timezone
 
+from jobs import codec
 from tenants.ids import new_id
 from tenants.models import Tenant
 
@@ -24,8 +25,8 @@ class Job(models.Model):
     class Codec(models.IntegerChoices):
         """How arguments are written. A row of the release before has no codec, so it gets the database's default."""
 
-        CELERY = 0, "Celery's JSON, which has types of its own"
-        PLAIN = 1, "plain JSON"
+        CELERY = codec.CELERY, "Celery's JSON, which has types of its own"
+        PLAIN = codec.PLAIN, "plain JSON"
 
     id = models.UUIDField(primary_key=True, default=new_id)
     tenant = models.ForeignKey(

@@ -14,13 +14,17 @@ from django.db.transaction import TransactionManagementError
 from structlog.contextvars import get_contextvars
 
 from jobs import statements
-from jobs.codec import encode
+from jobs.codec import PLAIN, encode, encode_links
+from jobs.errors import storable
 from jobs.message import OPTION
 from jobs.schema import TenantUnavailable
+from jobs.times import moment, seconds
 from tenants.connection import connection, execute, fetch_one
 from tenants.ids import new_id
 
 BATCH = 1000
+#: Characters, as the columns have it.
+MAX_TASK, MAX_REQUEST_ID = 255, 64
 OPTIONS = {"countdown", "eta", "expires", "link", "link_error", "time_limit", "soft_time_limit"}
 
 Call = tuple[Sequence[Any], Mapping[str, Any]]
@@ -42,7 +46,8 @@ class Terms:
     def of(cls, task: str, options: Mapping[str, Any], *, expires: float | None = None) -> "Terms":
         """`expires` is the task's own default in seconds, for options that have none.
 
-        Raises TypeError for what can't be durable, TransactionManagementError in a transaction of another database.
+        Raises TypeError for what can't be durable, ValueError for times that can't be, TransactionManagementError in a
+        transaction of another database.
         """
         _refuse_other_database()
         if refused := set(options) - OPTIONS:
@@ -54,18 +59,19 @@ class Terms:
         if eta is not None and countdown is not None:
             raise TypeError("Give a durable job an eta or a countdown, not both.")
         return cls(
-            task=task,
-            due=_aware(eta, "eta") or _seconds(countdown) or timedelta(),
-            expires=_aware(expires, "expires") if isinstance(expires, datetime) else _seconds(expires),
+            task=_checked_name(task),
+            due=moment(eta, "eta") if eta is not None else seconds(0 if countdown is None else countdown, "countdown"),
+            expires=_expires(expires),
             link=_links(options.get("link")),
             link_error=_links(options.get("link_error")),
-            soft_limit=_limit(options.get("soft_time_limit")),
-            hard_limit=_limit(options.get("time_limit")),
+            soft_limit=_limit(options, "soft_time_limit"),
+            hard_limit=_limit(options, "time_limit"),
         )
 
     @classmethod
     def of_link(cls, signature: Signature[Any]) -> "Terms":
         """Raises ImproperlyConfigured, too, for a task that knows no tenants."""
+        encode([signature.args, signature.kwargs])
         options = {name: value for name, value in signature.options.items() if name != OPTION}
         # A task that only the workers know may be linked to.
         registered = current_app.tasks.get(signature.task)
@@ -87,7 +93,7 @@ class Terms:
             "link_error": self.link_error,
             "soft_limit": self.soft_limit,
             "hard_limit": self.hard_limit,
-            "request_id": str(get_contextvars().get("request_id", "")),
+            "request_id": storable(str(get_contextvars().get("request_id", "")), MAX_REQUEST_ID)[:MAX_REQUEST_ID],
         }
 
 
@@ -102,8 +108,10 @@ def insert_one(terms: Terms, args: Sequence[Any], kwargs: Mapping[str, Any], *, 
     return job_id
 
 
-def insert_many(terms: Terms, calls: Iterable[Call], *, schema: str) -> list[str]:
+def insert_many(terms: Terms, calls: Iterable[Call], *, schema: str, codec: int = PLAIN) -> list[str]:
     """Write one job for each call, in batches, in the current transaction; their ids in the order of the calls.
+
+    `codec` says how the arguments are to be read: what comes out of a link's row is in that row's.
 
     Raises TenantUnavailable if no tenant has the schema, and the transaction lives on; TypeError if an argument is no
     JSON.
@@ -115,7 +123,7 @@ def insert_many(terms: Terms, calls: Iterable[Call], *, schema: str) -> list[str
             "args": [encode(args) for args, _ in batch],
             "kwargs": [encode(kwargs) for _, kwargs in batch],
         }
-        inserted = execute(statements.INSERT_MANY, {**terms.parameters(), **columns, "schema": schema})
+        inserted = execute(statements.INSERT_MANY, {**terms.parameters(), **columns, "schema": schema, "codec": codec})
         if inserted != len(batch):
             raise TenantUnavailable(f"No tenant has the schema {schema!r}, so no job can belong to it.")
         ids += columns["ids"]
@@ -154,7 +162,7 @@ def _batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
 
 
 def _links(links: Any) -> str:
-    return encode([_single(link) for link in maybe_list(links)]) if links else "[]"
+    return encode_links([_single(link) for link in maybe_list(links)]) if links else "[]"
 
 
 def _single(link: Any) -> Signature[Any]:
@@ -165,15 +173,18 @@ def _single(link: Any) -> Signature[Any]:
     return signature
 
 
-def _seconds(value: float | None) -> timedelta | None:
-    return None if value is None else timedelta(seconds=value)
+def _checked_name(task: Any) -> str:
+    if not isinstance(task, str) or len(task) > MAX_TASK or task != storable(task, MAX_TASK):
+        raise TypeError(f"A durable job's task has a name of at most {MAX_TASK} characters, without NUL.")
+    return task
 
 
-def _limit(value: float | None) -> float | None:
-    return None if value is None else timedelta(seconds=value).total_seconds()
+def _expires(value: Any) -> datetime | timedelta | None:
+    if value is None or isinstance(value, int | float):
+        return None if value is None else seconds(value, "expires")
+    return moment(value, "expires")
 
 
-def _aware(value: Any, name: str) -> datetime | None:
-    if value is not None and (not isinstance(value, datetime) or value.tzinfo is None):
-        raise TypeError(f"`{name}` is a datetime with a time zone, such as django.utils.timezone.now().")
-    return value
+def _limit(options: Mapping[str, Any], name: str) -> float | None:
+    value = options.get(name)
+    return None if value is None else seconds(value, name).total_seconds()

@@ -12,6 +12,7 @@ from django_tenants.utils import quote_schema_name
 from kombu.serialization import dumps
 from psycopg.errors import InvalidSchemaName, UndefinedTable
 
+from jobs.codec import encode_result
 from tenants.connection import connection, execute
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ COLUMNS = (
     "result",
     "traceback",
     "meta",
+    "date_created",
 )
 # A result never leaves a terminal state: a late duplicate must not turn SUCCESS into STARTED. A row that was
 # written when the task started keeps its `date_started`.
@@ -41,7 +43,8 @@ STORE = """
     VALUES (
         %(task_id)s, %(task_name)s, %(task_args)s, %(task_kwargs)s, %(periodic_task_name)s, %(worker)s, %(status)s,
         %(content_type)s, %(content_encoding)s, %(result)s, %(traceback)s, %(meta)s,
-        clock_timestamp(), CASE WHEN %(status)s = 'STARTED' THEN clock_timestamp() END, clock_timestamp()
+        coalesce(%(date_created)s::timestamptz, clock_timestamp()),
+        CASE WHEN %(status)s = 'STARTED' THEN clock_timestamp() END, clock_timestamp()
     )
     ON CONFLICT (task_id) DO UPDATE SET
         task_name = excluded.task_name, task_args = excluded.task_args, task_kwargs = excluded.task_kwargs,
@@ -112,3 +115,8 @@ def encoded(value: Any) -> dict[str, Any]:
     """`value` in the columns of a result row, as Celery's JSON serializer has it. Raises EncodeError."""
     content_type, content_encoding, content = dumps(value, serializer="json")
     return {"content_type": content_type, "content_encoding": content_encoding, "result": content}
+
+
+def encoded_plainly(value: Any) -> dict[str, Any]:
+    """A durable job's result in the columns of a result row. Raises TypeError for what is no plain JSON."""
+    return {"content_type": "application/json", "content_encoding": "utf-8", "result": encode_result(value)}

@@ -1,7 +1,6 @@
 """One attempt at a durable job, in its order: claim, gate, body, completion; or one of the other endings."""
 
 import logging
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from jobs import claim, endings
 from jobs.celery_hooks import soft_limits
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
+from jobs.errors import describe, format_traceback, is_refusal, presentable
 from jobs.transient import is_transient
 from tenants.binding import bind_to_public
 from tenants.connection import connection, retry_on_broken_connection, wait_for_database
@@ -74,10 +74,11 @@ def run(task: RunnableTask, request: Context) -> Any:
     lease = claim.claim(request.id, task=task.name, token=request.lease_token, hard_limit=limit, atomic=task.atomic)
     if lease is None:
         raise Ignore("It has ended, is not due, is running elsewhere, or its tenant is not active")
-    request.update(args=lease.args, kwargs=lease.kwargs, retries=lease.retries, lease=lease)
+    request.lease = lease
     session = connection.connection
     connection.set_schema(lease.schema)
     try:
+        request.update(args=lease.args, kwargs=lease.kwargs, retries=lease.retries)
         return _run_atomic(task, request) if task.atomic else _run_outside_transaction(task, request)
     except BaseException as error:
         ending = _ending_of(error, task, request, session)
@@ -85,10 +86,8 @@ def run(task: RunnableTask, request: Context) -> Any:
         bind_to_public()
         _record(lease, ending)
         if isinstance(ending, HandedBack) or (isinstance(ending, Reject) and ending.requeue):
-            raise Ignore(f"The job will run again: {error!r}") from error
-        if ending is not error:
-            raise ending from error
-        raise
+            raise Ignore(f"The job will run again: {describe(error)}") from error
+        raise presentable(ending) from ending.__cause__
     finally:
         connection.set_schema(lease.schema)
 
@@ -174,12 +173,23 @@ def _ending(lease: Lease) -> Iterator[Completion]:
 def _record(lease: Lease, ending: BaseException) -> None:
     """Record an ending other than completion. Fenced: after a COMMIT whose reply was lost it changes nothing."""
     try:
-        held = retry_on_broken_connection(lambda: _settle(lease, ending))
+        held = _settle_somehow(lease, ending)
     except Error:
         logger.exception("Could not record the end of job %s: its lease will run out", lease.id)
         return
     if not held:
-        logger.warning("Job %s had ended, or was held elsewhere, when this came: %r", lease.id, ending)
+        logger.warning("Job %s had ended, or was held elsewhere, when this came: %s", lease.id, describe(ending))
+
+
+def _settle_somehow(lease: Lease, ending: BaseException) -> bool:
+    try:
+        return retry_on_broken_connection(lambda: _settle(lease, ending))
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        refusal = error
+    # A body raised what no row can keep: a Retry of its own making, at a time that can't be. It is dead, for that.
+    return retry_on_broken_connection(lambda: _settle(lease, refusal))
 
 
 def _settle(lease: Lease, ending: BaseException) -> bool:
@@ -192,14 +202,13 @@ def _settle(lease: Lease, ending: BaseException) -> bool:
         case Snooze():
             return endings.snooze(lease, ending.delay)
         case Retry():
-            return endings.retry(lease, ending.when, error=endings.describe(ending.exc or ending))
+            return endings.retry(lease, ending.when, error=ending.exc or ending)
         case Reject(requeue=True):
-            error = endings.describe(ending)
-            return endings.retry(lease, settings.JOB_FIRST_RESEND, error=error, counted=False)
+            return endings.retry(lease, settings.JOB_FIRST_RESEND, error=ending, counted=False)
         case Ignore():
-            return endings.ignore(lease, reason=str(ending))
+            return endings.ignore(lease, reason=describe(ending))
         case Exception():
-            return endings.dead_letter(lease, ending, traceback="".join(traceback.format_exception(ending)))
+            return endings.dead_letter(lease, ending, traceback=format_traceback(ending))
         case _:  # SystemExit and the like: this process is going down under the job
             return endings.hand_back(lease.key, error=ending, killed=True)
 

@@ -24,7 +24,7 @@ INSERT = """
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
-        CASE WHEN %(immediate)s THEN public.jobs_next_tag(tenant.id) END, 0,
+        CASE WHEN %(immediate)s THEN public.jobs_next_tag(tenant.id) END, 1,
         'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
     FROM (SELECT public.jobs_tenant_of(%(schema)s, %(task)s) AS id) AS tenant
 """
@@ -49,7 +49,7 @@ INSERT_MANY = """
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
-        CASE WHEN %(immediate)s THEN tenant.tag + call.place - 1 END, 0,
+        CASE WHEN %(immediate)s THEN tenant.tag + call.place - 1 END, %(codec)s,
         'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
     FROM tenant, unnest(%(ids)s::uuid[], %(args)s::text[], %(kwargs)s::text[])
         WITH ORDINALITY AS call (id, args, kwargs, place)
@@ -66,7 +66,7 @@ INSERT_FOR_EACH_TENANT = """
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
-        CASE WHEN %(immediate)s THEN next.tag END, 0,
+        CASE WHEN %(immediate)s THEN next.tag END, 1,
         'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
     FROM public.tenants_tenant tenant, public.jobs_next_tags(tenant.id) AS next
     WHERE tenant.status = 'active'
@@ -83,7 +83,7 @@ INSERT_RUN = """
         %(id)s, %(task)s, %(args)s, %(kwargs)s, %(link)s, %(link_error)s, %(soft_limit)s, %(hard_limit)s, '',
         clock_timestamp(), clock_timestamp(),
         coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
-        public.jobs_next_tag(NULL), 0, %(schedule)s,
+        public.jobs_next_tag(NULL), 1, %(schedule)s,
         'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
     ON CONFLICT (schedule) WHERE schedule > '' AND state = 'waiting' AND attempt = 0
     DO UPDATE SET
@@ -131,7 +131,7 @@ CLAIM = """
     RETURNING
         tenant_id,
         coalesce((SELECT schema_name FROM public.tenants_tenant tenant WHERE tenant.id = job.tenant_id), 'public'),
-        codec, args, kwargs, link, link_error, attempt, retries, transients, snoozes,
+        codec, args, kwargs, link, link_error, attempt, retries, transients, snoozes, created_at,
         -- By the statement's snapshot: the token before this claim.
         CASE WHEN lost > 0 THEN (SELECT before.token FROM public.jobs_job before WHERE before.id = job.id) END,
         set_config(
@@ -188,7 +188,7 @@ COMPLETE = """
 RETRY = """
     UPDATE public.jobs_job SET
         token = NULL, tag = NULL, kills = 0, transients = 0, sends = 0, retries = retries + %(counted)s,
-        error = %(error)s,
+        error = %(error)s, traceback = %(traceback)s,
         due_at = term.due_at, next_send_at = term.due_at
     FROM (SELECT coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s) AS due_at) AS term
     WHERE id = %(id)s AND token = %(token)s AND state = 'waiting'
@@ -262,7 +262,7 @@ MARK_UNKNOWN = """
 FIND = """
     SELECT
         job.tenant_id, coalesce(tenant.schema_name, 'public'),
-        codec, args, kwargs, link, link_error, attempt, retries, transients, snoozes
+        codec, args, kwargs, link, link_error, attempt, retries, transients, snoozes, job.created_at
     FROM public.jobs_job job LEFT JOIN public.tenants_tenant tenant ON tenant.id = job.tenant_id
     WHERE job.id = %(id)s AND (job.tenant_id IS NULL) = (tenant.id IS NULL)
 """

@@ -8,6 +8,7 @@ from typing import Any
 from celery import states
 from django_celery_results.models import TaskResult
 
+from jobs.errors import MAX_ERROR, is_drivers, storable
 from jobs.models import Job
 from tenants.services import current_tenant
 
@@ -62,16 +63,15 @@ def _state(job: Job) -> str:
 
 
 def _of_result(row: TaskResult) -> JobStatus:
-    value = json.loads(row.result) if row.result else None
-    failed = row.status in states.EXCEPTION_STATES
-    meta = json.loads(row.meta) if row.meta else {}
+    value, meta = _read(row.result), _read(row.meta)
+    meta = meta if isinstance(meta, dict) else {}
     return JobStatus(
         id=row.task_id,
         task=row.task_name or "",
         state=row.status.lower(),
-        attempts=meta.get("attempts", 1),
-        result=None if failed or row.status != states.SUCCESS else value,
-        error=_error(value) if failed else None,
+        attempts=attempts if isinstance(attempts := meta.get("attempts"), int) else 1,
+        result=value if row.status == states.SUCCESS else None,
+        error=meta.get("error") or _error(value) if row.status in states.EXCEPTION_STATES else None,
         traceback=row.traceback,
         created_at=row.date_created,
         due_at=None,
@@ -79,10 +79,24 @@ def _of_result(row: TaskResult) -> JobStatus:
     )
 
 
+def _read(text: str | None) -> Any:
+    """A value that the API can show. A plain task's result may be no strict JSON, and anybody may change a row."""
+    try:
+        value = json.loads(text or "null", parse_constant=str)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    except (ValueError, RecursionError):
+        return text
+    return value
+
+
 def _error(value: Any) -> str:
     """In words, from the form in which Celery keeps an exception."""
     if not isinstance(value, dict):
         return str(value)
+    if is_drivers(value.get("exc_module")):
+        return str(value.get("exc_type"))
     message = value.get("exc_message")
     text = ", ".join(map(str, message)) if isinstance(message, list | tuple) else str(message)
-    return f"{value.get('exc_type')}: {text}"
+    return storable(f"{value.get('exc_type')}: {text}", MAX_ERROR)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -19,13 +19,13 @@ from jobs.celery_hooks import soft_limits
 from jobs.celery_hooks.internals import runs_in_a_childs_process, runs_in_greenlets
 from jobs.celery_hooks.signatures import check_arguments
 from jobs.celery_hooks.tracing import in_own_context
+from jobs.errors import presentable
 from jobs.message import OPTION, header_of, is_durable
 from jobs.schema import enter, schema_of
+from jobs.times import moment, seconds
 from tenants.connection import connection
 from tenants.session import end_owner, start_owner
 
-#: Seconds: a year
-LONGEST_SNOOZE = 366 * 86_400
 # Marks a request whose body has begun. An object of our own, so no message header can forge it.
 ENTERED = object()
 
@@ -188,28 +188,35 @@ class TenantTask(DjangoTask):
             raise TypeError(
                 "A durable job is tried again as it was dispatched: retry() takes exc, eta, countdown, max_retries."
             )
+        if exc is not None and not isinstance(exc, Exception):
+            raise TypeError("retry() takes an exception as its exc: exc=error, or exc=ValueError('why').")
         limit = self.max_retries if max_retries is None else max_retries
+        if limit is not None and not isinstance(limit, int | float):
+            raise TypeError("retry() takes a number as its max_retries, or None: the task's own.")
         if limit is not None and self.request.retries >= limit:
             error = exc or self.MaxRetriesExceededError(f"{self.name} {self.request.id} is out of retries ({limit})")
             self.request.out_of_retries = error
             raise error
-        if eta is None and countdown is None:
-            countdown = self.default_retry_delay
-        retry = Retry(exc=exc, when=eta or countdown)
+        retry = Retry(exc=exc and presentable(exc), when=self._next_try(eta, countdown))
         if throw:
             raise retry
         return retry
 
-    def snooze(self, seconds: float) -> run.Snooze:
-        """For `raise self.snooze(60)` in a durable job: roll back, and run again later, without using up a try.
+    def snooze(self, delay: float) -> run.Snooze:
+        """For `raise self.snooze(60)` in a durable job: roll back, and run again in so many seconds, without using up a
+        try.
 
-        A job that was snoozed JOB_MAX_SNOOZES times is dead. Raises TypeError for a plain task.
+        A job that was snoozed JOB_MAX_SNOOZES times is dead. Raises TypeError for a plain task, TypeError or ValueError
+        for what is no such number.
         """
         if not is_durable(self.request):
             raise TypeError("Only a durable job can be snoozed: use retry(), or dispatch with delay_on_commit.")
-        if not 0 <= seconds <= LONGEST_SNOOZE:
-            raise ValueError(f"A snooze takes from 0 to {LONGEST_SNOOZE} seconds, not {seconds}.")
-        return run.Snooze(timedelta(seconds=seconds))
+        return run.Snooze(seconds(delay, "delay"))
+
+    def _next_try(self, eta: datetime | None, countdown: float | None) -> datetime | float:
+        if eta is not None:
+            return moment(eta, "eta")
+        return seconds(self.default_retry_delay if countdown is None else countdown, "countdown").total_seconds()
 
     def replace(self, sig: Signature[Any]) -> Any:
         """Like Celery's `replace`. Raises TypeError for a durable job."""

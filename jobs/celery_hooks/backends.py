@@ -17,6 +17,7 @@ from django_celery_results.backends.database import DatabaseBackend
 from django_tenants.utils import schema_context
 
 from jobs import results
+from jobs.errors import MAX_TRACEBACK, storable
 from jobs.message import OPTION, is_durable
 from jobs.schema import TenantUnavailable, check_available, schema_of_result
 from tenants.connection import connection, retry_on_broken_connection
@@ -92,16 +93,17 @@ class TenantDatabaseBackend(FollowsTenant, DatabaseBackend):
     def _store(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
+        told = traceback and storable(str(traceback), MAX_TRACEBACK)
         content_type, content_encoding, content = self.encode_content(result)
         meta = {**self._get_meta_from_request(request), "children": self.current_task_children(request)}
         row = {
-            **self._get_extended_properties(request, traceback),
+            **self._get_extended_properties(request, told),
             "task_id": task_id,
             "status": state,
             "content_type": content_type,
             "content_encoding": content_encoding,
             "result": content,
-            "traceback": traceback,
+            "traceback": told,
             "meta": self.encode_content(meta)[2],
         }
         retry_on_broken_connection(lambda: results.store_unless_gone(connection.schema_name, row))

@@ -17,11 +17,12 @@ from tenants.models import Tenant
 from tests.jobs.durables import atomic, message_of, sql
 
 OVER = "lease_until = clock_timestamp() - interval '1 second'"
+VANISHED = f"tag = NULL, attempt = 1, token = gen_random_uuid(), next_send_at = clock_timestamp(), {OVER}"
 
 
-def dispatch(tenant: Tenant, *args: Any, **options: Any) -> str:
+def dispatch(tenant: Tenant, *args: Any, kwargs: dict[str, Any] | None = None, **options: Any) -> str:
     with schema_context(tenant.schema_name):
-        job_id: str = atomic.apply_async_on_commit(args, **options)
+        job_id: str = atomic.apply_async_on_commit(args, kwargs, **options)
     return job_id
 
 

@@ -177,6 +177,33 @@ def retries_once(self: TenantTask, name: str) -> str:
     return name
 
 
+class Unprinted(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __reduce__ = __str__
+
+
+def _odd_syntax() -> SyntaxError:
+    error = SyntaxError("odd syntax")
+    error.filename, error.lineno, error.text = "f", "no number", 7  # type: ignore[assignment]  # as a parser might
+    return error
+
+
+ODD_ERRORS: dict[str, Callable[[], Exception]] = {
+    "OSError": lambda: OSError(threading.Lock()),  # can't be pickled
+    "Unprinted": Unprinted,
+    "SyntaxError": _odd_syntax,
+    "ValueError": lambda: ValueError("x" * 50_000_000),
+}
+
+
+@shared_task
+def raises_oddly(name: str, error: str) -> None:
+    note(name, pid=os.getpid())
+    raise ODD_ERRORS[error]()
+
+
 def _exit() -> None:
     raise SystemExit(3)
 

@@ -102,6 +102,15 @@ def test_e008_tasks_without_time_limits(limit: int | None) -> None:
     assert " limited" not in error.msg
 
 
+@pytest.mark.parametrize("option", ["time_limit", "soft_time_limit"])
+@pytest.mark.parametrize("limit", ["5", float("nan"), float("inf"), -1, True, 1e12])
+def test_e010_time_limits_that_no_lease_can_follow(option: str, limit: Any) -> None:
+    app = app_with(task_time_limit=30)
+    app.task(name="odd", shared=False, **{option: limit})(body)
+    [error] = check_app(app)
+    assert (error.id, "The task odd " in error.msg) == ("jobs.E010", True)
+
+
 @pytest.mark.parametrize("name", ["accounts.permissions.Missing", "accounts.models.User"])
 def test_e009_no_permission_for_the_control_of_jobs(settings: Settings, name: str) -> None:
     settings.JOB_CONTROL_PERMISSION = name

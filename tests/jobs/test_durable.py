@@ -183,7 +183,10 @@ def test_a_result_that_is_no_json_is_a_failure(acme: Tenant, task: TenantTask, r
     run_jobs()
     job = Job.objects.get()
     assert job.state == "dead"
-    assert "not JSON serializable" in job.error
+    assert (
+        job.error
+        == "TypeError: A durable job's result must be plain JSON: it has no object; pass ids and plain values."
+    )
     assert groups(acme.schema_name) == ([] if task is atomic else ["effect"])
 
 

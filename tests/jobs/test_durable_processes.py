@@ -22,6 +22,7 @@ from tests.jobs.durables import (
     mark,
     message_of,
     queue_length,
+    raises_oddly,
     result_of,
     retries_once,
     sql,
@@ -57,6 +58,14 @@ def dispatch(tenant: Tenant, task: TenantTask, *args: Any, **options: Any) -> st
 
 def runs(name: str) -> int:
     return len([run for run in probes.ran() if run["name"] == name])
+
+
+@pytest.mark.parametrize("error", ["OSError", "Unprinted", "SyntaxError", "ValueError"])
+def test_whatever_a_body_raises_its_child_goes_on(worker: Process, acme: Tenant, error: str) -> None:
+    jobs = [dispatch(acme, raises_oddly, f"{error} {number}", error) for number in range(4)]
+    eventually(lambda: Job.objects.filter(state=Job.State.DEAD).count() == len(jobs), "all dead")
+    assert all(job.error.startswith(f"{error}: ") and len(job.error) < 10_000 for job in Job.objects.all())
+    assert len({run["pid"] for run in probes.ran()}) <= 2  # the worker's children
 
 
 def test_a_job_runs_once_at_home_and_leaves_its_result(worker: Process, acme: Tenant, globex: Tenant) -> None:

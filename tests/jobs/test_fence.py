@@ -23,8 +23,8 @@ from tests.people import at_once, await_blocked
 ENDINGS: dict[str, Callable[[Lease], bool]] = {
     "death": lambda lease: endings.dead_letter(lease, ValueError()),
     "end": lambda lease: endings.ignore(lease, reason=""),
-    "retry": lambda lease: endings.retry(lease, 0, error=""),
-    "hand-back": lambda lease: endings.hand_back(lease.key, error=ValueError("x"), killed=True),
+    "retry": lambda lease: endings.retry(lease, 0, error=ValueError()),
+    "hand-back": lambda lease: endings.hand_back(lease.key, error=ValueError(), killed=True),
 }
 
 
@@ -178,8 +178,8 @@ def test_a_result_is_never_overwritten(acme: Tenant) -> None:
 
 
 HANDS_IT_ON: dict[str, Callable[[Lease], bool]] = {
-    "retry": lambda lease: endings.retry(lease, 3600, error=""),
-    "hand-back": lambda lease: endings.hand_back(lease.key, error=ValueError("x"), delay=3600),
+    "retry": lambda lease: endings.retry(lease, 3600, error=ValueError()),
+    "hand-back": lambda lease: endings.hand_back(lease.key, error=ValueError(), delay=3600),
 }
 
 

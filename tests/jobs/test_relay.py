@@ -315,7 +315,7 @@ def test_a_request_under_way_holds_up_the_deletion_but_not_the_relay(doomed: Ten
 # What it costs
 
 ONE = {**Terms.of(probe.name, {}).parameters(), "id": str(uuid.uuid4()), "args": "[]", "kwargs": "{}"}
-FIFTY = {**ONE, "ids": [str(uuid.uuid4()) for _ in range(50)], "args": 50 * ["[]"], "kwargs": 50 * ["{}"]}
+FIFTY = {**ONE, "ids": [str(uuid.uuid4()) for _ in range(50)], "args": 50 * ["[]"], "kwargs": 50 * ["{}"], "codec": 1}
 POISON = {**poison_limits(), "batch": BATCH, "take_over": True}
 Statements = dict[str, dict[str, Any]]
 STATEMENTS: Statements = {

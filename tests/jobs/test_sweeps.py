@@ -10,11 +10,10 @@ from jobs.models import Job
 from jobs.relay import line, maintenance
 from tenants.models import Tenant
 from tenants.services import delete_tenant
-from tests.jobs.claims import OVER, change, claim, dispatch, held
+from tests.jobs.claims import VANISHED, change, claim, dispatch, held
 from tests.jobs.durables import PARKING, result_of, sql
 from tests.people import at_once
 
-VANISHED = f"tag = NULL, attempt = 1, token = gen_random_uuid(), next_send_at = clock_timestamp(), {OVER}"
 # Where a job may be that no worker runs.
 PLACES = {
     "in line": "tag = 1",
