@@ -37,6 +37,9 @@ NAN, INF = float("nan"), float("inf")
 class Nowhere(tzinfo):
     """A zone that does not know its offset."""
 
+    def __repr__(self) -> str:
+        return "Nowhere()"
+
     def utcoffset(self, when: datetime | None) -> None:
         return None
 
