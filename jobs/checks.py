@@ -154,7 +154,7 @@ def _odd_limits(app: TenantCelery) -> Iterator[CheckMessage]:
             yield Error(
                 f"The task {task.name} has a limit that no lease can follow: {error}",
                 hint=f"Give it a number of seconds as its {name}, or leave it out.",
-                id="jobs.E010",
+                id="jobs.E011",
             )
 
 

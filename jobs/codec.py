@@ -5,6 +5,7 @@ of TextChoices, say) that type.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -20,6 +21,7 @@ from kombu.utils.json import loads as loads_of_celery
 CELERY, PLAIN = 0, 1
 MAX_DEPTH = 100
 MAX_LENGTH = 1_000_000
+SPLIT_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 REMEDIES: tuple[tuple[type | tuple[type, ...], str], ...] = (
     ((UUID, Decimal), "pass str(value)"),
@@ -78,8 +80,10 @@ def _check(value: Any, *, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise TypeError(f"it is nested deeper than {MAX_DEPTH} levels, or holds itself; pass an id instead")
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | int():
             return
+        case str():
+            _check_text(value)
         case float():
             if not isfinite(value):
                 raise TypeError(f"it has no {float(value)}; pass None")
@@ -98,7 +102,16 @@ def _check_dict(value: dict[Any, Any], *, depth: int) -> None:
     for key, item in value.items():
         if not isinstance(key, str):
             raise TypeError(f"its keys are text, and one is {type(key).__name__}; pass str(key)")
+        _check_text(key)
         _check(item, depth=depth + 1)
+
+
+def _check_text(value: str) -> None:
+    if not value.isascii() and SPLIT_PAIR.search(value):
+        raise TypeError(
+            "it has a character in two surrogates, which JSON joins; "
+            "pass value.encode('utf-16', 'surrogatepass').decode('utf-16')"
+        )
 
 
 def _remedy(value: Any) -> str:

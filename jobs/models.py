@@ -1,5 +1,7 @@
 """The outbox, and the processes that were seen."""
 
+from datetime import UTC, datetime
+
 from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.utils import timezone
@@ -7,6 +9,9 @@ from django.utils import timezone
 from jobs import codec
 from tenants.ids import new_id
 from tenants.models import Tenant
+
+#: The next send of a row whose tenant is not active
+PARKED = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class Job(models.Model):
@@ -99,6 +104,10 @@ class Job(models.Model):
                 F("schedule"),
                 name="jobs_job_one_run_waits",
                 condition=Q(schedule__gt="", state="waiting", attempt=0),
+            ),
+            # Python can read no time after the year 9999.
+            models.CheckConstraint(
+                name="jobs_job_times", condition=Q(due_at__lt=PARKED) & (Q(expires_at=None) | Q(expires_at__lt=PARKED))
             ),
             models.CheckConstraint(
                 name="jobs_job_dead_is_not_in_line", condition=Q(state="waiting") | Q(tag__isnull=True)

@@ -108,7 +108,7 @@ def test_e010_time_limits_that_no_lease_can_follow(option: str, limit: Any) -> N
     app = app_with(task_time_limit=30)
     app.task(name="odd", shared=False, **{option: limit})(body)
     [error] = check_app(app)
-    assert (error.id, "The task odd " in error.msg) == ("jobs.E010", True)
+    assert (error.id, "The task odd " in error.msg) == ("jobs.E011", True)
 
 
 @pytest.mark.parametrize("name", ["accounts.permissions.Missing", "accounts.models.User"])

@@ -1,0 +1,202 @@
+"""Whatever a body raises, its job ends and can be read, by its tenant and, with the drivers' texts, by staff."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from celery import current_app, shared_task
+from celery.exceptions import Ignore, Reject
+from celery.result import AsyncResult
+from django.contrib.auth.models import Group
+from django.db import DatabaseError, IntegrityError, transaction
+from django_tenants.utils import schema_context
+
+from jobs.celery_hooks.tracing import trace
+from jobs.message import HEADER
+from jobs.models import Job
+from jobs.task import TenantTask
+from tenants.connection import connection
+from tenants.models import Tenant
+from tests.jobs.claims import dispatch
+from tests.jobs.deaths import JOB_ID, NAN, dead, member_of, raising
+from tests.jobs.durables import atomic, bodies, open, result_of, sql
+from tests.people import add_user, client_of
+
+RunJobs = Callable[..., int]
+
+
+# Exceptions
+
+
+class Hostile(Exception):
+    """Nothing that it is asked works."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __reduce__ = __str__
+
+    @property
+    def args(self) -> Any:  # type: ignore[override]  # hostile
+        raise RuntimeError
+
+
+def syntax_error() -> SyntaxError:
+    error = SyntaxError("odd")
+    error.filename, error.lineno, error.offset, error.text = "f", "no number", "x", 7  # type: ignore[assignment]  # odd
+    return error
+
+
+def endless_cause() -> Exception:
+    error = ValueError("0")
+    for number in range(2000):
+        outer = ValueError(str(number))
+        outer.__cause__ = error
+        error = outer
+    return error
+
+
+EXCEPTIONS: dict[str, Callable[[], Exception]] = {
+    "hostile": Hostile,
+    "odd syntax": syntax_error,
+    "gigantic": lambda: ValueError("x" * 20_000_000),
+    "many arguments": lambda: ValueError(*range(1_000_000)),
+    "NUL": lambda: ValueError("a\0b", {"\0": "\0"}),
+    "surrogates": lambda: ValueError("\ud800" * 5000),
+    "NaN": lambda: ValueError(NAN),
+    "causes": endless_cause,
+    "a group": lambda: ExceptionGroup("many", [ValueError("\0"), Hostile()]),
+    "a class that is gone": lambda: type("Gone" * 100, (Exception,), {"__module__": None})("x"),
+    "rejected": lambda: Reject("\0\ud800", requeue=False),
+}
+
+
+@pytest.mark.parametrize("task", [atomic, open], ids=["atomic", "open"])
+@pytest.mark.parametrize("case", EXCEPTIONS)
+def test_whatever_a_body_raises_it_is_dead_and_can_be_read(
+    acme: Tenant, run_jobs: RunJobs, case: str, task: TenantTask
+) -> None:
+    job = dead(acme, raising(EXCEPTIONS[case]()), run_jobs, task=task)
+    assert 0 < len(job.error) <= 20_000
+    assert 0 < len(job.traceback) <= 200_000
+    client = member_of(acme, is_staff=True)
+    assert client.get(f"/api/v1/jobs/{job.id}/").json()["traceback"] == job.traceback
+    Job.objects.all().delete()
+    assert client.get(f"/api/v1/jobs/{job.id}/").json()["error"] == job.error
+    assert len(result_of(acme.schema_name, str(job.id)).result) <= 200_000
+    with schema_context(acme.schema_name), suppress(Exception):
+        AsyncResult(str(job.id), app=current_app).get(timeout=1, propagate=False)
+
+
+@pytest.mark.parametrize("case", EXCEPTIONS)
+def test_whatever_a_body_retries_for_it_waits_and_can_be_read(acme: Tenant, run_jobs: RunJobs, case: str) -> None:
+    bodies(lambda task: task.retry(exc=EXCEPTIONS[case](), countdown=60))
+    job_id = dispatch(acme)
+    run_jobs(limit=1)
+    job = Job.objects.get()
+    assert (job.state, job.token, job.retries) == ("waiting", None, 1)
+    assert member_of(acme).get(f"/api/v1/jobs/{job_id}/").json()["error"] == job.error
+
+
+@pytest.mark.parametrize(
+    "reason", ["\0", "\ud800", "x" * 3_000_000, Hostile(), NAN], ids=["NUL", "surrogate", "huge", "hostile", "NaN"]
+)
+def test_whatever_it_is_ignored_for_it_has_ended(acme: Tenant, run_jobs: RunJobs, reason: Any) -> None:
+    bodies(raising(Ignore(reason)))
+    job_id = dispatch(acme)
+    run_jobs(limit=1)
+    assert member_of(acme).get(f"/api/v1/jobs/{job_id}/").json()["state"] == "ignored"
+
+
+# Whose eyes
+
+
+def unique_violation(task: TenantTask) -> None:
+    Group.objects.create(name="a secret of the database")
+    Group.objects.create(name="a secret of the database")
+
+
+def raw_error(task: TenantTask) -> None:
+    psycopg.connect("host=secret.example dbname=secret connect_timeout=1")
+
+
+def redis_error(task: TenantTask) -> None:
+    raise redis.ConnectionError("Error 111 connecting to secret.example:6379")
+
+
+DRIVERS: dict[str, tuple[Callable[[TenantTask], Any], str]] = {
+    "Django's": (unique_violation, "IntegrityError: SQLSTATE 23505"),
+    "psycopg's": (lambda task: connection.connection.execute("SELECT secret"), "UndefinedColumn: SQLSTATE 42703"),
+    "a server that is away": (raw_error, "OperationalError"),
+    "Redis'": (redis_error, "ConnectionError"),
+}
+
+
+@pytest.mark.parametrize("case", DRIVERS)
+def test_a_drivers_text_is_for_staff(acme: Tenant, run_jobs: RunJobs, case: str) -> None:
+    body, told = DRIVERS[case]
+    job = dead(acme, body, run_jobs)
+    member, staff = member_of(acme), client_of(acme, add_user(acme, "sid", is_staff=True))
+    for _ in ("dead", "failure"):
+        answer = member.get(f"/api/v1/jobs/{job.id}/")
+        assert (answer.json()["error"], answer.json()["traceback"]) == (told, None)
+        assert "secret" not in answer.content.decode()
+        assert "secret" in staff.get(f"/api/v1/jobs/{job.id}/").json()["traceback"]
+        Job.objects.all().delete()
+
+
+def test_so_it_is_while_it_is_tried_again(acme: Tenant, run_jobs: RunJobs) -> None:
+    def body(task: TenantTask) -> None:
+        try:
+            with transaction.atomic():
+                unique_violation(task)
+        except IntegrityError as error:
+            task.retry(exc=error, countdown=60)
+
+    bodies(body)
+    job_id = dispatch(acme)
+    run_jobs(limit=1)
+    answer = member_of(acme).get(f"/api/v1/jobs/{job_id}/").json()
+    assert (answer["state"], answer["error"], answer["traceback"]) == ("retry", "IntegrityError: SQLSTATE 23505", None)
+    assert "secret" in Job.objects.get().traceback
+
+
+@shared_task
+def plainly_fails() -> None:
+    sql("SELECT secret")
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_so_it_is_for_plain_tasks(acme: Tenant) -> None:
+    trace(plainly_fails, JOB_ID, {HEADER: {"schema": acme.schema_name}})
+    answer = member_of(acme).get(f"/api/v1/jobs/{JOB_ID}/").json()
+    assert (answer["state"], answer["error"]) == ("failure", "ProgrammingError")
+
+
+@shared_task
+def plainly_raises(case: str) -> None:
+    raise PLAIN_ERRORS[case]
+
+
+PLAIN_ERRORS = {
+    "NUL": ValueError("a\0b"),
+    "surrogate": ValueError("a\ud800b"),
+    "NaN": ValueError(NAN),
+    "gigantic": ValueError("x" * 5_000_000),
+}
+
+
+@pytest.mark.parametrize("case", PLAIN_ERRORS)
+def test_whatever_a_plain_task_raises_it_can_be_read(acme: Tenant, case: str) -> None:
+    trace(plainly_raises, JOB_ID, {HEADER: {"schema": acme.schema_name}}, (case,))
+    answer = member_of(acme, is_staff=True).get(f"/api/v1/jobs/{JOB_ID}/").json()
+    assert (answer["state"], answer["error"][:11]) == ("failure", "ValueError:")
+    assert "ValueError" in answer["traceback"]
+    assert len(answer["traceback"]) < 200_000
+
+
+def test_a_text_of_djangos_or_our_own_is_everybodys(acme: Tenant, run_jobs: RunJobs) -> None:
+    assert dead(acme, raising(DatabaseError("no rows")), run_jobs).error == "DatabaseError: no rows"
