@@ -14,7 +14,7 @@ from django.db import DatabaseError, Error, InterfaceError, OperationalError, tr
 from psycopg.errors import UndefinedFunction
 
 from jobs import claim, endings
-from jobs.celery_hooks import soft_limits
+from jobs.celery_hooks import soft_limits, user_code
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
 from tenants.binding import bind_to_public
@@ -64,9 +64,11 @@ def run(task: RunnableTask, request: Context) -> Any:
         ending = HandedBack(str(error)) if _is_outage(error, session) else error
         start_owner()
         bind_to_public()
-        _record(lease, ending)
-        if isinstance(ending, HandedBack) or (isinstance(ending, Reject) and ending.requeue):
-            raise Ignore(f"The job will run again: {error!r}") from error
+        recorded = _record(lease, ending)
+        uncounted = isinstance(ending, HandedBack) or (isinstance(ending, Reject) and ending.requeue)
+        if uncounted or (isinstance(error, Exception) and not recorded):
+            # No hook follows: the job runs again, or has ended otherwise.
+            raise Ignore(f"This attempt does not count: {error!r}") from error
         raise
     finally:
         connection.set_schema(lease.schema)
@@ -116,8 +118,7 @@ def _pass_gate(lease: Lease) -> None:
 
 
 def _run_body(task: RunnableTask, lease: Lease) -> Any:
-    with soft_limits.raised():
-        return task.run(*lease.args, **lease.kwargs)
+    return user_code.run_body(task, lease.id, lease.args, lease.kwargs)
 
 
 @contextmanager
@@ -137,15 +138,19 @@ def _ending(lease: Lease) -> Iterator[Completion]:
         raise
 
 
-def _record(lease: Lease, ending: BaseException) -> None:
-    """Record an ending other than completion. Fenced: after a COMMIT whose reply was lost it changes nothing."""
+def _record(lease: Lease, ending: BaseException) -> bool:
+    """Record an ending other than completion; whether this is how the attempt ended.
+
+    Fenced: after a COMMIT whose reply was lost it changes nothing.
+    """
     try:
         held = retry_on_broken_connection(lambda: _settle(lease, ending))
     except Error:
         logger.exception("Could not record the end of job %s: its lease will run out", lease.id)
-        return
+        return False
     if not held:
-        logger.warning("Job %s had ended, or was held elsewhere, when this came: %r", lease.id, ending)
+        logger.warning("Job %s had ended, or was held elsewhere, when this came", lease.id, exc_info=ending)
+    return held
 
 
 def _settle(lease: Lease, ending: BaseException) -> bool:
