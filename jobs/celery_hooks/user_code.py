@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import Task
 
-from jobs.celery_hooks import soft_limits
+from jobs.celery_hooks import child, soft_limits
 from jobs.celery_hooks.internals import GreenletExit, runs_in_a_childs_process
 from tenants.binding import NOBODY, bind, bound_tenant
 from tenants.connection import connection
@@ -36,6 +36,8 @@ def guarded() -> Iterator[None]:
         raise
     except BaseException as error:
         raise RuntimeError(f"The body raised {error!r}") from error
+    finally:
+        child.end_if_cut_off()
 
 
 @contextmanager

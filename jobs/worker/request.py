@@ -81,6 +81,9 @@ class TenantRequest(Request):
             return  # `on_timeout` follows: both would count a chord's part, and call the errbacks
         if self.durable and isinstance(error, WorkerLostError | SystemExit | Terminated):
             self._hand_back()
+        if isinstance(error, MemoryError):
+            # Celery raises it here, in the worker's own process, whose memory is not what ran out.
+            exc_info.exception = RuntimeError(repr(error))
         super().on_failure(exc_info, send_failed_event, return_ok)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:

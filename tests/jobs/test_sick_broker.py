@@ -83,8 +83,13 @@ def refusals(*processes: Process) -> int:
     return sum(process.output.count(line) for process in processes for line in told)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "solo"])
-@pytest.mark.parametrize("sickness", SICKNESSES)
+@pytest.mark.parametrize(
+    ("sickness", "pool"),
+    [
+        *((sickness, "prefork") for sickness in SICKNESSES),
+        *(("read-only", pool) for pool in ("threads", "gevent", "solo")),
+    ],
+)
 def test_worker_and_relay_wait_for_a_broker_that_refuses(
     valkey: Valkey, start: Callable[..., Process], acme: Tenant, sickness: str, pool: str
 ) -> None:
