@@ -15,7 +15,7 @@ from django.db import DatabaseError, Error, transaction
 from psycopg.errors import UndefinedFunction
 
 from jobs import claim, endings
-from jobs.celery_hooks import soft_limits
+from jobs.celery_hooks import soft_limits, user_code
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
 from jobs.errors import describe, format_traceback, is_refusal, presentable
@@ -84,9 +84,11 @@ def run(task: RunnableTask, request: Context) -> Any:
         ending = _ending_of(error, task, request, session)
         start_owner()
         bind_to_public()
-        _record(lease, ending)
-        if isinstance(ending, HandedBack) or (isinstance(ending, Reject) and ending.requeue):
-            raise Ignore(f"The job will run again: {describe(error)}") from error
+        recorded = _record(lease, ending)
+        uncounted = isinstance(ending, HandedBack | Snooze) or (isinstance(ending, Reject) and ending.requeue)
+        if uncounted or (isinstance(error, Exception) and not recorded):
+            # No hook follows: the job runs again, or has ended otherwise.
+            raise Ignore(f"This attempt does not count: {describe(error)}") from error
         raise presentable(ending) from ending.__cause__
     finally:
         connection.set_schema(lease.schema)
@@ -149,8 +151,7 @@ def _pass_gate(lease: Lease) -> None:
 
 def _run_body(task: RunnableTask, request: Context) -> Any:
     request.has_begun = True
-    with soft_limits.raised():
-        return task.run(*request.lease.args, **request.lease.kwargs)
+    return user_code.run_body(task, request.lease.id, request.lease.args, request.lease.kwargs)
 
 
 @contextmanager
@@ -170,15 +171,19 @@ def _ending(lease: Lease) -> Iterator[Completion]:
         raise
 
 
-def _record(lease: Lease, ending: BaseException) -> None:
-    """Record an ending other than completion. Fenced: after a COMMIT whose reply was lost it changes nothing."""
+def _record(lease: Lease, ending: BaseException) -> bool:
+    """Record an ending other than completion; whether this is how the attempt ended.
+
+    Fenced: after a COMMIT whose reply was lost it changes nothing.
+    """
     try:
         held = _settle_somehow(lease, ending)
     except Error:
         logger.exception("Could not record the end of job %s: its lease will run out", lease.id)
-        return
+        return False
     if not held:
         logger.warning("Job %s had ended, or was held elsewhere, when this came: %s", lease.id, describe(ending))
+    return held
 
 
 def _settle_somehow(lease: Lease, ending: BaseException) -> bool:

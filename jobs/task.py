@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import structlog
 from celery.app.task import Context
@@ -15,8 +15,8 @@ from django.db import transaction
 from django_tenants.utils import schema_context
 
 from jobs import outbox, run
-from jobs.celery_hooks import soft_limits
-from jobs.celery_hooks.internals import runs_in_a_childs_process, runs_in_greenlets
+from jobs.celery_hooks import soft_limits, user_code
+from jobs.celery_hooks.internals import runs_in_greenlets
 from jobs.celery_hooks.signatures import check_arguments
 from jobs.celery_hooks.tracing import in_own_context
 from jobs.errors import presentable
@@ -47,6 +47,12 @@ class TenantTask(DjangoTask):
     atomic = True
     #: Where a schedule may run it: "public" or "tenants". None: wherever its app has tables.
     runs_in: str | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """A task, whose hooks run at home."""
+        task: Self = super().__new__(cls)
+        user_code.take_over_hooks(task)
+        return task
 
     # Dispatch of durable jobs
 
@@ -111,19 +117,14 @@ class TenantTask(DjangoTask):
         # Each in a context of its own: what a body binds or sets there, the next one does not find.
         self._trace = trace and in_own_context(trace)
 
-    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
-        """Let each log line of the task name it, its tenant, and the request that called it."""
-        header = header_of(self.request)
-        structlog.contextvars.bind_contextvars(job_id=task_id, tenant=header.get("schema"))
-        if header.get("request_id"):
-            structlog.contextvars.bind_contextvars(request_id=header["request_id"])
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request
         if request.called_directly or getattr(request, "entered", None) is ENTERED:
             return super().__call__(*args, **kwargs)
         request.entered = ENTERED
-        with _staying_in_process():
+        if not request.is_eager:
+            start_owner()
+        with user_code.staying_in_process():
             return run.run(self, request) if is_durable(request) else self._run_at_home(request, args, kwargs)
 
     def _run_at_home(self, request: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -131,8 +132,7 @@ class TenantTask(DjangoTask):
         try:
             if not request.is_eager:
                 enter(schema)
-            with soft_limits.raised():
-                return self.run(*args, **kwargs)
+            return user_code.run_body(self, request.id, args, kwargs)
         finally:
             # Callbacks, hooks and the result are the tenant's too, whatever the body did to the connection.
             if not request.is_eager:
@@ -225,15 +225,13 @@ class TenantTask(DjangoTask):
         return super().replace(sig)
 
 
-@contextmanager
-def _staying_in_process() -> Iterator[None]:
-    """A body's `sys.exit()` ends a prefork child. In other pools Celery would lose the result, or the worker."""
-    try:
-        yield
-    except SystemExit as error:
-        if type(error) is SystemExit and not runs_in_a_childs_process():
-            raise RuntimeError(f"The body raised {error!r}") from error
-        raise
+def name_in_log(sender: Any, task_id: str, **kwargs: Any) -> None:
+    """Before each task: let each log line of it name it, its tenant, and the request that called it."""
+    if not sender.request.is_eager:
+        header = header_of(sender.request)
+        structlog.contextvars.bind_contextvars(job_id=task_id, tenant=header.get("schema"))
+        if header.get("request_id"):
+            structlog.contextvars.bind_contextvars(request_id=header["request_id"])
 
 
 def leave_schema(sender: Any, **kwargs: Any) -> None:

@@ -1,16 +1,42 @@
-"""The Redis transport, with less bookkeeping.
+"""The Redis transport, with less bookkeeping, and with more patience.
 
 kombu notes each message that a worker holds in two keys of Redis (`unacked`, `unacked_index`), to deliver it again when
 the worker has vanished: half of the work of a worker's main process. A durable job's row does that, and sooner.
+
+What Redis answers with an error (it is read-only, full, loading) counts as an outage: a worker waits, and connects
+anew. What lies in a queue and is no message is dropped with a line in the log, since no worker can make sense of it.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import Empty
 from typing import Any
 
 from kombu.transport import redis, virtual
+from kombu.utils.encoding import safe_repr
+from redis.exceptions import RedisError, ResponseError
 
 from jobs.message import is_durable
+
+logger = logging.getLogger(__name__)
+
+
+class NoMessage(ValueError):
+    """What came out of a queue is no message of kombu's."""
+
+
+class Message(virtual.Message):
+    """A message that has what the QoS notes of it."""
+
+    def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
+        try:
+            super().__init__(payload, channel, **kwargs)  # type: ignore[no-untyped-call]  # as below
+            route = (self.delivery_info["exchange"], self.delivery_info["routing_key"], self.delivery_tag)
+        except Exception as error:
+            raise NoMessage(f"{type(error).__name__}: {error}") from error
+        if not all(isinstance(part, str) for part in route):
+            raise NoMessage(f"Its route and delivery tag are {route!r}")
 
 
 class QoS(redis.QoS):
@@ -65,6 +91,7 @@ class Channel(redis.Channel):
     """A channel that keeps one client, with our QoS."""
 
     QoS = QoS
+    Message = Message
 
     _commands: Any = None
 
@@ -77,8 +104,30 @@ class Channel(redis.Channel):
             client = self._commands
         yield client
 
+    def _brpop_read(self, **options: Any) -> Any:
+        deliveries = self.connection.deliveries
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # as above
+        except (RedisError, OSError, Empty):
+            raise
+        except Exception as error:
+            if self.connection.deliveries != deliveries:
+                raise  # it was read, and this is what its receiver raised
+            logger.error("Dropped what is no message from a queue (%r)", error)
+
 
 class Transport(redis.Transport):
     """Celery's `broker_transport`."""
 
     Channel = Channel
+    connection_errors = (*redis.Transport.connection_errors, ResponseError)
+
+    #: How many messages were read
+    deliveries = 0
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        self.deliveries += 1
+        try:
+            super()._deliver(message, queue)  # type: ignore[no-untyped-call]  # as above
+        except NoMessage as error:
+            logger.error("Dropped what is no message from %s (%s): %s", queue, error, safe_repr(message)[:500])

@@ -8,6 +8,13 @@ from celery import Celery, current_app
 from celery.fixups.django import DjangoWorkerFixup
 from kombu.utils.compat import detect_environment
 
+try:
+    from greenlet import GreenletExit as GreenletExit
+except ImportError:  # there are no greenlets
+
+    class GreenletExit(BaseException):  # type: ignore[no-redef]  # in the place of what is not installed
+        """What a pool of greenlets ends one with."""
+
 
 def tasks_per_connection(app: Celery) -> int | None:
     """For how many tasks a worker keeps a database connection, wherever Celery reads that from; None: one."""

@@ -6,7 +6,7 @@ from typing import Any
 from celery import Task
 from celery.app.trace import build_tracer
 
-from jobs.celery_hooks import soft_limits
+from jobs.celery_hooks import child, soft_limits
 from tenants.context import copy_clean_context
 
 
@@ -15,7 +15,10 @@ def in_own_context(tracer: Callable[..., Any]) -> Callable[..., Any]:
 
     def trace(*args: Any, **options: Any) -> Any:
         soft_limits.start_task()
-        return copy_clean_context().run(tracer, *args, **options)
+        child.remember_pipes()
+        outcome = copy_clean_context().run(tracer, *args, **options)
+        child.end_if_exhausted()
+        return outcome
 
     return trace
 

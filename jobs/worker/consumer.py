@@ -1,26 +1,70 @@
 """What a worker does with a message before it becomes a request."""
 
 import logging
+import time
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from celery.app.task import Context
 from celery.concurrency.prefork import TaskPool as PreforkPool
+from celery.signals import task_rejected
 from celery.worker.consumer import Consumer
-from django.db import Error
 from django_tenants.utils import schema_context
+from kombu.utils.encoding import safe_repr
 
 from jobs import endings
 from jobs.message import is_durable
 from jobs.schema import schema_of_result
 from jobs.worker.parent import bounded_transaction
+from jobs.worker.sense import Malformed, check
 
 logger = logging.getLogger(__name__)
 
 
+#: Seconds between two tries to connect to a broker that answers, but refuses: read-only, full, loading.
+REFUSED_PAUSE = 1.0
+
+
 class TenantConsumer(Consumer):
-    """A consumer that refuses tasks without a tenant, and files an unregistered one with the tenant of its message."""
+    """A consumer that refuses tasks without a tenant, and files an unregistered one with the tenant of its message.
+
+    What it can make no sense of, it drops. An error of the broker or the database is none of the message's.
+    """
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
+        """What is called with each message."""
+        receive = super().create_task_handler(*args, **options)
+
+        def receive_sense(message: Any) -> None:
+            try:
+                check(message)
+            except Malformed as error:
+                self._drop(message, error)
+            else:
+                receive(message)
+
+        return receive_sense
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """A body that can't be read."""
+        self._drop(message, exc)
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """A message of which no request can be made."""
+        self._drop(message, exc)
+
+    def _drop(self, message: Any, error: Exception) -> None:
+        headers = safe_repr(message.headers)[:500]
+        logger.error("Dropped a message that makes no sense (%s). Its headers: %s", error, headers)
+        message.reject_log_error(logger, self.connection_errors)
+        task_rejected.send(sender=self, message=message, exc=error)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """The broker went away, or refuses: to connect anew would be refused at once."""
+        super().on_connection_error_after_connected(exc)
+        if isinstance(exc, self.channel_errors):
+            time.sleep(REFUSED_PAUSE)
 
     def update_strategies(self) -> None:
         """Refuse foreign tasks, and durable jobs that this pool can't kill."""
@@ -62,7 +106,7 @@ class TenantConsumer(Consumer):
         try:
             with schema_context(schema_of_result(request)):
                 super().on_unknown_task(body, message, exc)
-        except Error:
+        except Exception:
             # Raised to the consumer's loop, this would end the worker.
             logger.exception("Could not store that no task %r is here", message.headers.get("task"))
 

@@ -8,6 +8,7 @@ from typing import Any
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from billiard.process import active_children
+from celery.exceptions import InvalidTaskError
 from celery.worker import state
 from celery.worker.request import Request
 from django.conf import settings
@@ -40,8 +41,12 @@ class TenantRequest(Request):
     time_limits: Sequence[float | None]  # hard, soft
 
     def __init__(self, message: Any, **options: Any) -> None:
-        super().__init__(message, **options)
-        self._set_time_limits()
+        try:
+            super().__init__(message, **options)
+            self._set_time_limits()
+        except Exception as error:
+            # Nothing here asks a server, so the message is to blame. A KeyError would look like an outage.
+            raise InvalidTaskError(f"{type(error).__name__}: {error}") from error
         if self.durable:
             self._request_dict["lease_token"] = str(uuid.uuid4())
 
@@ -93,6 +98,9 @@ class TenantRequest(Request):
             return  # `on_timeout` follows: both would count a chord's part, and call the errbacks
         if self.durable and isinstance(error, WorkerLostError | SystemExit | Terminated):
             self._hand_back()
+        if isinstance(error, MemoryError):
+            # Celery raises it here, in the worker's own process, whose memory is not what ran out.
+            exc_info.exception = RuntimeError(repr(error))
         super().on_failure(exc_info, send_failed_event, return_ok)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:

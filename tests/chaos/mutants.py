@@ -30,6 +30,8 @@ MUTANTS = (
     Mutant("published-after-the-commit", "broker-down"),
     Mutant("send-deletes", "broker-emptied"),
     Mutant("never-sent-again", "broker-black-hole"),
+    Mutant("refusals-end-workers", "redis-read-only"),
+    Mutant("sense-unchecked", "malformed-messages"),
     Mutant("published-before-the-commit", "web-killed"),
     Mutant("completion-apart", "child-killed-atomic"),
     Mutant("failure-stored-by-parent", "child-killed-atomic"),

@@ -32,6 +32,13 @@ class View:
     def queued(self) -> int:
         return int(self.redis.llen("jobs"))
 
+    def tell_valkey(self, *command: str) -> None:
+        self.redis.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types for it
+
+    def push(self, queue: str, message: bytes) -> None:
+        """As the next that is taken."""
+        self.redis.rpush(queue, message)
+
     def empty_queues(self) -> None:
         self.redis.delete("jobs", "celery", "unacked", "unacked_index")
 

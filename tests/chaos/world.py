@@ -51,7 +51,8 @@ class World:
         self.tenants: dict[str, Tenant] = {}
         self._sabotage: dict[str, str] = {}
         self._view = View(self.postgres.url(), self.valkey.url)
-        self.sql = self._view.sql
+        self.sql, self.push = self._view.sql, self._view.push
+        self.tell_valkey = self._view.tell_valkey
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:

@@ -15,7 +15,7 @@ from tests.jobs.durables import sql
 
 DEADLINE = 30
 RESULTS = "django_celery_results_taskresult"
-TASKS = "tests.jobs.probes,tests.jobs.durables,tests.jobs.owners"
+TASKS = "tests.jobs.probes,tests.jobs.durables,tests.jobs.owners,tests.jobs.hooked"
 WORKER = ["celery", "-A", "config", "worker", "-l", "INFO", "--include", TASKS]
 
 

@@ -78,6 +78,12 @@ def mark(name: str) -> str:
     return name
 
 
+@shared_task
+def writes(name: str) -> None:
+    """As `mark`, and tells nobody: for a broker that takes nothing."""
+    Group.objects.create(name=name)
+
+
 @shared_task(bind=True)
 def dies_once(self: TenantTask, name: str, fatality: str) -> str:
     """Its first attempt ends badly, after its effect; the second is fine."""

@@ -11,6 +11,8 @@ from jobs.models import Job
 from tenants.models import Tenant
 from tests.jobs.conftest import ended, eventually, results_of
 from tests.jobs.durables import groups, lingers, mark
+from tests.jobs.hooked import hooked
+from tests.jobs.probes import ran
 from tests.people import add_user, client_of
 
 
@@ -47,3 +49,20 @@ def test_a_pool_without_hard_limits_leaves_jobs_outside_of_a_transaction_to_pref
     eventually(lambda: not Job.objects.exists(), "done")
     assert groups(acme.schema_name) == ["atomic", "job 0", "job 1", "job 2", "plain"]
     assert [results_of(job_id) for job_id in ids] == [{acme.schema_name: "SUCCESS"}] * 3
+
+
+@pytest.mark.usefixtures("relay")
+@pytest.mark.parametrize("pool", ["threads", "gevent", "solo"])
+def test_hooks_are_at_home_in_every_pool(
+    start_worker: Callable[..., Process], acme: Tenant, globex: Tenant, pool: str
+) -> None:
+    start_worker("-P", pool, "-c", "2")
+    for tenant in (acme, globex):
+        with schema_context(tenant.schema_name):
+            hooked.delay_on_commit(home=tenant.schema_name, deeds={"on_success": "cancel"})
+            hooked.delay(home=tenant.schema_name, deeds={"on_success": "cancel"})
+    hooks = ["before_start", "body", "on_success", "after_return"]
+    eventually(lambda: sorted(note["name"] for note in ran()) == sorted(4 * hooks), "all ended")
+
+    for note in ran():
+        assert note["schema"] == note["believed"] == note["arguments"][1]["home"]

@@ -119,6 +119,12 @@ ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
         (Celery._get_backend, "backend_cls"),
         (Task.delay, "apply_async"),
         (strategy.default, "Request"),
+        # The hooks that stand on the task object in the place of its class's
+        (trace.build_tracer, "before_start"),
+        (trace.build_tracer, "on_success"),
+        (trace.build_tracer, "after_return"),
+        (trace.TraceInfo.handle_failure, "on_failure"),
+        (trace.TraceInfo.handle_retry, "on_retry"),
         (components.Consumer.create, "consumer_cls"),
         (Request.__init__, "_request_dict"),
         (Request.__init__, "_type"),

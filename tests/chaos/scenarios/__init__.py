@@ -24,6 +24,8 @@ SCENARIOS: dict[str, Scenario] = {
         broker.broker_down,
         broker.broker_emptied,
         broker.broker_black_hole,
+        broker.redis_read_only,
+        broker.malformed_messages,
         processes.web_killed,
         children.child_killed_atomic,
         children.child_killed_leased_before_call,

@@ -1,0 +1,93 @@
+"""Tasks with hooks, for tests; what ran is told through Redis, and left as groups in the tenant's schema."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery import shared_task
+from django.contrib.auth.models import Group
+
+from jobs.task import TenantTask
+from tenants.connection import connection
+from tests.jobs.durables import sql
+from tests.jobs.probes import GO, broker, note
+
+
+class Hooked(TenantTask):
+    """Notes each of its hooks. The argument `deeds` says what more they do, by their names."""
+
+    abstract = True
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        self._do("before_start", args, kwargs)
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        self._do("on_success", args, kwargs)
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        self._do("on_failure", args, kwargs)
+
+    def on_retry(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        self._do("on_retry", args, kwargs)
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        self._do("after_return", args, kwargs)
+
+    def _do(self, hook: str, args: Any, kwargs: Any) -> None:
+        note(hook, arguments=[list(args), dict(kwargs)])
+        DEEDS[kwargs.get("deeds", {}).get(hook, "nothing")](hook)
+
+
+def _write(hook: str) -> None:
+    Group.objects.create(name=hook)
+
+
+def _fail(hook: str) -> None:
+    raise ValueError(f"{hook} as asked")
+
+
+def _begin(hook: str) -> None:
+    sql("BEGIN")
+    Group.objects.create(name=f"{hook}, never committed")
+
+
+DEEDS: dict[str, Callable[[str], Any]] = {
+    "nothing": lambda hook: None,
+    "write": _write,
+    "fail": _fail,
+    "exit": lambda hook: sys.exit(3),
+    "cancel": lambda hook: _raise(asyncio.CancelledError(hook)),
+    "begin": _begin,
+    "wander": lambda hook: connection.set_schema("public"),
+    "hang": lambda hook: time.sleep(60),
+}
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _body(task: TenantTask, *args: Any, **kwargs: Any) -> str:
+    note("body", arguments=[list(args), kwargs])
+    Group.objects.get_or_create(name="body")
+    ending = kwargs.get("ending")
+    if ending == "retry" and task.request.retries == 0:
+        raise task.retry(countdown=0)
+    if ending == "robbed":
+        while not broker().lpop(GO):
+            time.sleep(0.02)
+    if ending in ("failure", "robbed"):
+        raise ValueError("as asked")
+    return "done"
+
+
+@shared_task(base=Hooked, bind=True, max_retries=1)
+def hooked(self: Hooked, *args: Any, **kwargs: Any) -> str:
+    return _body(self, *args, **kwargs)
+
+
+@shared_task(base=Hooked, bind=True, max_retries=1, atomic=False)
+def hooked_outside(self: Hooked, *args: Any, **kwargs: Any) -> str:
+    return _body(self, *args, **kwargs)
