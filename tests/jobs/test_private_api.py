@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
-from billiard import einfo, process
+from billiard import einfo, pool, process
 from celery import Celery, Task, canvas
 from celery.app import trace
 from celery.app.amqp import AMQP
@@ -54,6 +54,10 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (Request, "_announce_revoked", ["reason", "terminated", "signum", "expired"]),
         (Request, "_success_was_stored", []),
         (Consumer, "update_strategies", []),
+        (Consumer, "create_task_handler", []),
+        (Consumer, "on_invalid_task", ["body", "message", "exc"]),
+        (Consumer, "on_decode_error", ["message", "exc"]),
+        (Consumer, "on_connection_error_after_connected", ["exc"]),
         (Consumer, "on_unknown_task", ["body", "message", "exc"]),
         (prefork, "TaskPool", []),
     ],
@@ -78,9 +82,12 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (virtual.QoS, "ack", ["delivery_tag"]),
         (redis.Channel, "conn_or_acquire", ["client"]),
         (redis.Channel, "_create_client", []),
+        (redis.Channel, "_brpop_read", ["options"]),
+        (redis.Transport, "_deliver", ["message", "queue"]),
         (redis.Channel, "_do_restore_message", ["payload", "exchange", "routing_key", "pipe", "leftmost"]),
     ],
     "billiard": [
+        (pool.Worker, "contribute_to_object", ["obj"]),
         (process, "active_children", []),
         (process, "current_process", []),
     ],
@@ -111,7 +118,15 @@ ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
         (DjangoWorkerFixup.__init__, "db_reuse_max"),
         (einfo.ExceptionWithTraceback.__init__, "exc"),
     ],
+    "billiard": [
+        # A child's process has its pipes
+        (pool.Worker.contribute_to_object, "inq"),
+        (pool.Worker.contribute_to_object, "outq"),
+        (pool.Pool.WorkerProcess, "contribute_to_object"),
+    ],
     "kombu": [
+        (redis.Channel._brpop_read, "_deliver"),
+        (virtual.Channel.basic_consume, "Message"),
         (virtual.QoS.__init__, "_delivered"),
         (virtual.Message.__init__, "_raw"),
         (virtual.Channel.__dict__["qos"].fget, "QoS"),
