@@ -3,8 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from billiard.einfo import ExceptionInfo
 from celery import Task
 from celery.app.trace import build_tracer
+from celery.utils.serialization import get_pickleable_exception
 
 from jobs.celery_hooks import child, soft_limits
 from tenants.context import copy_clean_context
@@ -18,6 +20,9 @@ def in_own_context(tracer: Callable[..., Any]) -> Callable[..., Any]:
         child.remember_pipes()
         outcome = copy_clean_context().run(tracer, *args, **options)
         child.end_if_exhausted()
+        if isinstance(outcome.retval, ExceptionInfo):
+            # Celery does not see to this for Ignore and Reject; the worker's loop would die of what it can't read.
+            outcome.retval.exception = get_pickleable_exception(outcome.retval.exception)
         return outcome
 
     return trace

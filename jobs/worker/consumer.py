@@ -16,7 +16,7 @@ from kombu.utils.encoding import safe_repr
 from jobs import endings
 from jobs.message import is_durable
 from jobs.schema import schema_of_result
-from jobs.worker.parent import bounded_transaction
+from jobs.worker.parent import in_bounded_transaction
 from jobs.worker.sense import Malformed, check
 
 logger = logging.getLogger(__name__)
@@ -86,8 +86,8 @@ class TenantConsumer(Consumer):
                 strategy(message, *args, **options)
                 return
             reason = _explain_deferral(type(self.pool).__module__.rpartition(".")[2], message.headers["task"])
-            with bounded_transaction("defer", message.headers["id"]):
-                endings.defer(message.headers["id"], reason=reason)
+            job_id = message.headers["id"]
+            in_bounded_transaction(lambda: endings.defer(job_id, reason=reason), action="defer", job_id=job_id)
             message.reject_log_error(logger, self.connection_errors)
 
         return receive
@@ -99,8 +99,10 @@ class TenantConsumer(Consumer):
             # The relay sends it again, perhaps to a worker that knows the task.
             task, job_id = message.headers["task"], message.headers["id"]
             logger.error("No task %r here: durable job %s waits", task, job_id)
-            with bounded_transaction("mark", job_id):
-                endings.mark_unknown(job_id, reason=f"A worker did not know the task {task}.")
+            reason = f"A worker did not know the task {task}."
+            in_bounded_transaction(
+                lambda: endings.mark_unknown(job_id, reason=reason), action="mark as unknown", job_id=job_id
+            )
             message.reject_log_error(logger, self.connection_errors)
             return
         try:

@@ -8,6 +8,7 @@ from celery import bootsteps
 
 logger = logging.getLogger(__name__)
 
+STDERR = 2
 #: Seconds beyond those that running tasks get at a shutdown.
 MARGIN = 5
 
@@ -24,7 +25,8 @@ class EndInTime(bootsteps.StartStopStep):
             seconds = worker.app.conf.worker_soft_shutdown_timeout + MARGIN
             logger.critical("The worker ends with code %s, within %g s", worker.exitcode, seconds)
             # A thread of C's: it needs nothing of an interpreter that hangs. The pool's children die with this process.
-            faulthandler.dump_traceback_later(seconds, exit=True)
+            # Celery's own stderr is a logger.
+            faulthandler.dump_traceback_later(seconds, exit=True, file=STDERR)
 
 
 def install(sender: Any, **kwargs: Any) -> None:

@@ -1,8 +1,7 @@
 """What a worker's parent process does in the database, without stalling its children."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from django.db import transaction
 from django_tenants.utils import schema_context
@@ -15,15 +14,17 @@ logger = logging.getLogger(__name__)
 TIME_LIMIT = "2s"
 
 
-@contextmanager
-def bounded_transaction(action: str, job_id: str) -> Iterator[None]:
-    """A short transaction. If it fails, the `action` is logged as failed, and the job's lease will run out."""
+def in_bounded_transaction(deed: Callable[[], object], *, action: str, job_id: str) -> None:
+    """Do it in a short transaction. If that fails, the `action` is logged as failed, and the job's lease will run out.
+
+    It raises nothing, though the database is away: the worker's loop would end.
+    """
     try:
         if connection.connection is not None and not connection.is_usable():
             connection.close()
         with schema_context("public"), transaction.atomic():
             _set_time_limits()
-            yield
+            deed()
     except Exception:
         logger.exception("Could not %s job %s: its lease will run out", action, job_id)
 

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
@@ -19,7 +19,7 @@ from jobs import claim, endings
 from jobs.message import HEADER, is_durable
 from jobs.run import hard_limit
 from jobs.schema import schema_of_result
-from jobs.worker.parent import bounded_transaction
+from jobs.worker.parent import in_bounded_transaction
 from jobs.worker.renewal import running
 
 logger = logging.getLogger(__name__)
@@ -138,18 +138,16 @@ class TenantRequest(Request):
         stopping = self._already_cancelled or _shutting_down()
         error = WorkerStopped("Its worker stopped.") if stopping else WorkerLostError("Its process was killed.")
         key = {"id": self.id, "token": self.lease_token}
-        with bounded_transaction("hand back", self.id):
-            endings.hand_back(key, error=error, killed=not stopping)
+        self._in_transaction("hand back", lambda: endings.hand_back(key, error=error, killed=not stopping))
 
     def _dead_letter(self, error: Exception) -> None:
-        with bounded_transaction("dead-letter", self.id):
-            if lease := self._lease():
-                endings.dead_letter(lease, error)
+        self._in_transaction("dead-letter", lambda: (lease := self._lease()) and endings.dead_letter(lease, error))
 
     def _revoke(self, reason: str) -> None:
-        with bounded_transaction("revoke", self.id):
-            if lease := self._lease():
-                endings.revoke(lease, reason=reason)
+        self._in_transaction("revoke", lambda: (lease := self._lease()) and endings.revoke(lease, reason=reason))
+
+    def _in_transaction(self, action: str, deed: Callable[[], object]) -> None:
+        in_bounded_transaction(deed, action=action, job_id=self.id)
 
     def _lease(self) -> claim.Lease | None:
         return claim.find(self.id, task=self._type, token=self.lease_token)

@@ -72,7 +72,7 @@ def test_a_body_fails_and_its_worker_goes_on(worker: Process, acme: Tenant, deed
 def test_a_child_that_a_body_cut_off_ends_at_once(worker: Process, acme: Tenant, deed: str, durable: bool) -> None:
     pid = worker.pid
     task_id = send(does, acme, deed, durable=durable)
-    eventually(lambda: ended(task_id), "it ended", seconds=20)
+    eventually(lambda: ended(task_id), "it ended", seconds=60)
 
     assert results_of(task_id) == {acme.schema_name: "FAILURE"}
     if durable:

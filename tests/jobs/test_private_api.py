@@ -9,8 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
-from billiard import einfo, process
-from billiard import pool as billiard_pool
+from billiard import einfo, pool, process
 from celery import Celery, Task, canvas
 from celery.app import trace
 from celery.app.amqp import AMQP
@@ -64,6 +63,10 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (Request, "_announce_revoked", ["reason", "terminated", "signum", "expired"]),
         (Request, "_success_was_stored", []),
         (Consumer, "update_strategies", []),
+        (Consumer, "create_task_handler", []),
+        (Consumer, "on_invalid_task", ["body", "message", "exc"]),
+        (Consumer, "on_decode_error", ["message", "exc"]),
+        (Consumer, "on_connection_error_after_connected", ["exc"]),
         (Consumer, "on_unknown_task", ["body", "message", "exc"]),
         (prefork, "TaskPool", []),
     ],
@@ -104,12 +107,15 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (virtual.QoS, "ack", ["delivery_tag"]),
         (redis.Channel, "conn_or_acquire", ["client"]),
         (redis.Channel, "_create_client", []),
+        (redis.Channel, "_brpop_read", ["options"]),
+        (redis.Transport, "_deliver", ["message", "queue"]),
         (redis.Channel, "_do_restore_message", ["payload", "exchange", "routing_key", "pipe", "leftmost"]),
     ],
     "billiard": [
+        (pool.Worker, "contribute_to_object", ["obj"]),
         (process, "active_children", []),
         (process, "current_process", []),
-        (billiard_pool, "soft_timeout_sighandler", ["signum", "frame"]),
+        (pool, "soft_timeout_sighandler", ["signum", "frame"]),
     ],
 }
 # The attributes that a function sets or reads, by their names in it.
@@ -136,7 +142,6 @@ ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
         (Consumer.update_strategies, "strategies"),
         (Consumer.create_task_handler, "on_unknown_task"),
         (DjangoWorkerFixup.__init__, "db_reuse_max"),
-        (billiard_pool.Worker.contribute_to_object, "outqR_fd"),
         (einfo.ExceptionWithTraceback.__init__, "exc"),
     ],
     "django-celery-beat": [
@@ -152,7 +157,16 @@ ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
         (DatabaseScheduler.schedule_changed, "_last_timestamp"),
         (DatabaseScheduler.enabled_models, "enabled_models_qs"),
     ],
+    "billiard": [
+        # A child's process has its pipes
+        (pool.Worker.contribute_to_object, "inq"),
+        (pool.Worker.contribute_to_object, "outq"),
+        (pool.Worker.contribute_to_object, "outqR_fd"),
+        (pool.Pool.WorkerProcess, "contribute_to_object"),
+    ],
     "kombu": [
+        (redis.Channel._brpop_read, "_deliver"),
+        (virtual.Channel.basic_consume, "Message"),
         (virtual.QoS.__init__, "_delivered"),
         (virtual.Message.__init__, "_raw"),
         (virtual.Channel.__dict__["qos"].fget, "QoS"),

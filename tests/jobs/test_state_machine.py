@@ -23,7 +23,7 @@ from jobs.models import Job as Record
 from jobs.relay import line, maintenance
 from jobs.relay.line import Due
 from jobs.testing import receive
-from jobs.worker.parent import bounded_transaction
+from jobs.worker.parent import in_bounded_transaction
 from tenants.models import Tenant
 from tenants.services import delete_tenant, resume_tenant, suspend_tenant
 from tests.jobs import durables
@@ -362,9 +362,12 @@ def hand_back(key: dict[str, str]) -> bool:
 def dead_letter(job: Job, token: str) -> None:
     """What a worker's parent does at the hard limit."""
     task = durables.open if job.open else durables.atomic
-    with bounded_transaction("dead-letter", job.id):
+
+    def record() -> None:
         if lease := claim.find(job.id, task=task.name, token=token):
             endings.dead_letter(lease, TimeLimitExceeded(30))
+
+    in_bounded_transaction(record, action="dead-letter", job_id=job.id)
 
 
 @pytest.fixture
