@@ -88,10 +88,10 @@ def test_an_outage_costs_a_running_call_no_second_one(start_worker: Callable[...
     start_worker(**SHORT)
     job_id = dispatch(acme, lingers, "outage", 3 * LEASE)
     eventually(lambda: begun("outage"), "it began")
-    others = "usename = current_user AND pid <> pg_backend_pid()"
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
     over = "SELECT lease_until < clock_timestamp() FROM public.jobs_job"
     while not sql(over)[0][0]:
-        sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others} AND application_name = ''")
+        sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
     eventually(lambda: ended(job_id), "it ended")
     assert begun("outage")
     assert '"attempts": 1' in (result_of(acme.schema_name, job_id).meta or "")
