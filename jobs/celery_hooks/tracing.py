@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from billiard.einfo import ExceptionInfo
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from celery import Task
 from celery.app.trace import build_tracer
+from celery.exceptions import Ignore, Reject
 from celery.utils.serialization import get_pickleable_exception
+from kombu.utils.encoding import safe_repr
 
 from jobs.celery_hooks import child, soft_limits
 from tenants.context import copy_clean_context
@@ -21,11 +23,21 @@ def in_own_context(tracer: Callable[..., Any]) -> Callable[..., Any]:
         outcome = copy_clean_context().run(tracer, *args, **options)
         child.end_if_exhausted()
         if isinstance(outcome.retval, ExceptionInfo):
-            # Celery does not see to this for Ignore and Reject; the worker's loop would die of what it can't read.
-            outcome.retval.exception = get_pickleable_exception(outcome.retval.exception)
+            outcome.retval.exception = _sendable(outcome.retval.exception)
         return outcome
 
     return trace
+
+
+def _sendable(error: BaseException) -> Any:
+    """An error that the worker's main process can read, or its loop would die. Celery sees to that for most."""
+    own = error.exc if isinstance(error, ExceptionWithTraceback) else error
+    match own:
+        case Reject():
+            return Reject(safe_repr(own.reason), requeue=own.requeue)
+        case Ignore():
+            return Ignore(safe_repr(own))
+    return get_pickleable_exception(error)
 
 
 def trace(task: Task[Any, Any], task_id: str, request: Mapping[str, Any], args: tuple[Any, ...] = ()) -> None:

@@ -166,7 +166,7 @@ ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
     ],
     "kombu": [
         (redis.Channel._brpop_read, "_deliver"),
-        (virtual.Channel.basic_consume, "Message"),
+        (virtual.Channel.message_to_python, "Message"),
         (virtual.QoS.__init__, "_delivered"),
         (virtual.Message.__init__, "_raw"),
         (virtual.Channel.__dict__["qos"].fget, "QoS"),

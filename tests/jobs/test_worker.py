@@ -13,7 +13,9 @@ from django_tenants.utils import schema_context
 
 from jobs.claim import claim
 from jobs.models import Job
+from jobs.worker.parent import in_bounded_transaction
 from jobs.worker.request import TenantRequest
+from tenants.connection import connection
 from tenants.models import Tenant
 from tests.jobs.claims import dispatch
 from tests.jobs.durables import atomic, message_of, result_of
@@ -46,6 +48,16 @@ def received(job_id: str) -> TenantRequest:
     request = TenantRequest(message, app=current_app, task=atomic)
     assert claim(job_id, task=atomic.name, token=request._request_dict["lease_token"], hard_limit=30)
     return request
+
+
+def test_a_database_that_is_away_raises_nothing_into_the_workers_loop(
+    committed_db: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection.close()
+    with monkeypatch.context() as away:
+        away.setitem(connection.settings_dict, "PORT", "1")
+        in_bounded_transaction(lambda: pytest.fail("done, without a database"), action="defer", job_id="one")
+    assert "Could not defer job one" in caplog.text
 
 
 def test_a_hard_limit_is_the_death_of_a_job_whose_child_lives(acme: Tenant, child: Process) -> None:
