@@ -1,11 +1,18 @@
 """Beat's scheduler."""
 
+import logging
+import time
 from typing import Any
 
+from django.conf import settings
+from django.db import Error
 from django_celery_beat.schedulers import DatabaseScheduler
 
 from tenants.binding import bind_to_public
+from tenants.connection import connection
 from tenants.role import verify_role
+
+logger = logging.getLogger(__name__)
 
 
 class TenantScheduler(DatabaseScheduler):
@@ -19,4 +26,24 @@ class TenantScheduler(DatabaseScheduler):
     def __init__(self, *args: Any, **options: Any) -> None:
         bind_to_public()
         verify_role()
+        self._next_heartbeat = 0.0
         super().__init__(*args, **options)
+
+    def tick(self, *args: Any, **options: Any) -> float:
+        """As django-celery-beat's, with a heartbeat; for how many seconds beat may sleep."""
+        pause: float = super().tick(*args, **options)
+        if time.monotonic() >= self._next_heartbeat:
+            self._next_heartbeat = time.monotonic() + settings.HEARTBEAT_SECONDS
+            self._record_heartbeat()
+        return min(pause, settings.HEARTBEAT_SECONDS)
+
+    def _record_heartbeat(self) -> None:
+        # Celery loads this before Django's apps.
+        from jobs import heartbeats
+        from jobs.models import Heartbeat
+
+        try:
+            heartbeats.record(connection, Heartbeat.Kind.BEAT)
+        except Error as error:
+            logger.warning("No heartbeat: %r", error)
+            connection.close()
