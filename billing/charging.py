@@ -8,13 +8,17 @@ from billing.models import Invoice, Order, Payment
 from tenants.services import current_tenant
 
 
-def request_charge(*, payment_id: str) -> Charge:
+def find_payment(*, payment_id: str) -> Payment:
+    """The payment, with all that its charge needs."""
+    return Payment.objects.select_related("invoice__order").get(pk=payment_id)
+
+
+def request_charge(payment: Payment) -> Charge:
     """Have the gateway charge a payment, with its id as idempotency key. Call it outside of a transaction.
 
     A settled payment keeps its outcome, and the gateway is not called. Raises GatewayUnavailable when another try may
     help: the payment stays pending until the outcome is known. Raises GatewayError when no try will help.
     """
-    payment = Payment.objects.select_related("invoice__order").get(pk=payment_id)
     if payment.status != Payment.Status.PENDING:
         succeeded = payment.status == Payment.Status.SUCCEEDED
         return Charge(id=payment.charge_id, succeeded=succeeded, reason=payment.reason)

@@ -31,7 +31,9 @@ def bill_order(order_id: str) -> dict[str, str]:
 )
 def charge_payment(self: Any, payment_id: str) -> None:
     """Charge the payment, then settle it with its order and its invoice, and write the mail about it."""
-    charge = charging.request_charge(payment_id=payment_id)
+    with self.before_call():
+        payment = charging.find_payment(payment_id=payment_id)
+    charge = charging.request_charge(payment)
     with self.completion() as done:
         done.result = charging.settle_payment(payment_id=payment_id, charge=charge)
 

@@ -123,6 +123,10 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 JOB_HARD_TIME_LIMIT = env.float("JOB_HARD_TIME_LIMIT", default=30)
 JOB_LEASE_MARGIN = env.float("JOB_LEASE_MARGIN", default=10)
+# A prefork worker holds its jobs by leases of this length, and renews them. So it is for how long a killed host's jobs
+# wait, and for how long the database may be away before others may take them.
+JOB_LEASE = env.float("JOB_LEASE", default=15)
+JOB_RENEWAL_INTERVAL = JOB_LEASE / 3
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 5,
     # A host that vanished must not keep its locks: TCP finds out after half a minute.
@@ -220,6 +224,9 @@ JOB_FIRST_RESEND = env.float("JOB_FIRST_RESEND", default=10)
 JOB_MAX_RESEND = env.float("JOB_MAX_RESEND", default=600)
 JOB_MAX_KILLS = 3
 JOB_MAX_LOST = 10
+JOB_MAX_TRANSIENT = env.int("JOB_MAX_TRANSIENT", default=20)
+JOB_MAX_SNOOZES = env.int("JOB_MAX_SNOOZES", default=1000)
+JOB_UNKNOWN_TASK_HOURS = env.float("JOB_UNKNOWN_TASK_HOURS", default=24)
 JOB_DEAD_DAYS = env.int("JOB_DEAD_DAYS", default=30)
 RELAY_IDLE_POLL = env.float("RELAY_IDLE_POLL", default=0.1)
 RELAY_STALL_SECONDS = env.float("RELAY_STALL_SECONDS", default=300)

@@ -1,6 +1,8 @@
 """Who may run a job: the claim, which takes its lease, and the gate, which its body passes."""
 
+import time
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 from django.conf import settings
 
 from jobs import codec, statements
+from jobs.celery_hooks.internals import runs_in_a_childs_process
 from tenants.connection import connection, execute, fetch_one, retry_on_broken_connection
 
 #: The first half of the advisory lock's key; the second is the tenant's.
@@ -46,22 +49,53 @@ class Lease:
 
 
 def claim(job_id: str, *, task: str, token: str, hard_limit: float, atomic: bool = False) -> Lease | None:
-    """Take the lease of a job, until `hard_limit` seconds and the margin from now. It is committed before this returns:
-    to the disk, unless this is the first attempt of an `atomic` job.
+    """Take the lease of a job. It is committed before this returns: to the disk, unless this is the first attempt of an
+    `atomic` job.
+
+    Where the worker's parent process renews leases, this one is short. Elsewhere it lasts for `hard_limit` seconds and
+    the margin.
 
     None means that nothing may run: a duplicate, an early message, an inactive tenant, a job that has ended. A repeat
     with the same token (after a lost reply) takes the same lease again, and counts no second attempt.
     """
+    limit = hard_limit + settings.JOB_LEASE_MARGIN
     parameters = {
         "id": job_id,
         "task": task,
         "token": token,
         "atomic": atomic,
-        "lease": timedelta(seconds=hard_limit + settings.JOB_LEASE_MARGIN),
+        "lease": timedelta(seconds=min(settings.JOB_LEASE, limit) if runs_in_a_childs_process() else limit),
+        "limit": timedelta(seconds=limit),
+        "renewal_interval": timedelta(seconds=settings.JOB_RENEWAL_INTERVAL),
         **poison_limits(),
     }
     row = retry_on_broken_connection(lambda: fetch_one(statements.CLAIM, parameters))
-    return _lease(row, job_id=job_id, task=task, token=token, hard_limit=hard_limit) if row else None
+    if row is None:
+        return None
+    *columns, token_before, _ = row
+    if token_before is not None and str(token_before) != token:
+        retry_on_broken_connection(lambda: execute(statements.END_LOST_SESSION, {"token": str(token_before)}))
+    return _lease(columns, job_id=job_id, task=task, token=token, hard_limit=hard_limit)
+
+
+def renew(leases: Mapping[str, str]) -> int:
+    """Prolong the leases of jobs that this worker runs, but none beyond its job's limit; how many.
+
+    `leases` has the id of the job of each token.
+    """
+    lease = timedelta(seconds=settings.JOB_LEASE)
+    parameters = {"ids": list(leases.values()), "tokens": list(leases), "lease": lease}
+    return execute(statements.RENEW, parameters)
+
+
+def may_take_over() -> bool:
+    """Whether this process may take jobs from workers whose leases have run out.
+
+    It may not just after it has connected: an outage may be over, and those workers need a moment to renew.
+    """
+    connection.ensure_connection()
+    age: float = time.monotonic() - connection.connection.connected_at
+    return age >= float(settings.JOB_RENEWAL_INTERVAL)
 
 
 def find(job_id: str, *, task: str, token: str = NO_TOKEN) -> Lease | None:
@@ -76,7 +110,9 @@ def find(job_id: str, *, task: str, token: str = NO_TOKEN) -> Lease | None:
 def pass_gate(lease: Lease) -> bool:
     """Whether the body may start. No deletion of its tenant begins before this transaction ends."""
     # One message; two questions, so that the second sees what the lock waited for. `public` is never deleted.
-    questions = [statements.GATE] if lease.tenant_id is None else [statements.TRY_SHARE_TENANT, statements.GATE]
+    questions = [statements.HOLD_BY_TOKEN, statements.GATE]
+    if lease.tenant_id is not None:
+        questions.insert(0, statements.TRY_SHARE_TENANT)
     with connection.shared_cursor() as cursor:
         cursor.execute("; ".join([statements.GUARD, *questions]), {**lease.key, **_lock_key(lease), **_idle(lease)})
         answers = [cursor.fetchone() for _ in questions if cursor.nextset()]
@@ -85,8 +121,10 @@ def pass_gate(lease: Lease) -> bool:
 
 def begin_completion(lease: Lease) -> None:
     """Keep the tenant from being dropped, and this transaction open for as long as the job may run."""
-    begins = [statements.GUARD] if lease.tenant_id is None else [statements.GUARD, statements.SHARE_TENANT]
-    execute("; ".join(begins), {**_lock_key(lease), **_idle(lease)})
+    begins = [statements.GUARD, statements.HOLD_BY_TOKEN]
+    if lease.tenant_id is not None:
+        begins.append(statements.SHARE_TENANT)
+    execute("; ".join(begins), {**lease.key, **_lock_key(lease), **_idle(lease)})
 
 
 def lock_tenant(lease: Lease) -> None:
@@ -103,6 +141,11 @@ def poison_limits() -> dict[str, int]:
     return {"max_kills": settings.JOB_MAX_KILLS, "max_lost": settings.JOB_MAX_LOST}
 
 
+def unknown_for() -> timedelta:
+    """For how long a job waits for a worker that knows its task."""
+    return timedelta(hours=settings.JOB_UNKNOWN_TASK_HOURS)
+
+
 def _lock_key(lease: Lease) -> dict[str, Any]:
     return {"class": TENANT_LOCK, "tenant": str(lease.tenant_id)}
 
@@ -112,8 +155,8 @@ def _idle(lease: Lease) -> dict[str, str]:
     return {"idle": f"{int(1000 * (lease.hard_limit + settings.JOB_LEASE_MARGIN / 2))}ms"}
 
 
-def _lease(row: tuple[Any, ...], *, job_id: str, task: str, token: str, hard_limit: float = 0) -> Lease:
-    tenant_id, schema, _, args, kwargs, link, link_error, attempt, retries, transients, snoozes, *_ = row
+def _lease(row: Sequence[Any], *, job_id: str, task: str, token: str, hard_limit: float = 0) -> Lease:
+    tenant_id, schema, _, args, kwargs, link, link_error, attempt, retries, transients, snoozes = row
     return Lease(
         id=job_id,
         token=token,

@@ -6,7 +6,7 @@ An ending that takes the tenant's lock takes it before the job's row.
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from traceback import TracebackException
+from traceback import TracebackException, format_exception
 from typing import Any
 
 from celery import current_app, states
@@ -18,7 +18,7 @@ from django.db import DatabaseError, transaction
 from jobs import outbox, results, statements
 from jobs.celery_hooks.internals import encodable
 from jobs.celery_hooks.signatures import linked_call
-from jobs.claim import Lease, find, lock_tenant, poison_limits
+from jobs.claim import Lease, find, lock_tenant, poison_limits, unknown_for
 from jobs.message import OPTION
 from jobs.models import Job
 from jobs.schema import TenantUnavailable
@@ -58,14 +58,23 @@ def retry(lease: Lease, when: datetime | float | None, *, error: str, counted: b
     return execute(statements.RETRY, {**lease.key, **terms}) == 1
 
 
-def hand_back(key: Mapping[str, str], *, counted: bool, delay: float = 0) -> bool:
-    """Free a job, to be sent again in `delay` seconds; `counted` if its child was killed under it.
+def snooze(lease: Lease, delay: timedelta) -> bool:
+    """Put the job off, without using up a try. False if the lease is lost."""
+    return execute(statements.SNOOZE, {**lease.key, "delay": delay}) == 1
+
+
+def hand_back(
+    key: Mapping[str, str], *, error: BaseException, killed: bool = False, transient: bool = False, delay: float = 0
+) -> bool:
+    """Free a job, to be sent again in `delay` seconds; `killed` if its child was killed under it, `transient` if a
+    passing error of the database ended the attempt: those are counted.
 
     By token, and never by id alone: a doubled message's child may die while another one runs the job. False if the
     lease is lost.
     """
-    terms = {"counted": int(counted), "delay": timedelta(seconds=delay)}
-    return execute(statements.HAND_BACK, {**key, **terms}) == 1
+    terms = {"kills": int(killed), "transients": int(transient), "delay": timedelta(seconds=delay)}
+    why = {"error": describe(error), "traceback": _storable("".join(format_exception(error)))}
+    return execute(statements.HAND_BACK, {**key, **terms, **why}) == 1
 
 
 def dead_letter(lease: Lease, error: BaseException, *, traceback: str = "") -> bool:
@@ -97,6 +106,17 @@ def expire(lease: Lease) -> bool:
 def dead_letter_poison(lease: Lease, error: BaseException) -> bool:
     """Let a poisonous job be dead. False if it is not poison (any more), or a worker runs it."""
     return _dead_letter(statements.DEAD_LETTER_POISON, lease, error, "")
+
+
+def dead_letter_unknown(lease: Lease, error: BaseException) -> bool:
+    """Let a job be dead whose task nobody knows. False if somebody knows it after all, or runs it."""
+    return _dead_letter(statements.DEAD_LETTER_UNKNOWN, lease, error, "")
+
+
+def mark_unknown(job_id: str, *, reason: str) -> bool:
+    """Note that a worker did not know the job's task. It is sent again soon: the next worker may."""
+    delay = timedelta(seconds=settings.JOB_FIRST_RESEND)
+    return execute(statements.MARK_UNKNOWN, {"id": job_id, "reason": reason, "delay": delay}) == 1
 
 
 def defer(job_id: str, *, reason: str) -> bool:
@@ -153,7 +173,8 @@ def describe(error: BaseException) -> str:
 
 def _dead_letter(statement: str, lease: Lease, error: BaseException, traceback: str) -> bool:
     traceback = _storable(traceback)
-    parameters = {**lease.key, **poison_limits(), "error": describe(error), "traceback": traceback}
+    limits = {**poison_limits(), "unknown_for": unknown_for()}
+    parameters = {**lease.key, **limits, "error": describe(error), "traceback": traceback}
     with transaction.atomic():
         lock_tenant(lease)
         if execute(statement, parameters) == 0:

@@ -5,20 +5,23 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol
 
+import psycopg
 from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from django.conf import settings
-from django.db import DatabaseError, Error, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, Error, transaction
 from psycopg.errors import UndefinedFunction
 
 from jobs import claim, endings
 from jobs.celery_hooks import soft_limits
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
+from jobs.transient import is_transient
 from tenants.binding import bind_to_public
-from tenants.connection import connection, retry_on_broken_connection
+from tenants.connection import connection, retry_on_broken_connection, wait_for_database
 from tenants.session import start_owner
 
 logger = logging.getLogger(__name__)
@@ -45,7 +48,23 @@ class Completion:
 
 
 class HandedBack(Exception):
-    """This attempt does not count, through no fault of the job: the gate is shut, or the database went away."""
+    """This attempt does not count, through no fault of the job: the gate is shut, or our own function is missing."""
+
+
+class Passing(HandedBack):
+    """An error of the database ended the attempt, and may be over soon: see jobs/transient.py."""
+
+
+class Snooze(Ignore):
+    """A body puts its job off: what it wrote is rolled back, and it runs again after the delay."""
+
+    def __init__(self, delay: timedelta) -> None:
+        super().__init__(f"Snoozed for {delay}")
+        self.delay = delay
+
+
+class TooManySnoozes(Exception):
+    """The body has put its job off for the last time."""
 
 
 def run(task: RunnableTask, request: Context) -> Any:
@@ -59,14 +78,16 @@ def run(task: RunnableTask, request: Context) -> Any:
     session = connection.connection
     connection.set_schema(lease.schema)
     try:
-        return _run_atomic(task, lease) if task.atomic else _run_outside_transaction(task, lease)
+        return _run_atomic(task, request) if task.atomic else _run_outside_transaction(task, request)
     except BaseException as error:
-        ending = HandedBack(str(error)) if _is_outage(error, session) else error
+        ending = _ending_of(error, task, request, session)
         start_owner()
         bind_to_public()
         _record(lease, ending)
         if isinstance(ending, HandedBack) or (isinstance(ending, Reject) and ending.requeue):
             raise Ignore(f"The job will run again: {error!r}") from error
+        if ending is not error:
+            raise ending from error
         raise
     finally:
         connection.set_schema(lease.schema)
@@ -79,31 +100,43 @@ def hard_limit(task: RunnableTask, of_call: float | None) -> float:
 
 
 @contextmanager
-def completing(lease: Lease) -> Iterator[Completion]:
+def completing(request: Context) -> Iterator[Completion]:
     """One transaction of effects and completion, for a body that ran outside of one."""
-    connection.set_schema(lease.schema)
-    with _ending(lease) as completion:
-        claim.begin_completion(lease)
+    # What the outside world has done must not be done again because the database is away for a while.
+    wait_for_database(seconds=request.lease.hard_limit)
+    connection.set_schema(request.lease.schema)
+    with passing_errors(request), _ending(request.lease) as completion:
+        claim.begin_completion(request.lease)
         yield completion
 
 
-def _run_atomic(task: RunnableTask, lease: Lease) -> Any:
-    with _ending(lease) as completion:
-        _pass_gate(lease)
-        completion.result = _run_body(task, lease)
+@contextmanager
+def passing_errors(request: Context) -> Iterator[None]:
+    """Where an error of the database may pass, in a body that runs outside of a transaction."""
+    try:
+        yield
+    except (Error, psycopg.Error) as error:
+        request.passing_error = error
+        raise
+
+
+def _run_atomic(task: RunnableTask, request: Context) -> Any:
+    with _ending(request.lease) as completion:
+        _pass_gate(request.lease)
+        completion.result = _run_body(task, request)
     if connection.in_transaction():
         raise RuntimeError("The body left a transaction open, so nothing of it was committed.")
     return completion.result
 
 
-def _run_outside_transaction(task: RunnableTask, lease: Lease) -> Any:
+def _run_outside_transaction(task: RunnableTask, request: Context) -> Any:
     with transaction.atomic(durable=True):
-        _pass_gate(lease)
-    result = _run_body(task, lease)
-    completed = task.request.get("completion")
+        _pass_gate(request.lease)
+    result = _run_body(task, request)
+    completed = request.get("completion")
     if completed is not None:
         return completed.result
-    with completing(lease) as completion:
+    with completing(request) as completion:
         completion.result = result
     return result
 
@@ -115,9 +148,10 @@ def _pass_gate(lease: Lease) -> None:
         raise HandedBack("its soft time limit passed before its body began")
 
 
-def _run_body(task: RunnableTask, lease: Lease) -> Any:
+def _run_body(task: RunnableTask, request: Context) -> Any:
+    request.has_begun = True
     with soft_limits.raised():
-        return task.run(*lease.args, **lease.kwargs)
+        return task.run(*request.lease.args, **request.lease.kwargs)
 
 
 @contextmanager
@@ -151,7 +185,12 @@ def _record(lease: Lease, ending: BaseException) -> None:
 def _settle(lease: Lease, ending: BaseException) -> bool:
     match ending:
         case HandedBack():
-            return endings.hand_back(lease.key, counted=False, delay=_backoff(lease.attempt))
+            cause = ending.__cause__ or ending
+            transient = isinstance(ending, Passing)
+            delay = _transient_backoff(lease.transients) if transient else _backoff(lease.attempt)
+            return endings.hand_back(lease.key, error=cause, transient=transient, delay=delay)
+        case Snooze():
+            return endings.snooze(lease, ending.delay)
         case Retry():
             return endings.retry(lease, ending.when, error=endings.describe(ending.exc or ending))
         case Reject(requeue=True):
@@ -162,20 +201,31 @@ def _settle(lease: Lease, ending: BaseException) -> bool:
         case Exception():
             return endings.dead_letter(lease, ending, traceback="".join(traceback.format_exception(ending)))
         case _:  # SystemExit and the like: this process is going down under the job
-            return endings.hand_back(lease.key, counted=True)
+            return endings.hand_back(lease.key, error=ending, killed=True)
+
+
+def _ending_of(error: BaseException, task: RunnableTask, request: Context, session: Any) -> BaseException:
+    lease: Lease = request.lease
+    if isinstance(error, Snooze) and lease.snoozes >= settings.JOB_MAX_SNOOZES:
+        return TooManySnoozes(f"It was snoozed {lease.snoozes} times.")
+    # Outside of a transaction, the body may have called the outside world. Only its author knows, and can say retry().
+    called = not task.atomic and request.get("has_begun") and error is not request.get("passing_error")
+    if called or error is request.get("out_of_retries") or lease.transients >= settings.JOB_MAX_TRANSIENT:
+        return error
+    if is_transient(error, session):
+        passing = Passing(str(error))
+        passing.__cause__ = error
+        return passing
+    return error
 
 
 def _backoff(attempt: int) -> float:
-    """Seconds; none after the first attempt. It may be the body itself that takes the database down each time."""
+    """Seconds until a job that was handed back is sent again; none after the first attempt."""
     if attempt == 1:
         return 0
     return float(min(settings.JOB_FIRST_RESEND * 2 ** min(attempt - 2, 30), settings.JOB_MAX_RESEND))
 
 
-def _is_outage(error: BaseException, session: Any) -> bool:
-    """Whether the attempt ended because its database session was lost, and not because of what the body did."""
-    if not isinstance(error, InterfaceError | OperationalError):
-        return False
-    # The body may have connected anew, or elsewhere, by now: so ask the session that the attempt began with.
-    sqlstate = getattr(error.__cause__, "sqlstate", None)
-    return session.closed and (sqlstate is None or sqlstate.startswith(("08", "57P")))
+def _transient_backoff(times: int) -> float:
+    """Seconds, after so many passing errors: 1, 2, 4 and so on."""
+    return float(min(2 ** min(times, 30), settings.JOB_MAX_RESEND))

@@ -81,8 +81,10 @@ CLAIM = """
         lost = lost + (token IS NOT NULL AND token <> %(token)s)::int,
         token = %(token)s,
         lease_until = clock_timestamp() + %(lease)s,
+        deadline = clock_timestamp() + %(limit)s,
         next_send_at = clock_timestamp() + %(lease)s,
-        tag = NULL
+        tag = NULL,
+        unknown_since = NULL
     WHERE id = %(id)s AND task = %(task)s AND state = 'waiting'
         AND coalesce(
             (SELECT tenant.status = 'active' AND to_regnamespace(quote_ident(tenant.schema_name)) IS NOT NULL
@@ -93,8 +95,15 @@ CLAIM = """
             token = %(token)s
             OR (
                 due_at <= clock_timestamp()
-                AND (expires_at IS NULL OR expires_at > clock_timestamp())
-                AND (token IS NULL OR lease_until <= clock_timestamp())
+                AND (attempt > 0 OR expires_at IS NULL OR expires_at > clock_timestamp())
+                AND (
+                    token IS NULL
+                    OR (
+                        lease_until <= clock_timestamp()
+                        -- Nobody could renew while the server was down.
+                        AND pg_postmaster_start_time() + %(renewal_interval)s <= clock_timestamp()
+                    )
+                )
                 AND kills < %(max_kills)s
                 AND lost + (token IS NOT NULL)::int < %(max_lost)s
             )
@@ -103,11 +112,33 @@ CLAIM = """
         tenant_id,
         coalesce((SELECT schema_name FROM public.tenants_tenant tenant WHERE tenant.id = job.tenant_id), 'public'),
         codec, args, kwargs, link, link_error, attempt, retries, transients, snoozes,
+        -- By the statement's snapshot: the token before this claim.
+        CASE WHEN lost > 0 THEN (SELECT before.token FROM public.jobs_job before WHERE before.id = job.id) END,
         set_config(
             'synchronous_commit',
             CASE WHEN %(atomic)s AND sends <= 1 THEN 'off' ELSE current_setting('synchronous_commit') END,
             true
         )
+"""
+
+# A worker that has lost its lease may be gone, with its host, and PostgreSQL still keep its transaction and row locks.
+# Its body's transaction holds this lock, by its token. So this ends that session, and no other.
+HOLD_BY_TOKEN = "SELECT pg_try_advisory_xact_lock(hashtextextended(%(token)s, 0))"
+END_LOST_SESSION = """
+    SELECT pg_terminate_backend(pid) FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND objsubid = 1
+        AND (classid::bigint << 32) | objid::bigint = hashtextextended(%(token)s, 0)
+"""
+# Renewal: of all jobs that a worker runs. It does not ask whether a lease has run out: unless somebody else has claimed
+# the job meanwhile, which changes the token, its body still runs.
+RENEW = """
+    UPDATE public.jobs_job SET
+        lease_until = least(clock_timestamp() + %(lease)s, deadline),
+        next_send_at = least(clock_timestamp() + %(lease)s, deadline),
+        tag = NULL
+    WHERE id = ANY(%(ids)s::uuid[]) AND token = ANY(%(tokens)s::uuid[]) AND state = 'waiting'
 """
 
 # Gate: the lock first, and then, as a statement of its own, the look that sees what the lock waited for.
@@ -136,14 +167,23 @@ COMPLETE = """
 """
 RETRY = """
     UPDATE public.jobs_job SET
-        token = NULL, tag = NULL, kills = 0, sends = 0, retries = retries + %(counted)s, error = %(error)s,
+        token = NULL, tag = NULL, kills = 0, transients = 0, sends = 0, retries = retries + %(counted)s,
+        error = %(error)s,
         due_at = term.due_at, next_send_at = term.due_at
     FROM (SELECT coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s) AS due_at) AS term
     WHERE id = %(id)s AND token = %(token)s AND state = 'waiting'
 """
+SNOOZE = """
+    UPDATE public.jobs_job SET
+        token = NULL, tag = NULL, kills = 0, transients = 0, sends = 0, snoozes = snoozes + 1,
+        due_at = term.due_at, next_send_at = term.due_at
+    FROM (SELECT clock_timestamp() + %(delay)s AS due_at) AS term
+    WHERE id = %(id)s AND token = %(token)s AND state = 'waiting'
+"""
 HAND_BACK = """
     UPDATE public.jobs_job SET
-        token = NULL, tag = NULL, kills = kills + %(counted)s, next_send_at = clock_timestamp() + %(delay)s
+        token = NULL, tag = NULL, kills = kills + %(kills)s, transients = transients + %(transients)s,
+        error = %(error)s, traceback = %(traceback)s, next_send_at = clock_timestamp() + %(delay)s
     WHERE id = %(id)s AND token = %(token)s AND state = 'waiting'
 """
 DEAD_LETTER = """
@@ -166,15 +206,23 @@ DEAD_LETTER_POISON = """
     WHERE id = %(id)s AND state = 'waiting' AND (token IS NULL OR lease_until <= clock_timestamp())
         AND (kills >= %(max_kills)s OR lost + (token IS NOT NULL)::int >= %(max_lost)s)
 """
+DEAD_LETTER_UNKNOWN = """
+    UPDATE public.jobs_job SET
+        state = 'dead', token = NULL, tag = NULL, died_at = clock_timestamp(),
+        error = %(error)s, traceback = %(traceback)s
+    WHERE id = %(id)s AND state = 'waiting' AND (token IS NULL OR lease_until <= clock_timestamp())
+        AND unknown_since <= clock_timestamp() - %(unknown_for)s
+"""
+# One that has begun can't expire, and its claim does not ask: else nobody would touch it again.
 DELETE_EXPIRED = """
     DELETE FROM public.jobs_job
-    WHERE id = %(id)s AND state = 'waiting' AND (token IS NULL OR lease_until <= clock_timestamp())
-        AND expires_at <= clock_timestamp()
+    WHERE id = %(id)s AND state = 'waiting' AND token IS NULL AND attempt = 0 AND expires_at <= clock_timestamp()
 """
 CANCEL = "DELETE FROM public.jobs_job WHERE id = %(id)s AND state = 'waiting' AND token IS NULL AND attempt = 0"
 REPLAY = """
     UPDATE public.jobs_job SET
-        state = 'waiting', attempt = 0, retries = 0, kills = 0, lost = 0, sends = 0, token = NULL,
+        state = 'waiting', attempt = 0, retries = 0, kills = 0, lost = 0, transients = 0, snoozes = 0, sends = 0,
+        token = NULL, deadline = NULL, unknown_since = NULL, expires_at = NULL, schedule = '',
         due_at = clock_timestamp(), next_send_at = clock_timestamp(), died_at = NULL
     WHERE id = %(id)s AND state = 'dead'
 """
@@ -182,6 +230,13 @@ REPLAY = """
 DEFER = """
     UPDATE public.jobs_job SET next_send_at = clock_timestamp() + %(delay)s, error = %(reason)s
     WHERE id = %(id)s AND state = 'waiting' AND token IS NULL AND tag IS NULL AND due_at <= clock_timestamp()
+"""
+# A worker does not know its task. It is sent again soon, and not ever later: a deploy ends in minutes.
+MARK_UNKNOWN = """
+    UPDATE public.jobs_job SET
+        unknown_since = coalesce(unknown_since, clock_timestamp()), error = %(reason)s,
+        next_send_at = clock_timestamp() + %(delay)s
+    WHERE id = %(id)s AND state = 'waiting' AND (token IS NULL OR lease_until <= clock_timestamp())
 """
 # What a row says of its job, to somebody who did not claim it. None if its tenant is gone.
 FIND = """

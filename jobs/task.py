@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -152,9 +152,19 @@ class TenantTask(DjangoTask):
             if self.request.get("completion") is not None:
                 raise RuntimeError("The job is complete already: enter self.completion() once.")
             with soft_limits.deferred():
-                with run.completing(self.request.lease) as completion, soft_limits.raised():
+                with run.completing(self.request) as completion, soft_limits.raised():
                     yield completion
                 self.request.completion = completion
+
+    @contextmanager
+    def before_call(self) -> Iterator[None]:
+        """For `atomic = False`: what the body does in the database before it calls the outside world.
+
+        A passing error of the database in here lets the job run again. Elsewhere in such a body it is the job's death,
+        unless a retry policy covers it: the call may have been made.
+        """
+        with run.passing_errors(self.request):
+            yield
 
     def retry(
         self,
@@ -176,13 +186,24 @@ class TenantTask(DjangoTask):
             )
         limit = self.max_retries if max_retries is None else max_retries
         if limit is not None and self.request.retries >= limit:
-            raise exc or self.MaxRetriesExceededError(f"{self.name} {self.request.id} is out of retries ({limit})")
+            error = exc or self.MaxRetriesExceededError(f"{self.name} {self.request.id} is out of retries ({limit})")
+            self.request.out_of_retries = error
+            raise error
         if eta is None and countdown is None:
             countdown = self.default_retry_delay
         retry = Retry(exc=exc, when=eta or countdown)
         if throw:
             raise retry
         return retry
+
+    def snooze(self, seconds: float) -> run.Snooze:
+        """For `raise self.snooze(60)` in a durable job: roll back, and run again later, without using up a try.
+
+        A job that was snoozed JOB_MAX_SNOOZES times is dead. Raises TypeError for a plain task.
+        """
+        if not is_durable(self.request):
+            raise TypeError("Only a durable job can be snoozed: use retry(), or dispatch with delay_on_commit.")
+        return run.Snooze(timedelta(seconds=seconds))
 
     def replace(self, sig: Signature[Any]) -> Any:
         """Like Celery's `replace`. Raises TypeError for a durable job."""

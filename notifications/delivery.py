@@ -8,13 +8,19 @@ from notifications.mailer import MailRefused, MailUnavailable, transmit
 from notifications.models import Message
 
 
-def attempt_delivery(*, message_id: str, last_try: bool) -> str:
+def begin_attempt(*, message_id: str) -> Message:
+    """The message, which is queued and counts one attempt more, unless it was sent already."""
+    unsent = Message.objects.filter(pk=message_id).exclude(status=Message.Status.SENT)
+    unsent.update(status=Message.Status.QUEUED, attempts=F("attempts") + 1)
+    return Message.objects.get(pk=message_id)
+
+
+def attempt_delivery(message: Message, *, last_try: bool) -> str:
     """Give the message to the mail server, unless it was sent already. Call it outside of a transaction.
 
     Returns why the server refused it for good, or "". Raises MailUnavailable when another try may help; `last_try` says
     that there is none, and makes the message failed.
     """
-    message = _begin_attempt(message_id)
     if message.status == Message.Status.SENT:
         return ""
     try:
@@ -22,20 +28,14 @@ def attempt_delivery(*, message_id: str, last_try: bool) -> str:
     except MailRefused as refusal:
         return str(refusal)
     except (MailUnavailable, SoftTimeLimitExceeded) as error:
-        _record_failure(message_id, error, last_try=last_try)
+        _record_failure(message, error, last_try=last_try)
         raise
     return ""
 
 
-def _begin_attempt(message_id: str) -> Message:
-    unsent = Message.objects.filter(pk=message_id).exclude(status=Message.Status.SENT)
-    unsent.update(status=Message.Status.QUEUED, attempts=F("attempts") + 1)
-    return Message.objects.get(pk=message_id)
-
-
-def _record_failure(message_id: str, error: Exception, *, last_try: bool) -> None:
+def _record_failure(message: Message, error: Exception, *, last_try: bool) -> None:
     status = Message.Status.FAILED if last_try else Message.Status.QUEUED
-    _queued(message_id).update(status=status, error=str(error) or type(error).__name__)
+    _queued(str(message.pk)).update(status=status, error=str(error) or type(error).__name__)
 
 
 def settle_delivery(*, message_id: str, refusal: str) -> dict[str, str]:

@@ -21,6 +21,8 @@ from notifications.mailer import MailUnavailable
 def deliver_message(self: Any, message_id: str) -> None:
     """Give the message to the mail server, and record what came of it."""
     last_try = self.request.retries >= self.max_retries
-    refusal = delivery.attempt_delivery(message_id=message_id, last_try=last_try)
+    with self.before_call():
+        message = delivery.begin_attempt(message_id=message_id)
+    refusal = delivery.attempt_delivery(message, last_try=last_try)
     with self.completion() as done:
         done.result = delivery.settle_delivery(message_id=message_id, refusal=refusal)

@@ -1,5 +1,6 @@
 """Django's default connection, typed as the wrapper of tenants/postgresql that it is."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
 else:
     from django.db import connection
 
-__all__ = ["HAS_SCHEMA", "connection", "execute", "fetch_one", "retry_on_broken_connection"]
+__all__ = ["HAS_SCHEMA", "connection", "execute", "fetch_one", "retry_on_broken_connection", "wait_for_database"]
 
 T = TypeVar("T")
+#: Seconds between two tries while the database is away
+PAUSE = 0.2
 Parameters = Mapping[str, Any] | Sequence[Any]
 
 # SQL: whether the tenant of this row has its schema. It asks the catalog, because a schema may be dropped by hand while
@@ -36,6 +39,21 @@ def fetch_one(statement: str, parameters: Parameters) -> Any:
     with connection.shared_cursor() as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchone()
+
+
+def wait_for_database(*, seconds: float) -> None:
+    """Return when a statement gets through. While the connection is broken, try new ones, for so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fetch_one("SELECT 1", [])
+        except (InterfaceError, OperationalError):
+            if not is_broken(connection) or time.monotonic() > deadline:
+                raise
+            connection.close()
+            time.sleep(PAUSE)
+        else:
+            return
 
 
 def retry_on_broken_connection(statement: Callable[[], T]) -> T:

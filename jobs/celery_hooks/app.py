@@ -1,6 +1,7 @@
 """The Celery app. It imports no models: `config/__init__` loads it before Django's apps."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import django
@@ -93,6 +94,11 @@ class TenantCelery(Celery):
             headers={**message.headers, HEADER: durable_header(job.schema, job.request_id)},
             **message.properties,
         )
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802 -- Celery's name
+        """The class of `celery worker`."""
+        return self.subclass_with_self("jobs.worker.process:TenantWorker")
 
     def _get_backend(self) -> Backend:
         _set_up_django()

@@ -24,6 +24,12 @@ def runs_in_greenlets() -> bool:
     return bool(detect_environment() != "default")
 
 
+def result_pipes(pool: Any) -> dict[int, int]:
+    """Of a prefork pool: by the pid of each child, the descriptor that its results are read from."""
+    children = getattr(getattr(pool, "_pool", None), "_pool", [])
+    return {child.pid: child.outqR_fd for child in children}
+
+
 def encodable(error: BaseException) -> Any:
     """An exception as Celery stores it in a result: class, message and module, by its JSON serializer."""
     return current_app.backend.prepare_exception(error, "json")

@@ -35,7 +35,7 @@ class TenantScheduler(DatabaseScheduler):
         if time.monotonic() >= self._next_heartbeat:
             self._next_heartbeat = time.monotonic() + settings.HEARTBEAT_SECONDS
             self._record_heartbeat()
-        return min(pause, settings.HEARTBEAT_SECONDS)
+        return min(pause, float(settings.HEARTBEAT_SECONDS))
 
     def _record_heartbeat(self) -> None:
         # Celery loads this before Django's apps.

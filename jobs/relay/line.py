@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
-from jobs.claim import poison_limits
+from jobs.claim import may_take_over, poison_limits
 from jobs.relay import statements
 from tenants.connection import connection, execute
 
@@ -29,7 +29,7 @@ class Due:
 
 def wake() -> int:
     """Let the rows whose time has come join the line; how many rows were looked at."""
-    return execute(statements.WAKE, {**poison_limits(), "batch": BATCH})
+    return execute(statements.WAKE, {**poison_limits(), "batch": BATCH, "take_over": may_take_over()})
 
 
 def mark(room: int) -> list[Due]:
@@ -52,6 +52,7 @@ def _mark(room: int) -> list[tuple[Any, ...]]:
         "room": room,
         "first": settings.JOB_FIRST_RESEND,
         "longest": settings.JOB_MAX_RESEND,
+        "take_over": may_take_over(),
     }
     with connection.shared_cursor() as cursor:
         cursor.execute(statements.MARK, parameters)

@@ -48,7 +48,7 @@ class Relay:
         another one.
         """
         watchdog = Watchdog(settings.RELAY_STALL_SECONDS)
-        maintenance = Loop("maintenance", Maintenance().look, recover=_recover_maintenance)
+        maintenance = Loop("maintenance", Maintenance().run_impatiently, recover=_recover_maintenance)
         with beside(maintenance, watchdog):
             self._loop.run(watchdog)
         self._disconnect()
@@ -83,7 +83,7 @@ class Relay:
     def _look(self) -> float:
         # It is also busy while workers drain the queue, which could run dry while this sleeps.
         busy = self.tick() or self.publisher.drained
-        return settings.RELAY_BUSY_POLL if busy else settings.RELAY_IDLE_POLL
+        return float(settings.RELAY_BUSY_POLL if busy else settings.RELAY_IDLE_POLL)
 
     def _wake(self) -> int:
         # A busy relay looks at the line more often than this: what is woken has waited for its time anyway.

@@ -20,7 +20,7 @@ WAKE = """
         FROM public.jobs_job job LEFT JOIN public.tenants_tenant tenant ON tenant.id = job.tenant_id
         WHERE job.state = 'waiting' AND job.tag IS NULL
             AND job.next_send_at <= statement_timestamp() AND job.due_at <= statement_timestamp()
-            AND (job.token IS NULL OR job.lease_until <= clock_timestamp())
+            AND (job.token IS NULL OR (job.lease_until <= clock_timestamp() AND %(take_over)s))
             AND job.kills < %(max_kills)s AND job.lost + (job.token IS NOT NULL)::int < %(max_lost)s
         ORDER BY job.next_send_at LIMIT %(batch)s FOR UPDATE OF job SKIP LOCKED
     ), placed AS (
@@ -40,7 +40,8 @@ MARK = """
             job.tag, job.seq, (job.tenant_id IS NULL OR coalesce(tenant.status = 'active', false)) AS active,
             job.id, job.task, coalesce(tenant.schema_name, 'public'), soft_limit, hard_limit, request_id
         FROM public.jobs_job job LEFT JOIN public.tenants_tenant tenant ON tenant.id = job.tenant_id
-        WHERE job.tag IS NOT NULL AND (job.token IS NULL OR job.lease_until <= clock_timestamp())
+        WHERE job.tag IS NOT NULL
+            AND (job.token IS NULL OR (job.lease_until <= clock_timestamp() AND %(take_over)s))
         ORDER BY job.tag, job.seq LIMIT %(room)s FOR UPDATE OF job SKIP LOCKED
     ), marked AS (
         UPDATE public.jobs_job SET
@@ -77,14 +78,19 @@ BE_IMPATIENT = "SET lock_timeout = '1s'; SET statement_timeout = %(statement_tim
 FIND_POISON = """
     SELECT id, task FROM public.jobs_job
     WHERE state = 'waiting' AND tag IS NULL AND next_send_at <= statement_timestamp()
-        AND (token IS NULL OR lease_until <= clock_timestamp())
+        AND (token IS NULL OR (lease_until <= clock_timestamp() AND %(take_over)s))
         AND (kills >= %(max_kills)s OR lost + (token IS NOT NULL)::int >= %(max_lost)s)
     ORDER BY next_send_at LIMIT %(batch)s
 """
+FIND_UNKNOWN = """
+    SELECT id, task FROM public.jobs_job
+    WHERE state = 'waiting' AND unknown_since <= statement_timestamp() - %(unknown_for)s
+        AND (token IS NULL OR lease_until <= clock_timestamp())
+    ORDER BY unknown_since LIMIT %(batch)s
+"""
 FIND_EXPIRED = """
     SELECT id, task FROM public.jobs_job
-    WHERE state = 'waiting' AND expires_at <= statement_timestamp()
-        AND (token IS NULL OR lease_until <= clock_timestamp())
+    WHERE state = 'waiting' AND expires_at <= statement_timestamp() AND token IS NULL AND attempt = 0
     ORDER BY expires_at LIMIT %(batch)s
 """
 # Of rows that were found: one of each tenant, then the second of each, and so on.

@@ -52,8 +52,11 @@ class TenantConsumer(Consumer):
         """File the failure with the tenant of the message; a durable job goes back to its row."""
         request = Context(message.headers)
         if is_durable(request):
-            # Its row stays as it was: the relay sends it again, perhaps to a worker that knows the task.
-            logger.error("No task %r here: durable job %s waits", message.headers["task"], message.headers["id"])
+            # The relay sends it again, perhaps to a worker that knows the task.
+            task, job_id = message.headers["task"], message.headers["id"]
+            logger.error("No task %r here: durable job %s waits", task, job_id)
+            with bounded_transaction("mark", job_id):
+                endings.mark_unknown(job_id, reason=f"A worker did not know the task {task}.")
             message.reject_log_error(logger, self.connection_errors)
             return
         try:

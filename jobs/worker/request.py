@@ -19,11 +19,16 @@ from jobs.message import HEADER, is_durable
 from jobs.run import hard_limit
 from jobs.schema import schema_of_result
 from jobs.worker.parent import bounded_transaction
+from jobs.worker.renewal import running
 
 logger = logging.getLogger(__name__)
 
 # The soft limit of a call that shortens the hard one alone: as the default of 25 s to 30.
 SOFT_SHARE = 5 / 6
+
+
+class WorkerStopped(Exception):
+    """A deploy, say: its jobs go on elsewhere."""
 
 
 class TenantRequest(Request):
@@ -39,6 +44,18 @@ class TenantRequest(Request):
         self._set_time_limits()
         if self.durable:
             self._request_dict["lease_token"] = str(uuid.uuid4())
+
+    @property
+    def lease_token(self) -> str:
+        """What its child claims the job by."""
+        token: str = self._request_dict["lease_token"]
+        return token
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """A child has begun: from now on its lease is renewed."""
+        if self.durable:
+            running[self.lease_token] = self
+        super().on_accepted(pid, time_accepted)
 
     def _set_time_limits(self) -> None:
         hard, soft = self.time_limits
@@ -110,10 +127,11 @@ class TenantRequest(Request):
             return super()._success_was_stored()
 
     def _hand_back(self) -> None:
-        counted = not (self._already_cancelled or _shutting_down())
-        key = {"id": self.id, "token": self._request_dict["lease_token"]}
+        stopping = self._already_cancelled or _shutting_down()
+        error = WorkerStopped("Its worker stopped.") if stopping else WorkerLostError("Its process was killed.")
+        key = {"id": self.id, "token": self.lease_token}
         with bounded_transaction("hand back", self.id):
-            endings.hand_back(key, counted=counted)
+            endings.hand_back(key, error=error, killed=not stopping)
 
     def _dead_letter(self, error: Exception) -> None:
         with bounded_transaction("dead-letter", self.id):
@@ -126,7 +144,7 @@ class TenantRequest(Request):
                 endings.revoke(lease, reason=reason)
 
     def _lease(self) -> claim.Lease | None:
-        return claim.find(self.id, task=self._type, token=self._request_dict["lease_token"])
+        return claim.find(self.id, task=self._type, token=self.lease_token)
 
 
 def _shutting_down() -> bool:

@@ -6,10 +6,12 @@ a transaction has `SET LOCAL` before it. Nothing remembers which path is set, so
 This leans on parts of psycopg that are not documented. tests/tenants/test_private_api.py fails when one goes away.
 """
 
+import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
+from weakref import ref
 
 import psycopg
 from django.db.transaction import TransactionManagementError
@@ -61,12 +63,18 @@ class Connection(psycopg.Connection[Any]):
         self.owner: binding.Owner | None = None
         #: Whether the next message begins with CLEANING
         self.must_clean = False
+        #: By time.monotonic()
+        self.connected_at = time.monotonic()
+        #: Seconds to wait for an answer; None: for as long as it takes
+        self.patience: float | None = None
         #: What it leads to
         self.pooling = Pooling.NONE
         #: Whether Django's atomic() has begun the transaction, and shall end it
         self.in_atomic = False
         self._has_begun = False
         self._has_ended = False
+        # By a weak reference: an error keeps alive all that its traceback saw.
+        self._last_error: Callable[[], psycopg.Error | None] = lambda: None
         #: Whether Django still sets the session up: with nothing bound, that is no error
         self.is_new = True
         #: The cursor that sends the next message, if that has room
@@ -106,6 +114,10 @@ class Connection(psycopg.Connection[Any]):
         """Whether a statement of the transaction has failed."""
         return self.pgconn.transaction_status == TransactionStatus.INERROR
 
+    def raised(self, error: BaseException) -> bool:
+        """Whether it is what the server answered last, of all that were errors."""
+        return self._last_error() is error
+
     def cancel_statement(self) -> None:
         """Cancel the statement that runs, if one does."""
         # A time limit ends the wait for it, but it would run on and keep its locks.
@@ -116,8 +128,10 @@ class Connection(psycopg.Connection[Any]):
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         """As psycopg's. What interrupts it, a soft time limit say, cancels the statement: the next one can be sent."""
         try:
-            return super().wait(gen, *args, **options)
-        except psycopg.Error:
+            return super().wait(gen, *args, **{"timeout": self.patience, **options})
+        except psycopg.Error as error:
+            if error.sqlstate:
+                self._last_error = ref(error)
             raise
         except Exception:
             self.cancel_statement()

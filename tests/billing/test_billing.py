@@ -110,7 +110,7 @@ def test_a_worker_that_dies_between_charge_and_completion_charges_once(
     order = place_order(acme, add_user(acme, "ada"))
     run_jobs(limit=1)
     with tenant_context(acme):
-        charging.request_charge(payment_id=str(Payment.objects.get().pk))
+        charging.request_charge(Payment.objects.get())
     run_jobs()
     with tenant_context(acme):
         order.refresh_from_db()
@@ -193,7 +193,7 @@ def test_a_settled_payment_is_not_charged_again(acme: Tenant, order: Order, card
     with tenant_context(acme):
         payment = billed(order)
         settled(payment)
-        charge = charging.request_charge(payment_id=str(payment.pk))
+        charge = charging.request_charge(charging.find_payment(payment_id=str(payment.pk)))
     assert charge == Charge(id="ch_1", succeeded=True)
     assert card_sink.calls(None) == []
 

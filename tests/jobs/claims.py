@@ -1,11 +1,14 @@
 """Jobs of `atomic`, as tests dispatch, claim and deliver them."""
 
 import uuid
+from contextlib import AbstractContextManager
 from typing import Any
 
+from celery.app.task import Context
 from django_tenants.utils import schema_context
 
 from jobs import claim as claims
+from jobs import run
 from jobs.claim import TENANT_LOCK, Lease
 from jobs.relay.statements import TRY_LOCK_TENANT
 from jobs.testing import receive
@@ -31,6 +34,11 @@ def held(job_id: str, **options: Any) -> Lease:
     lease = claim(job_id, **options)
     assert lease
     return lease
+
+
+def completing(lease: Lease) -> AbstractContextManager[run.Completion]:
+    """As the body of this lease does it."""
+    return run.completing(Context(lease=lease))
 
 
 def change(job_id: str, assignment: str) -> None:

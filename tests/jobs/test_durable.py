@@ -324,18 +324,22 @@ def test_a_process_that_exits_under_it_hands_it_back(acme: Tenant, run_jobs: Run
 
 
 @pytest.mark.usefixtures("committed_db")
-def test_a_lost_connection_hands_it_back_uncounted(acme: Tenant, task: TenantTask, run_jobs: RunJobs) -> None:
+def test_a_lost_connection_hands_it_back(acme: Tenant, task: TenantTask, run_jobs: RunJobs) -> None:
     attempts: list[int] = []
 
     def body(task: TenantTask) -> str:
         attempts.append(1)
-        if len(attempts) == 1:
-            sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        with task.before_call():
+            if len(attempts) == 1:
+                sql("SELECT pg_terminate_backend(pg_backend_pid())")
         return "fine"
 
     bodies(body)
     job_id = dispatch(acme, task)
     run_jobs()
+    job = Job.objects.get()
+    assert (job.kills, job.lost, job.transients) == (0, 0, 1)
+    run_jobs(ahead=True)
     assert len(attempts) == 2
     assert result_of(acme.schema_name, job_id).result == '"fine"'
 
@@ -344,16 +348,20 @@ def test_a_lost_connection_hands_it_back_uncounted(acme: Tenant, task: TenantTas
 def test_a_body_that_breaks_its_connection_each_time_is_tried_ever_more_seldom(
     acme: Tenant, task: TenantTask, run_jobs: RunJobs
 ) -> None:
-    bodies(lambda task: sql("SELECT pg_terminate_backend(pg_backend_pid())"))
+    def body(task: TenantTask) -> None:
+        with task.before_call():
+            sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    bodies(body)
     dispatch(acme, task)
     run_jobs()
     waits = []
-    for attempt in (2, 3, 4):
+    for attempt in (1, 2, 3):
         [[seconds]] = sql("SELECT extract(epoch FROM next_send_at - clock_timestamp())::float FROM public.jobs_job")
         waits.append(round(seconds))
         assert Job.objects.get().attempt == attempt
         run_jobs(ahead=True, limit=1)
-    assert waits == [10, 20, 40]
+    assert waits == [1, 2, 4]
     assert (Job.objects.get().kills, Job.objects.get().lost) == (0, 0)
 
 

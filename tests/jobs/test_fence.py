@@ -10,13 +10,13 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from django_tenants.utils import schema_context
 
-from jobs import endings, run
+from jobs import endings
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
 from jobs.models import Job
 from jobs.relay import line, maintenance
 from tenants.models import Tenant
-from tests.jobs.claims import OVER, change, deliver, dispatch, held
+from tests.jobs.claims import OVER, change, completing, deliver, dispatch, held
 from tests.jobs.durables import atomic, bodies, groups, open, result_of, sql
 from tests.people import at_once, await_blocked
 
@@ -24,7 +24,7 @@ ENDINGS: dict[str, Callable[[Lease], bool]] = {
     "death": lambda lease: endings.dead_letter(lease, ValueError()),
     "end": lambda lease: endings.ignore(lease, reason=""),
     "retry": lambda lease: endings.retry(lease, 0, error=""),
-    "hand-back": lambda lease: endings.hand_back(lease.key, counted=True),
+    "hand-back": lambda lease: endings.hand_back(lease.key, error=ValueError("x"), killed=True),
 }
 
 
@@ -88,7 +88,7 @@ def test_an_effect_within_a_completion_counts_only_for_the_holder(acme: Tenant) 
 def test_a_lost_lease_fails_on_the_server_so_that_a_commit_on_its_way_fails_too(acme: Tenant) -> None:
     lease = held(dispatch(acme))
     change(lease.id, "token = NULL")
-    with pytest.raises(LeaseLost), run.completing(lease):
+    with pytest.raises(LeaseLost), completing(lease):
         sql("INSERT INTO auth_group (name) VALUES ('effect')")
     assert groups(acme.schema_name) == []
 
@@ -117,7 +117,7 @@ def test_what_else_is_recorded_of_an_attempt_waits_for_its_commit_under_way(acme
 
 def test_a_hand_back_is_by_token_so_that_a_duplicate_frees_nothing(acme: Tenant) -> None:
     lease = held(dispatch(acme))
-    assert not endings.hand_back({"id": lease.id, "token": str(uuid.uuid4())}, counted=True)
+    assert not endings.hand_back({"id": lease.id, "token": str(uuid.uuid4())}, error=ValueError("x"), killed=True)
     assert str(Job.objects.get().token) == lease.token
 
 
@@ -135,7 +135,7 @@ def test_no_ending_counts_without_the_lease(acme: Tenant, ending: str) -> None:
 
 def dead_letter_as_poison(lease: Lease) -> None:
     change(lease.id, f"kills = 3, next_send_at = clock_timestamp(), {OVER}")
-    maintenance.sweep_poison()
+    maintenance.run_maintenance()
 
 
 def run_again(lease: Lease) -> None:
@@ -155,31 +155,31 @@ def test_no_token_outlives_its_attempt_so_that_a_worker_that_thaws_completes_not
     lease = held(dispatch(acme))
     AFTER_WHICH_THE_ROW_STAYS[ending](lease)
     assert Job.objects.get().token is None
-    with pytest.raises(LeaseLost), run.completing(lease) as done:
+    with pytest.raises(LeaseLost), completing(lease) as done:
         done.result = "thawed"
 
 
 def test_no_worker_completes_a_job_that_is_dead(acme: Tenant) -> None:
     lease = held(dispatch(acme))
     assert endings.dead_letter(lease, ValueError("hard limit"))
-    with pytest.raises(LeaseLost), run.completing(lease) as done:
+    with pytest.raises(LeaseLost), completing(lease) as done:
         done.result = "too late"
     assert result_of(acme.schema_name, lease.id).status == "FAILURE"
 
 
 def test_a_result_is_never_overwritten(acme: Tenant) -> None:
     first, second = dispatch(acme), dispatch(acme)
-    with run.completing(held(first)) as done:
+    with completing(held(first)) as done:
         done.result = "first"
     change(second, f"id = '{first}'")
-    with run.completing(held(first)) as done:
+    with completing(held(first)) as done:
         done.result = "second"
     assert result_of(acme.schema_name, first).result == '"first"'
 
 
 HANDS_IT_ON: dict[str, Callable[[Lease], bool]] = {
     "retry": lambda lease: endings.retry(lease, 3600, error=""),
-    "hand-back": lambda lease: endings.hand_back(lease.key, counted=False, delay=3600),
+    "hand-back": lambda lease: endings.hand_back(lease.key, error=ValueError("x"), delay=3600),
 }
 
 

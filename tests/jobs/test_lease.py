@@ -132,7 +132,7 @@ def delete(job_id: str) -> None:
 REFUSALS: dict[str, Callable[[str], Any]] = {
     "it is not due": lambda job_id: change(job_id, "due_at = clock_timestamp() + interval '1 second'"),
     "it has expired": lambda job_id: change(job_id, "expires_at = clock_timestamp()"),
-    "it is dead": lambda job_id: change(job_id, "state = 'dead'"),
+    "it is dead": lambda job_id: change(job_id, "state = 'dead', tag = NULL"),
     "its children were killed": lambda job_id: change(job_id, "kills = 3"),
     "its workers vanished": lambda job_id: change(job_id, "lost = 10"),
     "its tenant is suspended": suspend,

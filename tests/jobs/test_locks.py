@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from jobs import endings, run
+from jobs import endings
 from jobs.claim import NO_TOKEN, Lease
 from jobs.endings import LeaseLost
 from jobs.models import Job
@@ -15,7 +15,7 @@ from jobs.relay import line, maintenance
 from jobs.relay.statements import CANCEL_WAITING
 from tenants.connection import connection
 from tenants.models import Tenant
-from tests.jobs.claims import change, dispatch, held, lock_out
+from tests.jobs.claims import change, completing, dispatch, held, lock_out
 from tests.jobs.conftest import eventually
 from tests.jobs.durables import PARKING, sql
 from tests.people import at_once
@@ -28,7 +28,7 @@ WAITS = """
 
 
 def enter_completion(lease: Lease) -> bool:
-    with pytest.raises(LeaseLost), run.completing(lease):
+    with pytest.raises(LeaseLost), completing(lease):
         pass
     return False
 
@@ -80,7 +80,7 @@ BULK: dict[str, tuple[str, Callable[[], Any]]] = {
     "unpark": (PARKED, maintenance.run_maintenance),
     "forget": (f"tenant_id = '{NO_TOKEN}', {PARKED}", maintenance.run_maintenance),
     "cancel": ("tag = 1", cancel_waiting),
-    "prune": ("state = 'dead', died_at = '2000-01-01'", maintenance.run_maintenance),
+    "prune": ("state = 'dead', tag = NULL, died_at = '2000-01-01'", maintenance.run_maintenance),
 }
 
 

@@ -277,7 +277,7 @@ def test_a_deletion_awaits_the_running_job(doomed: Tenant) -> None:
     maintenance.run_maintenance()
     assert [str(job.id) for job in Job.objects.all()] == [running]
     assert exists(doomed)
-    endings.hand_back(lease.key, counted=False)
+    endings.hand_back(lease.key, error=ValueError("back"))
     maintenance.run_maintenance()
     assert not exists(doomed)
 
@@ -320,10 +320,18 @@ def test_a_request_under_way_holds_up_the_deletion_but_not_the_relay(doomed: Ten
 
 ONE = {**Terms.of(probe.name, {}).parameters(), "id": str(uuid.uuid4()), "args": "[]", "kwargs": "{}"}
 FIFTY = {**ONE, "ids": [str(uuid.uuid4()) for _ in range(50)], "args": 50 * ["[]"], "kwargs": 50 * ["{}"]}
-POISON = {**poison_limits(), "batch": BATCH}
+POISON = {**poison_limits(), "batch": BATCH, "take_over": True}
 Statements = dict[str, dict[str, Any]]
 STATEMENTS: Statements = {
-    "CLAIM": {"task": probe.name, "lease": "40 s", "atomic": True, **poison_limits()},
+    "CLAIM": {
+        "task": probe.name,
+        "lease": "15 s",
+        "limit": "40 s",
+        "renewal_interval": "5 s",
+        "atomic": True,
+        **poison_limits(),
+    },
+    "RENEW": {"ids": [NO_TOKEN], "tokens": [NO_TOKEN], "lease": "15 s"},
     "GATE": {},
     "COMPLETE": {},
     "INSERT": ONE,
@@ -332,11 +340,12 @@ STATEMENTS: Statements = {
 }
 OF_THE_RELAY: Statements = {
     "WAKE": POISON,
-    "MARK": {"room": 20, "first": 10, "longest": 600},
+    "MARK": {"room": 20, "first": 10, "longest": 600, "take_over": True},
     "FIND_TENANTS_TO_UNPARK": {},
     "PRUNE_DEAD": {"days": timedelta(days=7), "batch": BATCH},
     "FIND_POISON": POISON,
     "FIND_EXPIRED": {"batch": BATCH},
+    "FIND_UNKNOWN": {"batch": BATCH, "unknown_for": timedelta(days=1)},
 }
 NODES = ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan")
 

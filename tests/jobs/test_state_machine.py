@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import pytest
-from billiard.exceptions import TimeLimitExceeded
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from django.db import transaction
 from django.utils import timezone
 from django_tenants.utils import schema_context
@@ -209,11 +209,19 @@ class Promise(Play):
             self.jobs[party.job_id].crashes += 1
             key = {"id": party.job_id, "token": party.token}
             if committed and reacts and party.at == ENDING:
-                self.start(self.stage.parent, lambda: endings.hand_back(key, counted=True), token=party.token)
+                self.start(
+                    self.stage.parent,
+                    lambda: hand_back(key),
+                    token=party.token,
+                )
                 self.kill(party, committed)
             else:
                 self.kill(party, committed)
-                self.start(self.stage.parent, lambda: endings.hand_back(key, counted=True), token=party.token)
+                self.start(
+                    self.stage.parent,
+                    lambda: hand_back(key),
+                    token=party.token,
+                )
 
     @precondition(lambda self: self.stage.parent.idle)
     @rule(number=some, at=stops)
@@ -324,6 +332,11 @@ def tick() -> list[Due]:
     maintenance.run_maintenance()
     line.wake()
     return line.mark(20)
+
+
+def hand_back(key: dict[str, str]) -> bool:
+    """What a worker's parent does for a child that was killed."""
+    return endings.hand_back(key, error=WorkerLostError("killed"), killed=True)
 
 
 def dead_letter(job: Job, token: str) -> None:

@@ -23,9 +23,10 @@ PLACES = {
     "parked": f"tag = NULL, next_send_at = {PARKING}",
     "its worker vanished": VANISHED,
 }
+BEGUN = {"its worker vanished": VANISHED, "tried again": "tag = NULL, attempt = 1, retries = 1"}
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", set(PLACES) - set(BEGUN))
 def test_what_no_claim_takes_because_it_expired_is_ended_wherever_it_is(acme: Tenant, place: str) -> None:
     job_id = dispatch(acme)
     change(job_id, f"{PLACES[place]}, expires_at = clock_timestamp()")
@@ -33,6 +34,15 @@ def test_what_no_claim_takes_because_it_expired_is_ended_wherever_it_is(acme: Te
     maintenance.run_maintenance()
     assert not Job.objects.exists()
     assert result_of(acme.schema_name, job_id).status == "REVOKED"
+
+
+@pytest.mark.parametrize("place", BEGUN)
+def test_what_has_begun_does_not_expire(acme: Tenant, place: str) -> None:
+    """The outside world may have been called."""
+    job_id = dispatch(acme)
+    change(job_id, f"{BEGUN[place]}, expires_at = clock_timestamp()")
+    maintenance.run_maintenance()
+    assert held(job_id).attempt == 2
 
 
 def test_what_expires_while_it_runs_goes_on(acme: Tenant) -> None:

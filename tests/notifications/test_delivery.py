@@ -62,7 +62,8 @@ def message(acme: Tenant) -> Iterator[Message]:
 
 
 def attempt(message: Message, *, last_try: bool = False) -> str:
-    return delivery.attempt_delivery(message_id=str(message.pk), last_try=last_try)
+    attempt = delivery.begin_attempt(message_id=str(message.pk))
+    return delivery.attempt_delivery(attempt, last_try=last_try)
 
 
 def settle(message: Message, refusal: str = "") -> None:
@@ -179,6 +180,6 @@ def test_what_is_no_address_is_refused_without_a_try_to_come(message: Message, s
 def test_a_try_that_was_overtaken_undoes_nothing(message: Message) -> None:
     """A frozen worker thaws, and fails, after another one has sent the message."""
     settle(message)
-    delivery._record_failure(str(message.pk), MailUnavailable("late"), last_try=True)
+    delivery._record_failure(message, MailUnavailable("late"), last_try=True)
     settle(message, refusal="late")
     assert (message.status, message.error) == ("sent", "")

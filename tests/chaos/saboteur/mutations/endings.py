@@ -111,12 +111,12 @@ def hand_back_by_id() -> None:
 @mutation
 def hand_back_counted() -> None:
     """Outages and deploys count like kills."""
-    edit(statements, "HAND_BACK", "%(counted)s", "1 + 0 * %(counted)s")
+    edit(statements, "HAND_BACK", "%(kills)s", "1 + 0 * %(kills)s")
 
 
 @mutation
 def kills_uncounted() -> None:
-    edit(statements, "HAND_BACK", "%(counted)s", "0 * %(counted)s")
+    edit(statements, "HAND_BACK", "%(kills)s", "0 * %(kills)s")
 
 
 @mutation
