@@ -6,6 +6,8 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from django.db import Error
+
 from tenants.connection import connection
 
 logger = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ class Troubles:
         try:
             yield
         except Exception as error:
-            if not connection.is_usable():
+            if isinstance(error, Error) and not connection.is_usable():
                 raise
             self._report(thing, error, failure)
         else:
