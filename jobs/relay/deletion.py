@@ -54,7 +54,8 @@ def _delete_locked(tenant: Tenant) -> bool:
         return False
     with connection.cursor() as cursor:
         cursor.execute(f"DROP SCHEMA IF EXISTS {quote_schema_name(tenant.schema_name)} CASCADE")
-    tenant.delete()
+    # Not tenant.delete(), which takes the key from the object even if the COMMIT fails.
+    Tenant.objects.filter(pk=tenant.pk).delete()
     transaction.on_commit(lambda: logger.info("Tenant %s is deleted", tenant.slug))
     return True
 

@@ -16,6 +16,7 @@ from celery import current_app
 from celery.app import app_or_default
 from django.core.management import call_command
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django_tenants.utils import schema_context
 from kombu.exceptions import OperationalError
 from pytest_django import Settings
@@ -286,7 +287,7 @@ def test_a_deletion_that_was_cut_off_is_resumed(doomed: Tenant, monkeypatch: pyt
     dispatch(doomed)
     delete_tenant(doomed)
     with monkeypatch.context() as crash:
-        crash.setattr(Tenant, "delete", exit_at_once)
+        crash.setattr(QuerySet, "delete", exit_at_once)
         with pytest.raises(SystemExit):
             maintenance.run_maintenance()
     connection.close()
