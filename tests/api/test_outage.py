@@ -23,6 +23,12 @@ from tests.people import PASSWORD, add_user
 pytestmark = pytest.mark.usefixtures("committed_db")
 
 BOB = {"email": "bob@acme.example", "full_name": "Bob", "password": PASSWORD, "role": "member"}
+SIGN_UP = {
+    "name": "Initech",
+    "slug": "initech",
+    "owner": {"email": "ann@initech.example", "full_name": "Ann", "password": PASSWORD},
+}
+SESSION = "sessionid=abcdefghijklmnopqrstuvwxyz012345"
 KEY = "5d0cfa2e-52a2-44c9-9a4e-7b0d3c1a7a55"
 Ask = Callable[..., httpx.Response]
 
@@ -85,14 +91,7 @@ REQUESTS: dict[str, Callable[[Ask], httpx.Response]] = {
     "a log-in": lambda ask: ask("POST", "/api/v1/tokens/", json={"email": "ada@acme.example", "password": PASSWORD}),
     "an unknown host": lambda ask: ask("GET", "/api/v1/users/", host="nobody.localhost"),
     "a sign-up": lambda ask: ask("POST", "/api/v1/tenants/", host="localhost", json=SIGN_UP),
-    "the admin's log-in": lambda ask: ask(
-        "GET", "/admin/", host="localhost", headers={"Cookie": "sessionid=abcdefghijklmnopqrstuvwxyz012345"}
-    ),
-}
-SIGN_UP = {
-    "name": "Initech",
-    "slug": "initech",
-    "owner": {"email": "ann@initech.example", "full_name": "Ann", "password": PASSWORD},
+    "the admin's log-in": lambda ask: ask("GET", "/admin/", host="localhost", headers={"Cookie": SESSION}),
 }
 
 

@@ -15,7 +15,7 @@ from django_tenants.utils import schema_context
 from devstack.processes import Process
 from jobs.claim import NO_TOKEN
 from jobs.models import Heartbeat, Job
-from jobs.relay import line, maintenance
+from jobs.relay import line, maintenance, statements
 from jobs.relay.line import BATCH
 from jobs.relay.maintenance import Maintenance, Turn
 from tenants.models import Domain, Tenant
@@ -243,7 +243,7 @@ def test_what_keeps_failing_is_reported_once_for_each_reason(caplog: pytest.LogC
 def test_a_sweep_whose_statement_fails_stops_no_other(
     acme: Tenant, doomed: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance.statements, "FIND_EXPIRED", "SELECT nonsense")
+    monkeypatch.setattr(statements, "FIND_EXPIRED", "SELECT nonsense")
     delete_tenant(doomed)
     maintenance.run_maintenance()
     assert is_gone(doomed)
