@@ -79,6 +79,11 @@ def read_a_table(tenant: Tenant) -> None:
     sql(f"LOCK TABLE {tenant.schema_name}.django_celery_results_taskresult IN ACCESS SHARE MODE")
 
 
+# Of this database: the server has others, whose tests run meanwhile.
+WAITING = """
+    SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE datname = current_database() AND NOT granted
+"""
 # What somebody holds, and what maintenance has to do that has to wait for it.
 WAITS: dict[str, tuple[Callable[[Tenant], Any], Callable[[Tenant], Any]]] = {
     "a job expires while its tenant is locked": (lock_out, expire_one),
@@ -103,6 +108,7 @@ def test_jobs_are_published_while_a_sweep_has_to_wait(acme: Tenant, globex: Tena
         assert holding.wait(60)
         arrange(acme)
         try:
+            eventually(lambda: sql(WAITING), "maintenance waits")
             for number in range(1, 4):
                 dispatch(globex)
                 eventually(lambda: queue_length() == number, "it is published")  # noqa: B023  # it is called at once
