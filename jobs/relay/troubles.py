@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from django.db import Error
 
+from jobs.endings import describe
 from tenants.connection import connection
 
 logger = logging.getLogger(__name__)
@@ -68,4 +69,4 @@ class Troubles:
 def _reason(error: Exception) -> Hashable:
     # The text of an error of the database may differ each time: it can name processes and rows.
     sqlstate = getattr(error.__cause__, "sqlstate", None)
-    return type(error), sqlstate or str(error)
+    return type(error), sqlstate or describe(error)
