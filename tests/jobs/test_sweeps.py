@@ -26,7 +26,7 @@ PLACES = {
 BEGUN = {"its worker vanished": VANISHED, "tried again": "tag = NULL, attempt = 1, retries = 1"}
 
 
-@pytest.mark.parametrize("place", set(PLACES) - set(BEGUN))
+@pytest.mark.parametrize("place", [place for place in PLACES if place not in BEGUN])
 def test_what_no_claim_takes_because_it_expired_is_ended_wherever_it_is(acme: Tenant, place: str) -> None:
     job_id = dispatch(acme)
     change(job_id, f"{PLACES[place]}, expires_at = clock_timestamp()")
