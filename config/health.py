@@ -1,22 +1,35 @@
 """`/livez` and `/readyz`, on every host: load balancers know no tenant."""
 
+import time
 from collections.abc import Callable
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django_tenants.utils import schema_context
 
 from jobs.health import readiness
 
+#: For so many seconds an answer of `/readyz` is given again: anybody may ask.
+KEPT_SECONDS = 1.0
+
 
 class HealthMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
+        self._report: dict[str, Any] = {}
+        self._asked_at = -KEPT_SECONDS
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.path == "/livez":
             return JsonResponse({"status": "ok"})
         if request.path == "/readyz":
-            with schema_context("public"):
-                report = readiness()
+            report = self._readiness()
             return JsonResponse(report, status=503 if report["status"] == "unavailable" else 200)
         return self.get_response(request)
+
+    def _readiness(self) -> dict[str, Any]:
+        if time.monotonic() >= self._asked_at + KEPT_SECONDS:
+            with schema_context("public"):
+                self._report = readiness()
+            self._asked_at = time.monotonic()
+        return self._report

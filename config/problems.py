@@ -4,6 +4,8 @@
 (`#/lines/0/quantity`); `parameter` is the name of a query parameter.
 """
 
+import logging
+import sys
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +18,10 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
+from tenants.outage import is_away
+
+logger = logging.getLogger(__name__)
+
 MEDIA_TYPE = "application/problem+json"
 NO_FIELD = "non_field_errors"
 
@@ -24,11 +30,23 @@ class ProblemRenderer(JSONRenderer):
     media_type = MEDIA_TYPE
 
 
+class DatabaseAway(APIException):
+    """The database can't be reached, or was lost on the way: what the request had begun is rolled back."""
+
+    status_code = 503
+    default_code = "database_away"
+    default_detail = "The service can't reach its database; try again in a moment."
+    wait = 2  # becomes Retry-After
+
+
 # What views and middleware raise
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's EXCEPTION_HANDLER: a problem response, or None for what is no client's mistake."""
+    if is_away(exc):
+        logger.warning("The database is away: %r", exc)
+        exc = DatabaseAway()
     response = drf_exception_handler(exc, context)
     if response is None:
         return None
@@ -118,4 +136,10 @@ def nowhere(request: HttpRequest) -> JsonResponse:
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
+    error = sys.exc_info()[1]
+    if error is not None and is_away(error):
+        away = DatabaseAway()
+        response = render(503, code=away.default_code, detail=away.default_detail)
+        response.headers["Retry-After"] = str(away.wait)
+        return response
     return render(500, code="server_error", detail="Something went wrong on our side.")

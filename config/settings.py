@@ -233,6 +233,11 @@ JOB_DEAD_DAYS = env.int("JOB_DEAD_DAYS", default=30)
 RELAY_IDLE_POLL = env.float("RELAY_IDLE_POLL", default=0.1)
 RELAY_STALL_SECONDS = env.float("RELAY_STALL_SECONDS", default=300)
 RELAY_BUSY_POLL = env.float("RELAY_BUSY_POLL", default=0.01)
+# How often relay, workers and beat leave a sign of life in the database
+HEARTBEAT_SECONDS = env.float("HEARTBEAT_SECONDS", default=5)
+# `/readyz` warns of a job that was due for so long, and of more jobs than so many that died within an hour.
+JOBS_OVERDUE_SECONDS = env.float("JOBS_OVERDUE_SECONDS", default=300)
+JOBS_DEAD_PER_HOUR = env.int("JOBS_DEAD_PER_HOUR", default=10)
 # Who may list, retry and cancel a tenant's jobs through the API: a DRF permission class
 JOB_CONTROL_PERMISSION = "accounts.permissions.IsOwner"
 

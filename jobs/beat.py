@@ -1,13 +1,17 @@
 """Beat: each run of a schedule is a durable job."""
 
 import logging
+import time
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django_celery_beat.models import PeriodicTask
 
-from jobs import schedules
+from jobs import heartbeats, schedules
 from jobs.celery_hooks.scheduler import StoredEntry, StoredScheduler
+from jobs.models import Heartbeat
+from tenants.connection import connection
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +33,13 @@ class TenantScheduler(StoredScheduler):
     """
 
     Entry = Schedule
+    _next_heartbeat = 0.0
+
+    def after_tick(self) -> None:
+        """Leave a heartbeat every HEARTBEAT_SECONDS."""
+        if time.monotonic() >= self._next_heartbeat:
+            heartbeats.record(connection, Heartbeat.Kind.BEAT)
+            self._next_heartbeat = time.monotonic() + settings.HEARTBEAT_SECONDS
 
     def apply_entry(self, entry: Schedule, producer: None = None) -> None:
         """Dispatch the run that is due, unless another beat has."""

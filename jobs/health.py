@@ -1,48 +1,54 @@
 """What `/readyz` says: whether this process can serve, and what jobs would miss."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from celery import current_app
-from django.db import DatabaseError
-from django.db.models import Max
-from django.utils import timezone
-from kombu.exceptions import OperationalError
+from django.conf import settings
+from django.db import Error
 
+from jobs import statements
 from jobs.models import Heartbeat
-from tenants.connection import connection
+from tenants.connection import connection, fetch_one, retry_on_broken_connection
 
-RELAY_LATE = timedelta(seconds=30)
-# Whoever asks has a time-out of a few seconds, too.
-SHORT = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
+#: A process that left no sign of life for so long, or for three intervals, is not there.
+LATE = timedelta(seconds=30)
 
 
 def readiness() -> dict[str, Any]:
     """What this process needs, and what it would miss.
 
     Only the database makes it `unavailable`: requests don't touch the broker for a durable job, and jobs wait.
+    `warnings` has a word for each thing that is wrong, which docs/how-to/deploy.md explains.
     """
     try:
-        last_pulse = Heartbeat.objects.aggregate(last=Max("seen_at"))["last"]
-    except DatabaseError as error:
+        relay_seen_at, seen, *wrong = retry_on_broken_connection(_look)
+    except Error:
         connection.close()
-        return {"status": "unavailable", "database": str(error).strip()}
-    warnings = [*_relay_warning(last_pulse), *_broker_warning()]
-    return {"status": "ready", "database": "ok", "relay_seen_at": last_pulse, "warnings": warnings}
+        return {"status": "unavailable", "database": "away"}
+    warnings = [*_missing(seen), *_warnings(*wrong)]
+    return {"status": "ready", "database": "ok", "relay_seen_at": relay_seen_at, "warnings": warnings}
 
 
-def _relay_warning(last_pulse: Any) -> list[str]:
-    if last_pulse is None:
-        return ["No relay has ever run: durable jobs wait. Start one: python manage.py relay"]
-    if timezone.now() - last_pulse > RELAY_LATE:
-        return [f"No relay since {last_pulse:%Y-%m-%d %H:%M:%S} UTC: durable jobs wait."]
-    return []
+def _look() -> Any:
+    parameters = {
+        "late": max(LATE, 3 * timedelta(seconds=settings.HEARTBEAT_SECONDS)),
+        "overdue": timedelta(seconds=settings.JOBS_OVERDUE_SECONDS),
+        "dead": settings.JOBS_DEAD_PER_HOUR,
+    }
+    return fetch_one(statements.HEALTH, parameters)
 
 
-def _broker_warning() -> list[str]:
-    try:
-        with current_app.connection_for_write(transport_options=SHORT) as broker:
-            broker.ensure_connection(max_retries=1, timeout=1, interval_start=0)
-    except (OSError, OperationalError) as error:
-        return [f"The broker is away: {error}"]
-    return []
+def _missing(seen: list[str]) -> Iterator[str]:
+    for kind in Heartbeat.Kind:
+        if kind not in seen:
+            yield f"no_{kind.value}"
+
+
+def _warnings(broker_refuses: bool, jobs_overdue: bool, dead_jobs_growing: bool) -> Iterator[str]:
+    if broker_refuses:
+        yield "broker_refuses"
+    if jobs_overdue:
+        yield "jobs_overdue"
+    if dead_jobs_growing:
+        yield "dead_jobs_growing"

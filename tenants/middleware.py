@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
+from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import APIException, NotFound, ParseError, PermissionDenied
 from rest_framework.response import Response
@@ -61,8 +62,11 @@ class TenantMiddleware:
         bind_to_public()
         try:
             tenant = tenant_of(request)
-        except APIException as refusal:
-            return _rendered(refusal, request)
+        except (APIException, Error) as error:
+            response = _rendered(error, request)
+            if response is None:
+                raise
+            return response
         if tenant is None:
             request.urlconf = settings.PUBLIC_SCHEMA_URLCONF
             return self.get_response(request)
@@ -108,9 +112,8 @@ def _host(request: HttpRequest) -> str:
     return host.partition(":")[0].lower().rstrip(".")
 
 
-def _rendered(refusal: APIException, request: HttpRequest) -> HttpResponse:
-    """The response that DRF makes of an exception in a view. Middleware runs outside of DRF."""
+def _rendered(error: Exception, request: HttpRequest) -> HttpResponse | None:
+    """The response that DRF makes of an exception in a view, if it makes one. Middleware runs outside of DRF."""
     handler: Any = api_settings.EXCEPTION_HANDLER
-    response: Response = handler(refusal, {"request": request, "view": None})
-    response.render()
-    return response
+    response: Response | None = handler(error, {"request": request, "view": None})
+    return None if response is None else response.render()

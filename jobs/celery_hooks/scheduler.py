@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.db.models import F, QuerySet
 from django.utils import timezone
@@ -115,6 +116,7 @@ class StoredScheduler(DatabaseScheduler):
         self._watch_clock()
         try:
             pause: float = super().tick(*args, **options)
+            self.after_tick()
         except Exception as error:
             is_outage = isinstance(error, InterfaceError | OperationalError)
             self._report("", f"Beat waits, and tries again: {error}", exc_info=not is_outage)
@@ -122,7 +124,10 @@ class StoredScheduler(DatabaseScheduler):
             self.start_over()
             return PAUSE
         self._reported.pop("", None)
-        return pause
+        return min(pause, float(settings.HEARTBEAT_SECONDS))
+
+    def after_tick(self) -> None:
+        """What else beat does, each time that it has looked."""
 
     def start_over(self) -> None:
         """Let the next tick read everything again."""

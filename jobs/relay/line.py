@@ -36,16 +36,15 @@ def mark(room: int) -> list[Due]:
     """Take up to `room` jobs out of the line, in fair order, and mark them as sent. It is committed when this returns.
 
     A crash before they are published costs a delay; to publish first could forget that a message is out. Rows of
-    inactive tenants are parked on the way, and leave room for others.
+    inactive tenants that are met on the way are parked, with what is behind them. This returns as soon as it has found
+    a job that is to be sent: none waits for the parking of others.
     """
-    due: list[Due] = []
-    while len(due) < room:
-        rows = _mark(room - len(due))
-        active = [Due(*columns) for _, _, active, *columns in rows if active]
-        due += active
-        if len(active) == len(rows):
-            break
-    return due
+    while rows := _mark(room):
+        due = [Due(*columns) for _, _, active, *columns in rows if active]
+        if due:
+            return due
+        execute(statements.PARK, {"batch": BATCH})
+    return []
 
 
 def _mark(room: int) -> list[tuple[Any, ...]]:

@@ -57,9 +57,24 @@ MARK = """
     SELECT * FROM line
 """
 
+# Rows in line of tenants that are not active. MARK parks those that it meets, and these are behind them.
+PARK = """
+    UPDATE public.jobs_job SET tag = NULL, next_send_at = '9999-01-01 00:00:00+00'
+    WHERE id = ANY(ARRAY(
+        SELECT job.id
+        FROM public.tenants_tenant tenant CROSS JOIN LATERAL (
+            SELECT id FROM public.jobs_job WHERE tenant_id = tenant.id AND tag IS NOT NULL
+            ORDER BY tag LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+        ) job
+        WHERE tenant.status <> 'active' LIMIT %(batch)s
+    ))
+"""
+
 # Maintenance: rows that nobody else will ever touch again. Each look asks for its index's order; in no order,
 # PostgreSQL may look through all rows that are not due.
 
+# For a session that waits for nobody, and does not let one statement stop all others.
+BE_IMPATIENT = "SET lock_timeout = '1s'; SET statement_timeout = %(statement_timeout)s"
 FIND_POISON = """
     SELECT id, task FROM public.jobs_job
     WHERE state = 'waiting' AND tag IS NULL AND next_send_at <= statement_timestamp()
@@ -77,6 +92,11 @@ FIND_EXPIRED = """
     SELECT id, task FROM public.jobs_job
     WHERE state = 'waiting' AND expires_at <= statement_timestamp() AND token IS NULL AND attempt = 0
     ORDER BY expires_at LIMIT %(batch)s
+"""
+# Of rows that were found: one of each tenant, then the second of each, and so on.
+IN_TURNS = """
+    SELECT id, task FROM public.jobs_job WHERE id = ANY(%(ids)s)
+    ORDER BY row_number() OVER (PARTITION BY tenant_id ORDER BY id)
 """
 # The tenants of parked rows that are active again, or gone. It hops over the rows in the index from one tenant to the
 # next, so the many rows that one tenant may have cost nothing.
@@ -120,21 +140,22 @@ PRUNE_DEAD = """
         ORDER BY died_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
     ))
 """
-RECORD_HEARTBEAT = """
-    INSERT INTO public.jobs_relaypulse (name, seen_at) VALUES (%(name)s, clock_timestamp())
-    ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at
-"""
-FORGET_RELAYS = "DELETE FROM public.jobs_relaypulse WHERE seen_at < clock_timestamp() - interval '1 day'"
+FORGET_HEARTBEATS = "DELETE FROM public.jobs_relaypulse WHERE seen_at < clock_timestamp() - interval '1 day'"
 
 # Deleting a tenant that is `deleting`: cancel what waits, await what runs, drop the schema and the rest.
 
 CANCEL_WAITING = """
     DELETE FROM public.jobs_job
-    WHERE id IN (
+    WHERE id = ANY(ARRAY(
         SELECT id FROM public.jobs_job WHERE tenant_id = %(tenant)s AND token IS NULL
-        ORDER BY id FOR UPDATE SKIP LOCKED
-    )
+        ORDER BY tag LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+    ))
 """
 TRY_LOCK_TENANT = "SELECT pg_try_advisory_xact_lock(%(class)s, hashtext(%(tenant)s))"
 FIND_RUNNING = "SELECT FROM public.jobs_job WHERE tenant_id = %(tenant)s AND lease_until > clock_timestamp() LIMIT 1"
-DELETE_JOBS = "DELETE FROM public.jobs_job WHERE tenant_id = %(tenant)s"
+DELETE_JOBS = """
+    DELETE FROM public.jobs_job
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM public.jobs_job WHERE tenant_id = %(tenant)s ORDER BY tag LIMIT %(batch)s FOR UPDATE
+    ))
+"""

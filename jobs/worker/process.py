@@ -1,4 +1,4 @@
-"""A worker's main process: it renews leases, and when it shuts down it waits for its running tasks and no longer."""
+"""A worker's main process: it leaves heartbeats, renews leases, and waits for running tasks when it shuts down."""
 
 import time
 from typing import Any
@@ -7,6 +7,7 @@ from celery.apps.worker import Worker
 from celery.worker import state
 
 from jobs.celery_hooks.internals import children_at_rest
+from jobs.worker import heartbeat
 from jobs.worker.renewal import start_renewal
 
 #: Seconds between two looks at what still runs
@@ -14,11 +15,12 @@ PAUSE = 0.05
 
 
 class TenantWorker(Worker):
-    """Celery's worker, with both."""
+    """Celery's worker, with all of that."""
 
     def on_consumer_ready(self, consumer: Any) -> None:
         """The pool has forked its children, and work comes in."""
         super().on_consumer_ready(consumer)
+        heartbeat.start()
         start_renewal(self.pool)
 
     def wait_for_soft_shutdown(self) -> None:

@@ -3,6 +3,7 @@
 tenants/postgresql/messages.py has what goes over the wire.
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,9 +32,12 @@ class ClosedWithItsThread:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._process = os.getpid()
 
     def __del__(self) -> None:
-        self._connection.close()
+        # A fork ends all other threads in the child, whose sessions go on in the parent.
+        if os.getpid() == self._process:
+            self._connection.close()
 
 
 _of_thread = threading.local()

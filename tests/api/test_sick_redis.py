@@ -122,13 +122,10 @@ def test_orders_are_placed_and_one_of_them_asks_redis(as_ada: APIClient, attempt
 
 
 @pytest.mark.usefixtures("sick_redis")
-def test_readyz_is_ready_and_says_so(db: None, attempts: list[str]) -> None:
-    began = time.monotonic()
+def test_readyz_is_ready_and_asks_relays_heartbeats_alone(db: None, attempts: list[str]) -> None:
     response = APIClient().get("/readyz")
-    assert time.monotonic() - began < 4  # the broker's own time-out alone is 5 s
     assert (response.status_code, response.json()["status"]) == (200, "ready")
-    assert any("broker is away" in warning for warning in response.json()["warnings"])
-    assert 1 <= len(attempts) <= 2
+    assert attempts == []
 
 
 @pytest.mark.usefixtures("sick_redis")

@@ -135,7 +135,7 @@ def test_no_ending_counts_without_the_lease(acme: Tenant, ending: str) -> None:
 
 def dead_letter_as_poison(lease: Lease) -> None:
     change(lease.id, f"kills = 3, next_send_at = clock_timestamp(), {OVER}")
-    maintenance.sweep_poison()
+    maintenance.run_maintenance()
 
 
 def run_again(lease: Lease) -> None:

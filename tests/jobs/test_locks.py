@@ -69,7 +69,7 @@ def test_an_ending_that_waits_for_a_deletion_holds_no_row(acme: Tenant, ending: 
 
 def cancel_waiting() -> None:
     with connection.cursor() as cursor:
-        cursor.execute(CANCEL_WAITING, {"tenant": str(Tenant.objects.get(slug="acme").id)})
+        cursor.execute(CANCEL_WAITING, {"tenant": str(Tenant.objects.get(slug="acme").id), "batch": 10})
 
 
 PARKED = f"tag = NULL, next_send_at = {PARKING}"
@@ -77,8 +77,8 @@ PARKED = f"tag = NULL, next_send_at = {PARKING}"
 BULK: dict[str, tuple[str, Callable[[], Any]]] = {
     "wake": ("tag = NULL", line.wake),
     "mark": ("tag = 1", lambda: line.mark(10)),
-    "unpark": (PARKED, maintenance.unpark),
-    "forget": (f"tenant_id = '{NO_TOKEN}', {PARKED}", maintenance.unpark),
+    "unpark": (PARKED, maintenance.run_maintenance),
+    "forget": (f"tenant_id = '{NO_TOKEN}', {PARKED}", maintenance.run_maintenance),
     "cancel": ("tag = 1", cancel_waiting),
     "prune": ("state = 'dead', tag = NULL, died_at = '2000-01-01'", maintenance.run_maintenance),
 }

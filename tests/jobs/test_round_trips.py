@@ -101,11 +101,11 @@ def test_a_plain_task(acme: Tenant) -> None:
 
 @pytest.fixture
 def relay(settings: Settings) -> Iterator[Callable[[float], Relay]]:
-    """One that has just run its maintenance, and wakes rows as often as it is told."""
+    """One that has just left its heartbeat, and wakes rows as often as it is told."""
 
     def start(idle_poll: float) -> Relay:
         settings.RELAY_IDLE_POLL = idle_poll
-        relay = new_relay(maintenance_interval=60, heartbeat_interval=60)
+        relay = new_relay(heartbeat_interval=60)
         relay.tick()
         return relay
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.db import transaction
 
 from jobs import task
-from jobs.relay import maintenance, process, statements
+from jobs.relay import process, statements
 from jobs.relay.line import Due
 from jobs.relay.publisher import Publisher
 from tests.chaos.saboteur.mutations.endings import nothing_fenced
@@ -81,4 +81,4 @@ def no_unparking() -> None:
 
 @mutation
 def poison_never_dead() -> None:
-    wrap(maintenance, "sweep_poison", lambda sweep_poison: None)
+    edit(statements, "FIND_POISON", "WHERE state", "WHERE false AND state")

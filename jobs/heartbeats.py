@@ -1,0 +1,27 @@
+"""Heartbeats: relays, workers and beat leave a sign of life in the database, for `/readyz` to see."""
+
+import os
+import socket
+from typing import Any
+
+from jobs import statements
+from jobs.models import Heartbeat
+
+#: Characters of an error that are kept.
+LONGEST_ERROR = 1000
+
+
+def name_of_process() -> str:
+    """How this process is called in the table of heartbeats: `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def record(connection: Any, kind: Heartbeat.Kind, *, error: str = "") -> None:
+    """Leave the sign of life of this process on a connection, Django's or psycopg's, in a statement of its own.
+
+    `error` says why the process can't do its work at the moment. Raises the database's errors.
+    """
+    stored = error.replace("\0", "").encode(errors="backslashreplace").decode()[:LONGEST_ERROR]
+    parameters = {"name": name_of_process(), "kind": kind.value, "error": stored}
+    with connection.cursor() as cursor:
+        cursor.execute(statements.RECORD_HEARTBEAT, parameters)
