@@ -1,4 +1,4 @@
-"""Connects what has to happen before a worker starts and after each task."""
+"""Connects what has to happen before a worker or beat starts, and after each task."""
 
 from django.apps import AppConfig
 
@@ -10,10 +10,11 @@ class JobsConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect to Celery's signals."""
-        from celery.signals import task_postrun, worker_init
+        from celery.signals import beat_init, task_postrun, worker_init
 
         from jobs import checks, schema, task
 
         worker_init.connect(schema.bind_worker, dispatch_uid="jobs.bind_worker")
-        worker_init.connect(checks.refuse_to_start, dispatch_uid="jobs.refuse_to_start")
+        for init in (worker_init, beat_init):
+            init.connect(checks.refuse_to_start, dispatch_uid="jobs.refuse_to_start")
         task_postrun.connect(task.leave_schema, dispatch_uid="jobs.leave_schema")

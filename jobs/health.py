@@ -7,14 +7,12 @@ from celery import current_app
 from django.db import DatabaseError
 from django.db.models import Max
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
 from jobs.models import Heartbeat
+from jobs.servers import SHORT, outages
 from tenants.connection import connection
 
 RELAY_LATE = timedelta(seconds=30)
-# Whoever asks has a time-out of a few seconds, too.
-SHORT = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
 
 
 def readiness() -> dict[str, Any]:
@@ -40,9 +38,10 @@ def _relay_warning(last_pulse: Any) -> list[str]:
 
 
 def _broker_warning() -> list[str]:
-    try:
-        with current_app.connection_for_write(transport_options=SHORT) as broker:
+    # Whoever asks has a time-out of a few seconds, too.
+    with current_app.connection_for_write(transport_options=SHORT) as broker:
+        try:
             broker.ensure_connection(max_retries=1, timeout=1, interval_start=0)
-    except (OSError, OperationalError) as error:
-        return [f"The broker is away: {error}"]
+        except outages(broker) as error:
+            return [f"The broker is away: {error}"]
     return []

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+import amqp
 import pytest
 from billiard import einfo, process
 from celery import Celery, Task, canvas
@@ -22,8 +23,9 @@ from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from django_celery_results.backends.cache import CacheBackend
 from django_celery_results.backends.database import DatabaseBackend
+from kombu import transport
 from kombu.message import Message
-from kombu.transport import redis, virtual
+from kombu.transport import pyamqp, redis, virtual
 from kombu.utils import compat
 
 from tests.jobs.probes import probe
@@ -78,6 +80,8 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (virtual.QoS, "ack", ["delivery_tag"]),
         (redis.Channel, "conn_or_acquire", ["client"]),
         (redis.Channel, "_create_client", []),
+        (redis.Channel, "_has_queue", ["queue"]),
+        (pyamqp.Channel, "queue_declare", ["queue", "passive", "durable"]),
         (redis.Channel, "_do_restore_message", ["payload", "exchange", "routing_key", "pipe", "leftmost"]),
     ],
     "billiard": [
@@ -108,6 +112,10 @@ ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
     "kombu": [
         (virtual.QoS.__init__, "_delivered"),
         (virtual.Message.__init__, "_raw"),
+        (virtual.Channel.queue_declare, "_has_queue"),
+        (pyamqp.Transport.establish_connection, "Connection"),
+        (amqp.Connection.channel, "Channel"),
+        (transport.resolve_transport, "TRANSPORT_ALIASES"),
         (virtual.Channel.__dict__["qos"].fget, "QoS"),
     ],
 }
