@@ -15,6 +15,6 @@ class JobsConfig(AppConfig):
         from jobs import checks, schema, task
 
         worker_init.connect(schema.bind_worker, dispatch_uid="jobs.bind_worker")
-        for init in (worker_init, beat_init):
-            init.connect(checks.refuse_to_start, dispatch_uid="jobs.refuse_to_start")
+        worker_init.connect(checks.refuse_to_start, dispatch_uid="jobs.refuse_to_start")
+        beat_init.connect(checks.refuse_errors, dispatch_uid="jobs.refuse_errors")
         task_postrun.connect(task.leave_schema, dispatch_uid="jobs.leave_schema")

@@ -26,13 +26,18 @@ logger = logging.getLogger(__name__)
 
 
 def refuse_to_start(**kwargs: Any) -> None:
-    """For a worker and beat: Celery runs the checks too, but ignores what they find. Raises SystemExit."""
+    """For a worker: what `refuse_errors` says, and that of the role. Raises SystemExit."""
+    refuse_errors()
+    verify_role()
+
+
+def refuse_errors(**kwargs: Any) -> None:
+    """For a worker and beat, where Celery ignores what Django's checks find. Raises SystemExit."""
     try:
         call_command("check")
     except SystemCheckError as errors:
         logger.critical("This process does not start, since its configuration would break promises. %s", errors)
         raise SystemExit(1) from None
-    verify_role()
     warn_of_eviction(app_or_default())
 
 

@@ -27,9 +27,9 @@ COMMAND = "epmd -address 127.0.0.1 & exec {program}"
 
 
 class RabbitMQ(Process):
-    """A server on a folder of its own; stays on its port from one start to the next. `tls` is more configuration."""
+    """A server on a folder of its own; stays on its port from one start to the next. `more` is configuration."""
 
-    def __init__(self, folder: Path, *, tls: str = "") -> None:
+    def __init__(self, folder: Path, *, more: str = "") -> None:
         self.port = free_port()
         self.url = f"amqp://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}//"
         self._data = folder / "data"
@@ -37,7 +37,7 @@ class RabbitMQ(Process):
         assert program
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = CONFIGURATION.format(port=self.port, user=USER, password=PASSWORD)
-        (folder / "rabbitmq.conf").write_text(text + tls)
+        (folder / "rabbitmq.conf").write_text(text + more)
         (folder / "plugins").write_text("[].")
         super().__init__(
             "RabbitMQ",
@@ -81,6 +81,11 @@ class RabbitMQ(Process):
                 return int(connection.channel().queue_declare(queue, passive=True).message_count)
             except connection.channel_errors:
                 return 0
+
+    def purge(self, *queues: str) -> None:
+        with Connection(self.url) as connection:
+            for queue in queues:
+                connection.channel().queue_purge(queue)
 
     def delete(self, *queues: str) -> None:
         with Connection(self.url) as connection:

@@ -30,7 +30,7 @@ STOP_SECONDS = 30
 TERMINATE_OTHERS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()
 """
-NO_DATA = shutil.ignore_patterns("postgres", "valkey")
+NO_DATA = shutil.ignore_patterns("postgres", "valkey", "rabbitmq")
 
 
 class World:
@@ -86,8 +86,8 @@ class World:
         given = self.stack.env
         return {
             **given,
-            "DATABASE_URL": _through(self.database, given["DATABASE_URL"]),
-            "REDIS_URL": _through(self.broker, given["REDIS_URL"]),
+            "DATABASE_URL": through(self.database, given["DATABASE_URL"]),
+            "REDIS_URL": through(self.broker, given["REDIS_URL"]),
             "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{self.port} --threads=4 --workers=1 --graceful-timeout=5",
         }
 
@@ -146,13 +146,15 @@ class World:
         for name in names:
             os.killpg(self.processes[name].pid, number)
 
-    def forget_valkey(self) -> None:
-        """While it is not running."""
+    def empty_broker(self) -> None:
+        """Kill it; what comes back knows nothing."""
+        self.valkey.kill()
         for file in (self.folder / "valkey").iterdir():
             if file.is_dir():
                 shutil.rmtree(file)
             elif file.suffix in (".rdb", ".aof"):
                 file.unlink()
+        self.valkey.start()
 
     def take_spare(self) -> Tenant:
         """A tenant that no other scenario needs."""
@@ -210,7 +212,7 @@ class World:
         self.start(*(name for name in self.usual if name not in self.processes))
 
     def _empty(self) -> None:
-        self._view.empty_queues()
+        self.empty_queues()
         self.sql("UPDATE tenants_tenant SET status = 'active' WHERE status = 'suspended'")
         self.sql(f"TRUNCATE {', '.join(tables_of(self))} CASCADE")
 
@@ -220,6 +222,9 @@ class World:
         if logs := os.environ.get("LOGS"):
             shutil.copytree(self.folder, Path(logs) / name, ignore=NO_DATA, dirs_exist_ok=True)
         self.sql(TERMINATE_OTHERS)
+
+    def empty_queues(self) -> None:
+        self._view.empty_queues()
 
     # What the driver sees
 
@@ -242,7 +247,7 @@ class World:
         return bool(waiting) or self.queued() > 0 or self.commands.at_work()
 
 
-def _through(proxy: Proxy, url: str) -> str:
+def through(proxy: Proxy, url: str) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{proxy.port}"))
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from amqp.exceptions import PreconditionFailed
@@ -17,13 +18,14 @@ from kombu.connection import Connection
 from rest_framework.test import APIClient
 
 from devstack import CHECKOUT
+from devstack.ports import free_port
 from devstack.processes import Process
 from jobs.relay.process import Relay
 from jobs.relay.publisher import MIN_DEPTH, Publisher
 from tenants.models import Tenant
 from tests.jobs.conftest import eventually, where_ran
 from tests.jobs.durables import mark
-from tests.rabbitmq import RabbitMQ
+from tests.rabbitmq import PASSWORD, USER, RabbitMQ
 
 pytestmark = pytest.mark.needs("rabbitmq-server")
 
@@ -187,3 +189,46 @@ def test_readyz_warns_of_a_broker_that_refuses(
 def test_a_worker_answers_who_inspects_it(start: Callable[[], Process], rabbitmq: RabbitMQ) -> None:
     start()
     assert "pong" in celery(rabbitmq, "inspect", "ping", "--timeout=10")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of 127.0.0.1 that no authority of this system has signed; its key is beside it."""
+    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    subject = ["-subj", "/CN=broker", "-addext", "subjectAltName=IP:127.0.0.1"]
+    keys = ["-nodes", "-newkey", "rsa:2048", "-keyout", f"{file}.key"]
+    subprocess.run(["openssl", "req", "-x509", *keys, *subject, "-out", file], check=True, capture_output=True)
+    return file
+
+
+@pytest.fixture(scope="module")
+def tls_port(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    port = free_port()
+    lines = [
+        f"listeners.ssl.default = 127.0.0.1:{port}",
+        f"ssl_options.certfile = {certificate}",
+        f"ssl_options.keyfile = {certificate}.key",
+    ]
+    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq"), more="\n".join(lines)):
+        yield port
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize(
+    ("host", "trusted", "expected"),
+    [
+        ("127.0.0.1", True, "sent"),
+        ("127.0.0.1", False, "CERTIFICATE_VERIFY_FAILED"),
+        # Another name of the same host, which the certificate does not have
+        ("127.1", True, "CERTIFICATE_VERIFY_FAILED"),
+    ],
+)
+def test_amqps_trusts_certificates_of_known_authorities_for_that_host_alone(
+    tls_port: int, certificate: Path, host: str, trusted: bool, expected: str
+) -> None:
+    url = f"amqps://{USER}:{quote(PASSWORD, safe='')}@{host}:{tls_port}//"
+    env = {**os.environ, "BROKER_URL": url, **({"SSL_CERT_FILE": str(certificate)} if trusted else {})}
+    code = "from tests.jobs.probes import probe; probe.delay('tea'); print('sent')"
+    argv = [sys.executable, "manage.py", "shell", "--no-imports", "-c", code]
+    done = subprocess.run(argv, cwd=CHECKOUT, env=env, capture_output=True, text=True, timeout=60)
+    assert expected in done.stdout + done.stderr

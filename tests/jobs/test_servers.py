@@ -188,6 +188,14 @@ def test_worker_relay_and_beat_do_not_start(line: str, tmp_path: Path) -> None:
     assert "jobs.E020" in process.log.read_text()
 
 
+@pytest.mark.usefixtures("committed_db")
+def test_beat_starts(tmp_path: Path) -> None:
+    command = ["celery", "-A", "config", "beat", "-l", "DEBUG", "-s", str(tmp_path / "schedule")]
+    with Process("beat", command, log=tmp_path / "log") as beat:
+        beat.wait_for("beat: Ticking with")
+        beat.wait_for("beat: Waking up in")
+
+
 def test_redis_url_is_the_default_of_both() -> None:
     seen = settings_with(REDIS_URL="redis://one.example/1", BROKER_URL="", CACHE_URL="")
     assert seen == ["redis://one.example/1", "['redis://one.example/1']"]
