@@ -26,6 +26,7 @@ from tenants.models import Tenant
 from tests.jobs.conftest import eventually, where_ran
 from tests.jobs.durables import mark
 from tests.rabbitmq import PASSWORD, USER, RabbitMQ
+from tests.tls import HOST, OTHER_NAME, make_certificate
 
 pytestmark = pytest.mark.needs("rabbitmq-server")
 
@@ -193,12 +194,7 @@ def test_a_worker_answers_who_inspects_it(start: Callable[[], Process], rabbitmq
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of 127.0.0.1 that no authority of this system has signed; its key is beside it."""
-    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    subject = ["-subj", "/CN=broker", "-addext", "subjectAltName=IP:127.0.0.1"]
-    keys = ["-nodes", "-newkey", "rsa:2048", "-keyout", f"{file}.key"]
-    subprocess.run(["openssl", "req", "-x509", *keys, *subject, "-out", file], check=True, capture_output=True)
-    return file
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +203,7 @@ def tls_port(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     lines = [
         f"listeners.ssl.default = 127.0.0.1:{port}",
         f"ssl_options.certfile = {certificate}",
-        f"ssl_options.keyfile = {certificate}.key",
+        f"ssl_options.keyfile = {certificate.with_suffix('.key')}",
     ]
     with RabbitMQ(tmp_path_factory.mktemp("rabbitmq"), more="\n".join(lines)):
         yield port
@@ -217,10 +213,9 @@ def tls_port(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.mark.parametrize(
     ("host", "trusted", "expected"),
     [
-        ("127.0.0.1", True, "sent"),
-        ("127.0.0.1", False, "CERTIFICATE_VERIFY_FAILED"),
-        # Another name of the same host, which the certificate does not have
-        ("127.1", True, "CERTIFICATE_VERIFY_FAILED"),
+        (HOST, True, "sent"),
+        (HOST, False, "CERTIFICATE_VERIFY_FAILED"),
+        (OTHER_NAME, True, "CERTIFICATE_VERIFY_FAILED"),
     ],
 )
 def test_amqps_trusts_certificates_of_known_authorities_for_that_host_alone(

@@ -22,15 +22,13 @@ from jobs.checks import check_project
 from jobs.models import Heartbeat
 from jobs.servers import BROKERS, CACHES, find_problem, warn_of_eviction
 from tests.jobs.conftest import eventually, where_ran
+from tests.tls import HOST, OTHER_NAME, make_certificate, tls_proxy
 
 SECRET = "s3cret"
-USE_BOTH = """
-from django.core.cache import cache
-from tests.jobs.probes import probe
-
-cache.set("here", 1)
-probe.delay("x")
-"""
+USES = {
+    "cache": "from django.core.cache import cache; cache.set('here', 1)",
+    "broker": "from tests.jobs.probes import probe; probe.delay('x')",
+}
 # What a URL, Django or kombu could take for something else
 PASSWORD = "p@ss/w:rd#?;,%&+ [ü]"
 BAD = {
@@ -260,7 +258,7 @@ def test_any_password_and_database_work_for_broker_and_cache(
     environ = addresses(valkey, socket=socket)
     assert manage("check", **environ).returncode == 0
 
-    done = manage("shell", "--no-imports", "-c", USE_BOTH, **environ)
+    done = manage("shell", "--no-imports", "-c", "; ".join(USES.values()), **environ)
     assert done.returncode == 0, done.stderr
 
     with redis.Redis.from_url(valkey.url) as client:
@@ -270,6 +268,35 @@ def test_any_password_and_database_work_for_broker_and_cache(
         assert len(client.keys("*here")) == 1
     start_worker("-c", "1", **environ)
     eventually(lambda: where_ran("x") == ["public"], "the task ran")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize(
+    ("host", "query", "environ", "trusted"),
+    [
+        (HOST, "", {}, False),
+        (HOST, "", {"SSL_CERT_FILE": "{certificate}"}, True),
+        (HOST, "?ssl_ca_certs={certificate}", {}, True),
+        (HOST, "?ssl_cert_reqs=none", {}, True),
+        (HOST, "", {"REDIS_TLS_SELF_SIGNED": "1"}, True),
+        (OTHER_NAME, "", {"SSL_CERT_FILE": "{certificate}"}, False),
+    ],
+)
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_rediss_trusts_what_it_is_told_to(
+    valkey: Valkey, certificate: Path, host: str, query: str, environ: dict[str, str], trusted: bool, use: str
+) -> None:
+    given = {name: text.format(certificate=certificate) for name, text in environ.items()}
+    with tls_proxy(valkey.port, certificate) as port:
+        url = f"rediss://:plain@{host}:{port}/0{query.format(certificate=certificate)}"
+        done = manage("shell", "--no-imports", "-c", use, REDIS_URL=url, BROKER_URL="", CACHE_URL="", **given)
+    assert (done.returncode == 0) is trusted, done.stderr
+    assert ("CERTIFICATE_VERIFY_FAILED" in done.stderr) is not trusted
 
 
 @pytest.mark.parametrize(
