@@ -6,7 +6,6 @@ from pathlib import Path
 
 from devstack.servers import Stack, temporary_stack
 from tests.chaos.pace import Pace
-from tests.chaos.proxy import Proxy
 from tests.chaos.world import World, through
 from tests.rabbitmq import RabbitMQ
 
@@ -19,15 +18,13 @@ ON_RABBITMQ = (
     "worker-killed",
     "relay-killed",
     "two-relays-two-workers",
-    "rolling-restart",
 )
 
 
 class RabbitMQWorld(World):
     def __init__(self, stack: Stack, folder: Path, pace: Pace, rabbitmq: RabbitMQ) -> None:
-        super().__init__(stack, folder, pace)
+        super().__init__(stack, folder, pace, broker_port=rabbitmq.port)
         self.rabbitmq = rabbitmq
-        self.broker = Proxy(rabbitmq.port)
 
     def servers(self) -> dict[str, str]:
         urls = {"REDIS_URL": self.stack.env["REDIS_URL"], "BROKER_URL": through(self.broker, self.rabbitmq.url)}

@@ -38,14 +38,14 @@ class World:
     # What was taken from the queue may not have entered its job yet.
     linger = 0.2
 
-    def __init__(self, stack: Stack, folder: Path, pace: Pace) -> None:
+    def __init__(self, stack: Stack, folder: Path, pace: Pace, *, broker_port: int | None = None) -> None:
         assert stack.postgres
         assert stack.valkey
         self.postgres, self.valkey, self.stack = stack.postgres, stack.valkey, stack
         self.folder, self.pace = folder, pace
         self.commands = Commands(folder / "commands")
         self.database = Proxy(self.postgres.port)
-        self.broker = Proxy(self.valkey.port)
+        self.broker = Proxy(broker_port or self.valkey.port)
         self.port = free_port()
         self.processes: dict[str, Process] = {}
         self.tenants: dict[str, Tenant] = {}
