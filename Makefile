@@ -32,7 +32,7 @@ coverage: setup-check ## Run the tests and list the lines that they do not reach
 test-next: ## Run the tests on the next Django, where it can be had (NEXT_PYTHON=python3.13 ARGS="-k orders")
 	@"$(PYTHON)" devstack/next_django.py $(ARGS)
 
-chaos: setup ## Break everything under load and count every job (ONLY=worker-killed,poison SEED=1)
+chaos: setup ## Break everything under load and count every job (ONLY=worker-killed,poison SEED=1 BROKER=rabbitmq)
 	@$(VENV) -m tests.chaos
 
 chaos-mutants: setup ## Break the product in one place after the other, and see that chaos notices (ONLY=no-gate)

@@ -153,13 +153,16 @@ SKIP_PG_EXTRA_VALIDATION = True
 # Schemas that wait, migrated, for the next sign-ups
 SPARE_SCHEMAS = env.int("SPARE_SCHEMAS", default=3)
 
-# Redis or Valkey: the broker, and the caches
+# Redis or Valkey, for the caches and the broker, unless these have servers of their own. The broker may be RabbitMQ.
 REDIS_URL = env("REDIS_URL", default="redis://localhost:6379/0")
+CACHE_URL = env("CACHE_URL", default="") or REDIS_URL
+BROKER_URL = env("BROKER_URL", default="") or REDIS_URL
 REDIS_KEY_PREFIX = env("REDIS_KEY_PREFIX", default="")
 REDIS_SELF_SIGNED = env.bool("REDIS_TLS_SELF_SIGNED", default=False)
 REDIS_CACHE = {
     "BACKEND": "django.core.cache.backends.redis.RedisCache",
-    "LOCATION": REDIS_URL,
+    # In a list, or Django would take a comma in the password for the start of another URL.
+    "LOCATION": [CACHE_URL],
     "OPTIONS": {
         "socket_connect_timeout": 0.5,
         "socket_timeout": 0.5,
@@ -177,11 +180,16 @@ CACHES = {
 }
 
 # Celery
-CELERY_BROKER_URL = REDIS_URL
-if REDIS_URL.startswith("rediss://"):
+CELERY_BROKER_URL = BROKER_URL
+CELERY_BROKER_USE_SSL: dict[str, Any] = {}
+if BROKER_URL.startswith("rediss://"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_NONE if REDIS_SELF_SIGNED else ssl.CERT_REQUIRED}
-CELERY_BROKER_TRANSPORT = "jobs.celery_hooks.broker:Transport"
+elif BROKER_URL.startswith("amqps://"):
+    # None is the host of the URL. Without it py-amqp takes any host's certificate.
+    CELERY_BROKER_USE_SSL = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# Seconds; RabbitMQ's. Redis has none.
+CELERY_BROKER_HEARTBEAT = 10
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": REDIS_KEY_PREFIX,
     # A publisher fails fast; a worker's consumer reconnects by BROKER_CONNECTION_RETRY.
@@ -190,13 +198,23 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 1,
     "socket_timeout": 5,
     "socket_keepalive": True,
+    # RabbitMQ's names for the same
+    "connect_timeout": 1,
+    "read_timeout": 5,
+    "write_timeout": 5,
 }
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = CELERY_RESULT_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_DEFAULT_QUEUE = "celery"
 # Durable jobs have a queue of their own, which the relay keeps short; a plain `celery worker` consumes both.
-CELERY_TASK_QUEUES = [Queue(name, Exchange(name), name) for name in ("celery", "jobs")]
+# RabbitMQ makes quorum queues of them; an ETA passes through queues of Celery's there, which need topic exchanges.
+CELERY_TASK_QUEUES = [
+    Queue(name, Exchange(name, "topic"), name, queue_arguments={"x-queue-type": "quorum"})
+    for name in ("celery", "jobs")
+]
+CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = "quorum"
+CELERY_TASK_CREATE_MISSING_QUEUE_EXCHANGE_TYPE = "topic"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CONSUMER = "jobs.worker.consumer:TenantConsumer"
 # At SIGTERM (which the Procfile remaps, for plain SIGTERM knows no such limit) running tasks get this long; then

@@ -51,6 +51,9 @@ class Stack:
         self.env = {
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
+            # Empty, these mean REDIS_URL: nobody's own ones reach who is given this stack alone.
+            "BROKER_URL": given.get("BROKER_URL", ""),
+            "CACHE_URL": given.get("CACHE_URL", ""),
             "EMAIL_URL": f"smtp://127.0.0.1:{self.mail.port}",
             "CARD_GATEWAY_URL": f"http://127.0.0.1:{self.cards.port}",
             "TENANTRY_CARD_LOG": str(self.cards.calls),

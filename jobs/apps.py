@@ -1,4 +1,4 @@
-"""Connects what has to happen before a worker starts and after each task."""
+"""Connects what has to happen before a worker or beat starts, and after each task."""
 
 from django.apps import AppConfig
 
@@ -10,7 +10,7 @@ class JobsConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect to Celery's signals."""
-        from celery.signals import task_postrun, task_prerun, worker_init
+        from celery.signals import beat_init, task_postrun, task_prerun, worker_init
 
         from jobs import checks, schema, task
         from jobs.worker import last_resort
@@ -18,5 +18,6 @@ class JobsConfig(AppConfig):
         worker_init.connect(schema.bind_worker, dispatch_uid="jobs.bind_worker")
         worker_init.connect(checks.refuse_to_start, dispatch_uid="jobs.refuse_to_start")
         worker_init.connect(last_resort.install, dispatch_uid="jobs.end_in_time")
+        beat_init.connect(checks.refuse_errors, dispatch_uid="jobs.refuse_errors")
         task_prerun.connect(task.name_in_log, dispatch_uid="jobs.name_in_log")
         task_postrun.connect(task.leave_schema, dispatch_uid="jobs.leave_schema")

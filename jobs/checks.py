@@ -1,4 +1,4 @@
-"""Django system checks: each misconfiguration has an id, a message and a remedy. Workers refuse to start on errors."""
+"""Django system checks: each misconfiguration has an id, a message and a remedy. No process starts on errors."""
 
 import logging
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from jobs.beat import TenantScheduler
 from jobs.celery_hooks.app import TenantCelery
 from jobs.celery_hooks.backends import FollowsTenant
 from jobs.celery_hooks.internals import tasks_per_connection
+from jobs.servers import check_broker, check_caches, warn_of_eviction
 from jobs.task import TenantTask
 from jobs.times import seconds
 from tenants.role import verify_role
@@ -28,20 +29,27 @@ logger = logging.getLogger(__name__)
 
 
 def refuse_to_start(**kwargs: Any) -> None:
-    """For a worker: Celery runs the checks too, but ignores what they find. Raises SystemExit."""
+    """For a worker: what `refuse_errors` says, and that of the role. Raises SystemExit."""
+    refuse_errors()
+    verify_role()
+
+
+def refuse_errors(**kwargs: Any) -> None:
+    """For a worker and beat, where Celery ignores what Django's checks find. Raises SystemExit."""
     try:
         call_command("check")
     except SystemCheckError as errors:
-        logger.critical("The worker does not start, since its configuration would break promises. %s", errors)
+        logger.critical("This process does not start, since its configuration would break promises. %s", errors)
         raise SystemExit(1) from None
-    verify_role()
+    warn_of_eviction(app_or_default())
 
 
 @register
 def check_project(**kwargs: Any) -> list[CheckMessage]:
     """What Django's `check` runs: the settings, and the Celery app."""
-    project = [*_atomic_requests(), *_results_app(), *_control_permission()]
-    return [*project, *check_app(app_or_default())]
+    project = [*_atomic_requests(), *_results_app(), *_control_permission(), *check_caches()]
+    app = app_or_default()
+    return [*project, *check_broker(app), *check_app(app)]
 
 
 def check_app(app: Celery) -> Iterator[CheckMessage]:

@@ -12,8 +12,8 @@ from typing import TypeVar
 import pytest
 
 REQUIRE_TOOLS = os.environ.get("REQUIRE_TOOLS") == "1"
-# Debian's place for servers, which is not in everybody's PATH
-PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+# Debian's places for servers, which are not in everybody's PATH. In the first one is a RabbitMQ that starts as anybody.
+PATH = os.pathsep.join(["/usr/lib/rabbitmq/bin", os.environ.get("PATH", os.defpath), "/usr/sbin"])
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

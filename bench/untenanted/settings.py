@@ -10,6 +10,6 @@ MIDDLEWARE = [name for name in PRODUCT_MIDDLEWARE if name != "tenants.middleware
 PLAIN = {"tenants": "bench.untenanted.apps.TenantsConfig"}
 INSTALLED_APPS = [PLAIN.get(name, name) for name in PRODUCT_APPS if name != "django_tenants"]
 # The stock ones
-CELERY_BROKER_TRANSPORT = "redis"
+CELERY_BROKER_TRANSPORT = "kombu.transport.redis:Transport"
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_WORKER_CONSUMER = "celery.worker.consumer:Consumer"

@@ -13,6 +13,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from kombu.messaging import Producer
+from kombu.transport import TRANSPORT_ALIASES
 from structlog.contextvars import get_contextvars
 
 from jobs.celery_hooks.signatures import keep_tenants, mapped_schema, refuse_mixed_chord
@@ -21,6 +22,15 @@ from tenants.binding import bind_to_public
 from tenants.connection import connection
 
 keep_tenants()
+
+# By the scheme of the broker's URL. Celery's `broker_transport` would override any scheme, and kombu ignores it after a
+# fail-over.
+TRANSPORT_ALIASES |= {
+    "redis": "jobs.celery_hooks.broker:Transport",
+    "rediss": "jobs.celery_hooks.broker:Transport",
+    "amqp": "jobs.celery_hooks.rabbitmq:Transport",
+    "amqps": "jobs.celery_hooks.rabbitmq:SSLTransport",
+}
 
 
 class JobToSend(Protocol):

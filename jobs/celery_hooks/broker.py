@@ -95,6 +95,10 @@ class Channel(redis.Channel):
 
     _commands: Any = None
 
+    def _has_queue(self, queue: str, **options: Any) -> bool:
+        # An empty list is no key: a queue can't be missing.
+        return True
+
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
         """One client for as long as its pool lives: kombu makes one for each command, which costs more than that."""
@@ -117,7 +121,7 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """Celery's `broker_transport`."""
+    """For redis://, rediss:// and redis+socket://."""
 
     Channel = Channel
     connection_errors = (*redis.Transport.connection_errors, ResponseError)

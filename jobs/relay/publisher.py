@@ -5,11 +5,11 @@ from typing import Protocol
 
 from celery import Celery
 from kombu.connection import Connection
-from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
 from jobs.message import QUEUE
 from jobs.relay.line import BATCH, Due
+from jobs.servers import outages
 
 #: Messages in the broker: the depth follows what workers drain, within these.
 MIN_DEPTH = 8
@@ -36,15 +36,15 @@ class Publisher:
 
     @property
     def outages(self) -> tuple[type[BaseException], ...]:
-        """What is raised while the broker is away."""
-        return (KombuError, OSError, *self._broker.connection_errors, *self._broker.channel_errors)
+        """What is raised while the broker is away, or refuses."""
+        return outages(self._broker)
 
     def room(self) -> int:
         """How many messages the queue has room for; 0 while it is more than half full.
 
         One larger batch costs less than many small ones.
         """
-        length = self._connected().channel.queue_declare(QUEUE).message_count
+        length = self._connected().channel.queue_declare(QUEUE, passive=True).message_count
         self.drained = max(self._expected - length, 0)
         depth = min(max(2 * self.drained, MIN_DEPTH), MAX_DEPTH)
         self._expected = length

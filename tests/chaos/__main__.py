@@ -1,4 +1,7 @@
-"""`make chaos`: every scenario in full, a table, and chaos.json. SEED= reproduces a run, ONLY=a,b picks scenarios."""
+"""`make chaos`: every scenario in full, a table, and chaos.json. SEED= reproduces a run, ONLY=a,b picks scenarios.
+
+BROKER=rabbitmq plays those that are about the broker, or a worker that it must not lose, on RabbitMQ.
+"""
 
 import json
 import os
@@ -11,6 +14,7 @@ from typing import NoReturn
 from devstack import CHECKOUT
 from devstack.watchdog import watchdog
 from tests.chaos.pace import LONG, SHORT
+from tests.chaos.rabbitmq import ON_RABBITMQ, new_rabbitmq_world
 from tests.chaos.run import COUNTERS, Result, play
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.chaos.world import new_world
@@ -24,12 +28,13 @@ def main() -> int:
     REPORT.unlink(missing_ok=True)
     signal.signal(signal.SIGTERM, stop)
     seed = int(os.environ.get("SEED") or random.randrange(2**31))
-    scenarios = chosen(os.environ.get("ONLY", ""))
+    on_rabbitmq = os.environ.get("BROKER") == "rabbitmq"
+    scenarios = chosen(os.environ.get("ONLY", "") or (",".join(ON_RABBITMQ) if on_rabbitmq else ""))
     pace = SHORT if os.environ.get("PACE") == "short" else LONG
     say(f"SEED={seed}\n{head()}")
     started = time.monotonic()
     try:
-        with new_world(pace) as world:
+        with (new_rabbitmq_world if on_rabbitmq else new_world)(pace) as world:
             say(f"ready after {time.monotonic() - started:.0f} s")
             results = [_played(play(world, scenario, name, seed)) for name, scenario in scenarios.items()]
     finally:

@@ -30,7 +30,7 @@ STOP_SECONDS = 30
 TERMINATE_OTHERS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()
 """
-NO_DATA = shutil.ignore_patterns("postgres", "valkey")
+NO_DATA = shutil.ignore_patterns("postgres", "valkey", "rabbitmq")
 
 
 class World:
@@ -38,14 +38,14 @@ class World:
     # What was taken from the queue may not have entered its job yet.
     linger = 0.2
 
-    def __init__(self, stack: Stack, folder: Path, pace: Pace) -> None:
+    def __init__(self, stack: Stack, folder: Path, pace: Pace, *, broker_port: int | None = None) -> None:
         assert stack.postgres
         assert stack.valkey
         self.postgres, self.valkey, self.stack = stack.postgres, stack.valkey, stack
         self.folder, self.pace = folder, pace
         self.commands = Commands(folder / "commands")
         self.database = Proxy(self.postgres.port)
-        self.broker = Proxy(self.valkey.port)
+        self.broker = Proxy(broker_port or self.valkey.port)
         self.port = free_port()
         self.processes: dict[str, Process] = {}
         self.tenants: dict[str, Tenant] = {}
@@ -87,8 +87,8 @@ class World:
         given = self.stack.env
         return {
             **given,
-            "DATABASE_URL": _through(self.database, given["DATABASE_URL"]),
-            "REDIS_URL": _through(self.broker, given["REDIS_URL"]),
+            "DATABASE_URL": through(self.database, given["DATABASE_URL"]),
+            "REDIS_URL": through(self.broker, given["REDIS_URL"]),
             "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{self.port} --threads=4 --workers=1 --graceful-timeout=5",
         }
 
@@ -147,13 +147,15 @@ class World:
         for name in names:
             os.killpg(self.processes[name].pid, number)
 
-    def forget_valkey(self) -> None:
-        """While it is not running."""
+    def empty_broker(self) -> None:
+        """Kill it; what comes back knows nothing."""
+        self.valkey.kill()
         for file in (self.folder / "valkey").iterdir():
             if file.is_dir():
                 shutil.rmtree(file)
             elif file.suffix in (".rdb", ".aof"):
                 file.unlink()
+        self.valkey.start()
 
     def take_spare(self) -> Tenant:
         """A tenant that no other scenario needs."""
@@ -211,7 +213,7 @@ class World:
         self.start(*(name for name in self.usual if name not in self.processes))
 
     def _empty(self) -> None:
-        self._view.empty_queues()
+        self.empty_queues()
         self.sql("UPDATE tenants_tenant SET status = 'active' WHERE status = 'suspended'")
         self.sql(f"TRUNCATE {', '.join(tables_of(self))} CASCADE")
 
@@ -221,6 +223,9 @@ class World:
         if logs := os.environ.get("LOGS"):
             shutil.copytree(self.folder, Path(logs) / name, ignore=NO_DATA, dirs_exist_ok=True)
         self.sql(TERMINATE_OTHERS)
+
+    def empty_queues(self) -> None:
+        self._view.empty_queues()
 
     # What the driver sees
 
@@ -243,7 +248,7 @@ class World:
         return bool(waiting) or self.queued() > 0 or self.commands.at_work()
 
 
-def _through(proxy: Proxy, url: str) -> str:
+def through(proxy: Proxy, url: str) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{proxy.port}"))
 

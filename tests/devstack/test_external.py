@@ -48,6 +48,19 @@ def test_given_servers_are_used_and_left_as_they_were(stack: Stack) -> None:
     assert name.startswith("tenantry_test_")
 
 
+def test_somebodys_own_broker_and_cache_do_not_reach_the_tests(stack: Stack) -> None:
+    own = {"BROKER_URL": "amqp://broker.example//", "CACHE_URL": "redis://cache.example/0"}
+    given = {**stack.env, **own, "DATABASE_SUPERUSER_URL": superuser_url(stack)}
+    done = devstack_test("sh", "-c", 'echo "<$BROKER_URL> <$CACHE_URL>"', **given)
+    assert done.stdout == "<> <>\n"
+
+
+def test_they_reach_what_make_run_starts(stack: Stack) -> None:
+    own = {"BROKER_URL": "amqp://broker.example//", "CACHE_URL": "redis://cache.example/0"}
+    given = Stack(stack.folder, given={**stack.env, **own})
+    assert own.items() <= given.env.items()
+
+
 def test_a_given_role_that_may_create_databases_needs_no_superuser(stack: Stack) -> None:
     with psycopg.connect(superuser_url(stack), autocommit=True) as connection:
         connection.execute("CREATE ROLE maker LOGIN CREATEDB PASSWORD 'x'")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+import amqp
 import pytest
 from billiard import einfo, pool, process
 from celery import Celery, Task, canvas
@@ -27,8 +28,9 @@ from django_celery_beat.models import PeriodicTasks
 from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry
 from django_celery_results.backends.cache import CacheBackend
 from django_celery_results.backends.database import DatabaseBackend
+from kombu import transport
 from kombu.message import Message
-from kombu.transport import redis, virtual
+from kombu.transport import pyamqp, redis, virtual
 from kombu.utils import compat
 
 from tests.jobs.probes import probe
@@ -109,6 +111,8 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (redis.Channel, "_create_client", []),
         (redis.Channel, "_brpop_read", ["options"]),
         (redis.Transport, "_deliver", ["message", "queue"]),
+        (redis.Channel, "_has_queue", ["queue"]),
+        (pyamqp.Channel, "queue_declare", ["queue", "passive", "durable"]),
         (redis.Channel, "_do_restore_message", ["payload", "exchange", "routing_key", "pipe", "leftmost"]),
     ],
     "billiard": [
@@ -169,6 +173,10 @@ ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
         (virtual.Channel.message_to_python, "Message"),
         (virtual.QoS.__init__, "_delivered"),
         (virtual.Message.__init__, "_raw"),
+        (virtual.Channel.queue_declare, "_has_queue"),
+        (pyamqp.Transport.establish_connection, "Connection"),
+        (amqp.Connection.channel, "Channel"),
+        (transport.resolve_transport, "TRANSPORT_ALIASES"),
         (virtual.Channel.__dict__["qos"].fget, "QoS"),
     ],
 }

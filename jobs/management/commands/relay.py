@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand
 
 from jobs.relay.process import Relay, planning_by_index
 from jobs.relay.publisher import Publisher
+from jobs.servers import warn_of_eviction
 from tenants.role import verify_role
 
 
@@ -23,6 +24,7 @@ class Command(BaseCommand):
     def handle(self, *, once: bool, **options: Any) -> None:
         verify_role()
         app: Any = app_or_default()
+        warn_of_eviction(app)
         relay = Relay(Publisher(app, app.send_job))
         with planning_by_index():
             if once:

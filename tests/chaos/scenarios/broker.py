@@ -46,9 +46,7 @@ def broker_emptied(run: Run) -> None:
     run.world.halt("worker")
     run.probes("effect", run.pace.waiting)
     run.wait(lambda: run.world.queued() > 0, "messages in the queue")
-    run.world.valkey.kill()
-    run.world.forget_valkey()
-    run.world.valkey.start()
+    run.world.empty_broker()
     run.over()
 
 
