@@ -11,6 +11,7 @@ from django_celery_beat.admin import PeriodicTaskAdmin, PeriodicTaskForm, TaskCh
 from django_celery_beat.models import PeriodicTask
 
 from jobs import schedules
+from jobs.outbox import checked_name
 from jobs.schedules import FAN_OUT, NotSchedulable, Place
 
 WHEN = ("interval", "crontab", "solar", "clocked")
@@ -22,7 +23,9 @@ class TaskSelect(TaskSelectWidget):
 
     def tasks_as_choices(self) -> tuple[tuple[str, str], ...]:
         """Pairs of value and label."""
-        return tuple((name, _label(name) if name else "") for name, _ in super().tasks_as_choices() if name != FAN_OUT)
+        return tuple(
+            (name, _label(name) if name else "") for name, _ in super().tasks_as_choices() if _is_offered(name)
+        )
 
 
 class TaskField(TaskChoiceField):
@@ -100,6 +103,14 @@ def _place_of(periodic: PeriodicTask) -> str:
         return schedules.place_of(periodic)
     except NotSchedulable:
         return Place.PUBLIC
+
+
+def _is_offered(name: str) -> bool:
+    try:
+        checked_name(name)
+    except TypeError:
+        return False
+    return name != FAN_OUT
 
 
 def _label(name: str) -> str:

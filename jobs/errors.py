@@ -3,6 +3,7 @@
 import traceback
 from typing import Any
 
+import psycopg
 from celery.exceptions import TaskPredicate
 from django.db import DataError, Error
 
@@ -28,7 +29,11 @@ def describe(error: BaseException) -> str:
     if driver is None:
         return storable(f"{name}: {_message(error)}", MAX_ERROR)
     sqlstate = getattr(driver, "sqlstate", None)
-    return f"{name}: SQLSTATE {sqlstate}" if sqlstate else name
+    if sqlstate:
+        return f"{name}: SQLSTATE {sqlstate}"
+    # What never came to a server has a text of psycopg's, or of ours, that says what to do.
+    is_ours = isinstance(driver, psycopg.ProgrammingError)
+    return storable(f"{name}: {_message(error)}", MAX_ERROR) if is_ours else name
 
 
 def format_traceback(error: BaseException) -> str:

@@ -59,7 +59,7 @@ class Terms:
         if eta is not None and countdown is not None:
             raise TypeError("Give a durable job an eta or a countdown, not both.")
         return cls(
-            task=_checked_name(task),
+            task=checked_name(task),
             due=moment(eta, "eta") if eta is not None else seconds(0 if countdown is None else countdown, "countdown"),
             expires=_expires(expires),
             link=_links(options.get("link")),
@@ -173,7 +173,8 @@ def _single(link: Any) -> Signature[Any]:
     return signature
 
 
-def _checked_name(task: Any) -> str:
+def checked_name(task: Any) -> str:
+    """The name of a task. Raises TypeError for one that no row can keep."""
     if not isinstance(task, str) or len(task) > MAX_TASK or task != storable(task, MAX_TASK):
         raise TypeError(f"A durable job's task has a name of at most {MAX_TASK} characters, without NUL.")
     return task

@@ -7,8 +7,6 @@ from celery.apps.worker import Worker
 from celery.worker import state
 
 from jobs.celery_hooks.internals import children_at_rest
-from jobs.worker import heartbeat
-from jobs.worker.renewal import start_renewal
 
 #: Seconds between two looks at what still runs
 PAUSE = 0.05
@@ -19,9 +17,12 @@ class TenantWorker(Worker):
 
     def on_consumer_ready(self, consumer: Any) -> None:
         """The pool has forked its children, and work comes in."""
+        # Celery loads this module before Django's apps.
+        from jobs.worker import heartbeat, renewal
+
         super().on_consumer_ready(consumer)
         heartbeat.start()
-        start_renewal(self.pool)
+        renewal.start(self.pool)
 
     def wait_for_soft_shutdown(self) -> None:
         """Wait until all running tasks have ended, or for WORKER_SHUTDOWN_SECONDS. Celery's waits for all of those."""

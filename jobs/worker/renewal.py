@@ -28,7 +28,7 @@ PAUSE = 0.5
 running: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
 
-def start_renewal(pool: Any) -> None:
+def start(pool: Any) -> None:
     """For a worker that is ready. The thread lives as long as the process, and longer than the pool."""
     if isinstance(pool, PreforkPool):
         threading.Thread(target=_renew_for_ever, name="renewal", daemon=True).start()

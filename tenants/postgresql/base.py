@@ -221,6 +221,8 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         self.connection.begin_atomic(not autocommit and force_begin_transaction_with_broken_autocommit)
 
     def _commit(self) -> None:
+        if self.connection is None:
+            return
         with self.wrap_database_errors:
             self.connection.end_atomic()
         # After an error that nobody told Django of, COMMIT alone says best what is wrong.
@@ -232,7 +234,8 @@ class DatabaseWrapper(TenantDatabaseWrapper):
 
     def _rollback(self) -> None:
         self._with_commit.clear()
-        self.connection.in_atomic = False
+        if self.connection is not None:
+            self.connection.in_atomic = False
         super()._rollback()
 
     # Django's own savepoints name no table, so nothing has to be bound.

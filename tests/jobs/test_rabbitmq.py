@@ -15,7 +15,6 @@ from celery import current_app
 from celery.app import app_or_default
 from django_tenants.utils import schema_context
 from kombu.connection import Connection
-from rest_framework.test import APIClient
 
 from devstack import CHECKOUT
 from devstack.ports import free_port
@@ -177,14 +176,13 @@ def test_the_relay_keeps_a_quorum_queue_short(rabbitmq: RabbitMQ, acme: Tenant) 
     current_app.control.purge()
 
 
+@pytest.mark.usefixtures("committed_db")
 @pytest.mark.parametrize("user", ["tenantry:wrong", "nobody:wrong"])
-def test_readyz_warns_of_a_broker_that_refuses(
-    rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch, db: None, user: str
-) -> None:
-    monkeypatch.setattr(current_app.conf, "broker_write_url", f"amqp://{user}@127.0.0.1:{rabbitmq.port}//")
-    response = APIClient().get("/readyz")
-    assert response.status_code == 200
-    assert any("broker" in warning for warning in response.json()["warnings"])
+def test_a_relay_that_the_broker_refuses_says_so(rabbitmq: RabbitMQ, tmp_path: Path, user: str) -> None:
+    refused = {"BROKER_URL": f"amqp://{user}@127.0.0.1:{rabbitmq.port}//"}
+    with Process("relay", ["python", "manage.py", "relay"], log=tmp_path / "relay.log", env=refused) as relay:
+        eventually(lambda: sql("SELECT name FROM public.jobs_relaypulse WHERE error <> ''"), "it says so")
+        assert relay.running
 
 
 def test_a_worker_answers_who_inspects_it(start: Callable[[], Process], rabbitmq: RabbitMQ) -> None:

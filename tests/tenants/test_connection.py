@@ -398,3 +398,11 @@ def test_to_ask_whether_the_connection_is_usable_sends_nothing_else() -> None:
 def test_a_connection_that_is_not_there_is_not_usable() -> None:
     connection.close()
     assert not connection.is_usable()
+
+
+@pytest.mark.usefixtures("committed_db")
+@pytest.mark.parametrize("end", [transaction.commit, transaction.rollback])
+def test_a_transaction_of_no_connection_ends_without_one(end: Callable[[], None]) -> None:
+    connection.close()
+    end()
+    assert connection.connection is None
