@@ -23,7 +23,7 @@ from jobs.relay.process import Relay
 from jobs.relay.publisher import MIN_DEPTH, Publisher
 from tenants.models import Tenant
 from tests.jobs.conftest import eventually, where_ran
-from tests.jobs.durables import mark
+from tests.jobs.durables import mark, sql
 from tests.rabbitmq import PASSWORD, USER, RabbitMQ
 from tests.tls import HOST, OTHER_NAME, make_certificate
 
