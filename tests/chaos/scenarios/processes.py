@@ -50,8 +50,33 @@ def two_relays_two_workers(run: Run) -> None:
     run.wait_for_quiet()
 
 
+# A mark on the row of each job that a deploy has counted against it.
+COUNT = """
+    CREATE TABLE public.chaos_counted (job uuid);
+    CREATE FUNCTION public.chaos_count() RETURNS trigger LANGUAGE plpgsql
+    AS $$ BEGIN INSERT INTO public.chaos_counted VALUES (NEW.id); RETURN NULL; END $$;
+    CREATE TRIGGER counted AFTER UPDATE ON public.jobs_job FOR EACH ROW
+    WHEN (NEW.kills > OLD.kills OR NEW.lost > OLD.lost) EXECUTE FUNCTION public.chaos_count()
+"""
+COUNT_NO_MORE = "DROP FUNCTION public.chaos_count() CASCADE; DROP TABLE public.chaos_counted"
+
+
 def rolling_restart(run: Run) -> None:
-    """SIGTERM to one after the other, as a deploy does; and at once to every process there is, as Heroku does."""
+    """SIGTERM to one after the other, as a deploy does; and at once to every process there is, as Heroku does.
+
+    No job is counted as killed, or as lost.
+    """
+    run.world.sql(COUNT)
+    try:
+        _restart_all(run)
+        run.wait_for_quiet()
+        counted = run.world.sql("SELECT DISTINCT job FROM public.chaos_counted")
+        run.expect(not counted, f"a deploy counted as kills or losses of {len(counted)} jobs")
+    finally:
+        run.world.sql(COUNT_NO_MORE)
+
+
+def _restart_all(run: Run) -> None:
     with run.load():
         run.probes("effect", 4, kwargs={"seconds": 0.8})
         for name in run.world.usual:
