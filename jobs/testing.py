@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime
+from functools import cache
 
 from celery import current_app
 from django_tenants.utils import schema_context
@@ -41,8 +42,15 @@ def _next_due(ahead: bool) -> list[Due]:
     return mark(room=100)
 
 
+@cache
+def _import_tasks() -> None:
+    # As a worker does at its start.
+    current_app.loader.import_default_modules()
+
+
 def receive(job: Due) -> None:
     """Do what a worker does with the message of a job."""
+    _import_tasks()
     request = {
         HEADER: durable_header(job.schema, job.request_id),
         "lease_token": str(uuid.uuid4()),
