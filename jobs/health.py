@@ -7,10 +7,36 @@ from typing import Any
 from django.conf import settings
 from django.db import Error
 
-from jobs import statements
 from jobs.models import Heartbeat
 from tenants.connection import connection, fetch_one, retry_on_broken_connection
 
+# What `/readyz` tells. A job is overdue if its time came long ago, its tenant is active, and no worker has it. Of the
+# line, its front is looked at. Of what is out, or will be due, so many rows as cost little.
+HEALTH = """
+    SELECT
+        (SELECT max(seen_at) FROM public.jobs_relaypulse WHERE kind = 'relay') AS relay_seen_at,
+        ARRAY(SELECT DISTINCT kind FROM public.jobs_relaypulse WHERE seen_at > clock_timestamp() - %(late)s) AS seen,
+        EXISTS (
+            SELECT FROM public.jobs_relaypulse
+            WHERE kind = 'relay' AND error <> '' AND seen_at > clock_timestamp() - %(late)s
+        ) AS broker_refuses,
+        EXISTS (
+            SELECT FROM (
+                (SELECT tenant_id, due_at FROM public.jobs_job WHERE tag IS NOT NULL ORDER BY tag, seq LIMIT 100)
+                UNION ALL
+                (SELECT tenant_id, due_at FROM (
+                    SELECT tenant_id, due_at, token, lease_until FROM public.jobs_job
+                    WHERE state = 'waiting' AND tag IS NULL AND next_send_at < '9999-01-01 00:00:00+00'
+                    ORDER BY next_send_at LIMIT 10000
+                ) sent WHERE token IS NULL OR lease_until <= clock_timestamp())
+            ) job LEFT JOIN public.tenants_tenant tenant ON tenant.id = job.tenant_id
+            WHERE due_at <= clock_timestamp() - %(overdue)s AND (tenant_id IS NULL OR tenant.status = 'active')
+        ) AS jobs_overdue,
+        (SELECT count(*) FROM (
+            SELECT FROM public.jobs_job
+            WHERE state = 'dead' AND died_at > clock_timestamp() - interval '1 hour' LIMIT %(dead)s + 1
+        ) died) > %(dead)s AS dead_jobs_growing
+"""
 #: A process that left no sign of life for so long, or for three intervals, is not there.
 LATE = timedelta(seconds=30)
 
@@ -36,7 +62,7 @@ def _look() -> Any:
         "overdue": timedelta(seconds=settings.JOBS_OVERDUE_SECONDS),
         "dead": settings.JOBS_DEAD_PER_HOUR,
     }
-    return fetch_one(statements.HEALTH, parameters)
+    return fetch_one(HEALTH, parameters)
 
 
 def _missing(seen: list[str]) -> Iterator[str]:

@@ -4,9 +4,13 @@ import os
 import socket
 from typing import Any
 
-from jobs import statements
 from jobs.models import Heartbeat
 
+RECORD_HEARTBEAT = """
+    INSERT INTO public.jobs_relaypulse (name, kind, seen_at, error)
+    VALUES (%(name)s, %(kind)s, clock_timestamp(), %(error)s)
+    ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, seen_at = excluded.seen_at, error = excluded.error
+"""
 #: Characters of an error that are kept.
 LONGEST_ERROR = 1000
 
@@ -24,4 +28,4 @@ def record(connection: Any, kind: Heartbeat.Kind, *, error: str = "") -> None:
     stored = error.replace("\0", "").encode(errors="backslashreplace").decode()[:LONGEST_ERROR]
     parameters = {"name": name_of_process(), "kind": kind.value, "error": stored}
     with connection.cursor() as cursor:
-        cursor.execute(statements.RECORD_HEARTBEAT, parameters)
+        cursor.execute(RECORD_HEARTBEAT, parameters)
