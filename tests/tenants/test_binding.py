@@ -27,26 +27,15 @@ from tenants.session import separate_transaction
 from tests.jobs.durables import sql
 from tests.jobs.probes import probe
 from tests.people import at_once
-from tests.tenants.observer import Observer, observing
+from tests.tenants.observer import Observer
 from tests.tenants.places import HEIRS, OTHER_THREADS, Deed, by_to_thread, in_a_bare_thread
 from tests.wire import queries
+
+pytestmark = pytest.mark.usefixtures("own_session")
 
 
 class Undo(Exception):
     """Rolls a transaction back."""
-
-
-@pytest.fixture(scope="module")
-def observer() -> Iterator[Observer]:
-    with observing() as observer:
-        yield observer
-
-
-@pytest.fixture(autouse=True)
-def _own_session(committed_db: None) -> Iterator[None]:
-    connection.close()
-    yield
-    connection.close()
 
 
 def write() -> None:

@@ -36,19 +36,13 @@ from tests.tenants.cursors import (
     psycopg_cursor,
     rows,
 )
-from tests.tenants.observer import Groups, Observer, groups_in_session, observing
+from tests.tenants.observer import Groups, Observer, groups_in_session
 
 Situation = Callable[[str, str], AbstractContextManager[None]]
 
 
 class Undo(Exception):
     """Rolls a situation's transaction back."""
-
-
-@pytest.fixture(scope="module")
-def observer() -> Iterator[Observer]:
-    with observing() as observer:
-        yield observer
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """Requests: sync and async views, under WSGI and under ASGI, work at home; and leave the caller's binding as it was."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
@@ -16,26 +16,13 @@ from tenants.binding import bound_schema, unbind
 from tenants.connection import connection
 from tenants.models import Tenant
 from tests.jobs.durables import sql
-from tests.tenants.observer import Observer, observing
+from tests.tenants.observer import Observer
 from tests.tenants.urls_of_views import TURNS, WORKING, turns
 
-pytestmark = pytest.mark.urls("tests.tenants.urls_of_views")
+pytestmark = [pytest.mark.urls("tests.tenants.urls_of_views"), pytest.mark.usefixtures("own_session")]
 
 VIEWS = [view.__name__ for view in WORKING]
 ClientFor = Callable[[Tenant], APIClient]
-
-
-@pytest.fixture(scope="module")
-def observer() -> Iterator[Observer]:
-    with observing() as observer:
-        yield observer
-
-
-@pytest.fixture(autouse=True)
-def _own_session(committed_db: None) -> Iterator[None]:
-    connection.close()
-    yield
-    connection.close()
 
 
 def host_of(tenant: Tenant) -> str:
