@@ -205,6 +205,7 @@ def _settle(lease: Lease, ending: BaseException) -> bool:
             delay = _transient_backoff(lease.transients) if transient else _backoff(lease.attempt)
             return endings.hand_back(lease.key, error=cause, transient=transient, delay=delay)
         case Snooze():
+            logger.info("Job %s runs again in %s: its body has put it off", lease.id, ending.delay)
             return endings.snooze(lease, ending.delay)
         case Retry():
             return endings.retry(lease, ending.when, error=ending.exc or ending)

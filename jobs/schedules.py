@@ -74,7 +74,8 @@ def place_of(periodic: PeriodicTask) -> Place:
     try:
         place = Place(headers.pop(RUN_IN, Place.PUBLIC))
     except (TypeError, ValueError) as error:
-        raise NotSchedulable(f"A schedule has no such place to run in: {error}.", field="headers") from error
+        places = " or ".join(Place.values)
+        raise NotSchedulable(f"A schedule runs in {places}: {error}.", field="headers") from error
     if headers:
         raise NotSchedulable(f"A durable job's message has no such headers: {', '.join(headers)}.", field="headers")
     return place
