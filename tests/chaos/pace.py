@@ -9,6 +9,7 @@ class Pace:
     soft_limit: float
     hard_limit: float
     margin: float
+    # Shorter than the soft limit, as in production: who waits for a lost worker's lock outlives it.
     renewed_lease: float
     first_resend: float
     orders: int  # of each tenant
@@ -45,7 +46,7 @@ LONG = Pace(
     soft_limit=4,
     hard_limit=5,
     margin=5,
-    renewed_lease=5,
+    renewed_lease=2,
     first_resend=5,
     orders=8,
     probes=4,
@@ -62,7 +63,7 @@ SHORT = Pace(
     soft_limit=1.5,
     hard_limit=2,
     margin=2,
-    renewed_lease=2,
+    renewed_lease=1,
     first_resend=2,
     orders=1,
     probes=1,
