@@ -13,6 +13,7 @@ from jobs import heartbeats
 from jobs.errors import describe
 from jobs.models import Heartbeat
 from jobs.relay.line import BATCH, mark, wake
+from jobs.relay.listener import Listener
 from jobs.relay.loop import Loop, Stops, Timer, beside
 from jobs.relay.maintenance import Maintenance, run_maintenance
 from jobs.relay.publisher import Publisher
@@ -38,7 +39,8 @@ class Relay:
         self, publisher: Publisher, *, heartbeat_interval: float | None = None, stops: Stops | None = None
     ) -> None:
         self.publisher = publisher
-        self._loop = Loop("publishing", self._look, recover=self._recover, stops=stops)
+        self._listener = Listener()
+        self._loop = Loop("publishing", self._look, recover=self._recover, stops=stops or self._listener)
         self._wake_timer = Timer(settings.RELAY_IDLE_POLL)
         self._heartbeat_timer = Timer(settings.HEARTBEAT_SECONDS if heartbeat_interval is None else heartbeat_interval)
 
@@ -83,8 +85,10 @@ class Relay:
 
     def _look(self) -> float:
         # It is also busy while workers drain the queue, which could run dry while this sleeps.
-        busy = self.tick() or self.publisher.drained
-        return float(settings.RELAY_BUSY_POLL if busy else settings.RELAY_IDLE_POLL)
+        is_busy = bool(self.tick() or self.publisher.drained)
+        if self._listener.tell(is_busy=is_busy):
+            return 0.0
+        return float(settings.RELAY_BUSY_POLL if is_busy else settings.RELAY_IDLE_POLL)
 
     def _wake(self) -> int:
         # A busy relay looks at the line more often than this: what is woken has waited for its time anyway.
