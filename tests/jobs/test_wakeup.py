@@ -1,0 +1,153 @@
+"""A dispatch wakes relays that sleep, and nobody while one is busy."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from celery import current_app
+from django.db import transaction
+from django_tenants.utils import schema_context
+
+from devstack.processes import Process
+from jobs.relay.listener import CHANNEL, IS_BUSY, LISTENS, LOCK
+from tenants.connection import connection
+from tenants.models import Tenant
+from tests.jobs.conftest import eventually
+from tests.jobs.durables import queue_length, sql
+from tests.jobs.probes import probe
+
+# Nothing is found by polling.
+SLEEPY = {"RELAY_IDLE_POLL": "600"}
+HOLDERS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND granted"
+
+pytestmark = pytest.mark.usefixtures("committed_db")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[], Process]]:
+    """Starts relays that sleep."""
+    relays: list[Process] = []
+
+    def start() -> Process:
+        log = tmp_path / f"relay{len(relays)}.log"
+        relays.append(Process("relay", ["python", "manage.py", "relay"], log=log, env=SLEEPY).start())
+        eventually(lambda: len(sql(HOLDERS, LOCK, LISTENS)) == len(relays), "it listens")
+        eventually(lambda: not sql(HOLDERS, LOCK, IS_BUSY), "it sleeps")
+        return relays[-1]
+
+    yield start
+    for relay in relays:
+        relay.stop()
+    current_app.control.purge()
+
+
+class Session:
+    """Of a relay, as PostgreSQL sees it."""
+
+    def __init__(self) -> None:
+        parameters: dict[str, Any] = {**connection.get_connection_params(), "autocommit": True}
+        del parameters["cursor_factory"], parameters["context"]
+        self._psycopg = psycopg.connect(**parameters)
+        self._psycopg.execute(f"LISTEN {CHANNEL}")
+
+    def hold(self, lock: int) -> None:
+        self._psycopg.execute("SELECT pg_advisory_lock_shared(%s, %s)", [LOCK, lock])
+
+    def let_go(self, lock: int) -> None:
+        self._psycopg.execute("SELECT pg_advisory_unlock_shared(%s, %s)", [LOCK, lock])
+
+    def wakes(self) -> int:
+        """What has come since the last look. A statement's answer comes after what was notified before it."""
+        self._psycopg.execute("SELECT 1")
+        return len(list(self._psycopg.notifies(timeout=0)))
+
+    def close(self) -> None:
+        self._psycopg.close()
+
+
+@pytest.fixture
+def sessions() -> Iterator[tuple[Session, Session]]:
+    sessions = Session(), Session()
+    yield sessions
+    for session in sessions:
+        session.close()
+
+
+def dispatch(tenant: Tenant, **options: Any) -> None:
+    with schema_context(tenant.schema_name):
+        probe.apply_async_on_commit(("one",), **options)
+
+
+def test_a_dispatch_wakes_a_relay_that_sleeps(start: Callable[[], Process], acme: Tenant) -> None:
+    start()
+    for number in (1, 2, 3):
+        dispatch(acme)
+        eventually(lambda number=number: queue_length() == number, "it is published", seconds=10)  # type: ignore[misc]  # mypy infers no type of a lambda with a default
+        eventually(lambda: not sql(HOLDERS, LOCK, IS_BUSY), "it sleeps again")
+
+
+def test_a_stop_wakes_it_too(start: Callable[[], Process]) -> None:
+    relay = start()
+    relay.signal(signal.SIGTERM)
+    eventually(lambda: not relay.running, "it ended", seconds=10)
+    assert relay.returncode == 0
+
+
+def test_whoever_lives_is_woken_once_another_one_has_died(start: Callable[[], Process], acme: Tenant) -> None:
+    first, _ = start(), start()
+    first.kill()
+    eventually(lambda: len(sql(HOLDERS, LOCK, LISTENS)) == 1, "its session ended")
+    dispatch(acme)
+    eventually(lambda: queue_length() == 1, "it is published", seconds=10)
+
+
+def test_it_listens_again_when_it_has_lost_its_session(start: Callable[[], Process], acme: Tenant) -> None:
+    start()
+    [[before]] = sql(HOLDERS, LOCK, LISTENS)
+    sql("SELECT pg_terminate_backend(%s, 5000)", before)
+    eventually(lambda: sql(HOLDERS, LOCK, LISTENS) not in ([], [(before,)]), "it listens again")
+    eventually(lambda: not sql(HOLDERS, LOCK, IS_BUSY), "it sleeps")
+    dispatch(acme)
+    eventually(lambda: queue_length() == 1, "it is published", seconds=10)
+
+
+def test_nobody_is_woken_while_one_is_busy(sessions: tuple[Session, Session], acme: Tenant) -> None:
+    idle, busy = sessions
+    idle.hold(LISTENS)
+    busy.hold(LISTENS)
+    busy.hold(IS_BUSY)
+    dispatch(acme)
+    assert idle.wakes() == 0
+
+    busy.let_go(IS_BUSY)
+    dispatch(acme)
+    assert (idle.wakes(), busy.wakes()) == (1, 1)
+
+
+def test_nobody_notifies_while_nobody_listens(sessions: tuple[Session, Session], acme: Tenant) -> None:
+    dispatch(acme)
+    assert sessions[0].wakes() == 0
+
+
+def test_a_transaction_wakes_once_and_only_if_it_commits(sessions: tuple[Session, Session], acme: Tenant) -> None:
+    sessions[0].hold(LISTENS)
+    with transaction.atomic():
+        dispatch(acme)
+        transaction.set_rollback(True)
+    assert sessions[0].wakes() == 0
+
+    with transaction.atomic():
+        for _ in range(10):
+            dispatch(acme)
+        assert sessions[0].wakes() == 0
+    assert sessions[0].wakes() == 1
+
+
+def test_no_lock_is_left_behind(sessions: tuple[Session, Session], acme: Tenant) -> None:
+    for lock in (LISTENS, IS_BUSY):
+        sessions[0].hold(lock)
+        dispatch(acme)
+        assert len(sql(HOLDERS, LOCK, LISTENS) + sql(HOLDERS, LOCK, IS_BUSY)) == lock
