@@ -166,7 +166,10 @@ def _links(links: Any) -> str:
 
 
 def _single(link: Any) -> Signature[Any]:
-    signature = maybe_signature(link, app=current_app) if isinstance(link, Mapping) else None
+    try:
+        signature = maybe_signature(link, app=current_app) if isinstance(link, Mapping) else None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        signature = None
     if signature is None or signature.subtask_type is not None:
         raise TypeError(f"A durable job links to signatures of single tasks, not to {link!r}.")
     Terms.of_link(signature)  # raises what the link's own dispatch would

@@ -63,6 +63,10 @@ class Snooze(Ignore):
         self.delay = delay
 
 
+class TooManyTimes(Exception):
+    """What ended the attempt may pass, and has not for too many attempts."""
+
+
 class TooManySnoozes(Exception):
     """The body has put its job off for the last time."""
 
@@ -103,6 +107,8 @@ def hard_limit(task: RunnableTask, of_call: float | None) -> float:
 @contextmanager
 def completing(request: Context) -> Iterator[Completion]:
     """One transaction of effects and completion, for a body that ran outside of one."""
+    if connection.in_transaction():
+        raise RuntimeError("self.completion() is a transaction of its own: end yours first, and leave autocommit on.")
     # What the outside world has done must not be done again because the database is away for a while.
     wait_for_database(seconds=request.lease.hard_limit)
     connection.set_schema(request.lease.schema)
@@ -125,8 +131,7 @@ def _run_atomic(task: RunnableTask, request: Context) -> Any:
     with _ending(request.lease) as completion:
         _pass_gate(request.lease)
         completion.result = _run_body(task, request)
-    if connection.in_transaction():
-        raise RuntimeError("The body left a transaction open, so nothing of it was committed.")
+    _refuse_open_transaction()
     return completion.result
 
 
@@ -134,6 +139,7 @@ def _run_outside_transaction(task: RunnableTask, request: Context) -> Any:
     with transaction.atomic(durable=True):
         _pass_gate(request.lease)
     result = _run_body(task, request)
+    _refuse_open_transaction()
     completed = request.get("completion")
     if completed is not None:
         return completed.result
@@ -142,11 +148,17 @@ def _run_outside_transaction(task: RunnableTask, request: Context) -> Any:
     return result
 
 
+def _refuse_open_transaction() -> None:
+    if connection.in_transaction():
+        raise RuntimeError("The body left a transaction open, so nothing of it was committed.")
+
+
 def _pass_gate(lease: Lease) -> None:
     if not claim.pass_gate(lease):
         raise HandedBack("its lease ran out, or its tenant is not active any more")
     if soft_limits.is_due():
-        raise HandedBack("its soft time limit passed before its body began")
+        # Counted: a limit that is too short for any body would let it wait for ever.
+        raise Passing("Its soft time limit passed before its body began.")
 
 
 def _run_body(task: RunnableTask, request: Context) -> Any:
@@ -225,7 +237,9 @@ def _ending_of(error: BaseException, task: RunnableTask, request: Context, sessi
         return TooManySnoozes(f"It was snoozed {lease.snoozes} times.")
     # Outside of a transaction, the body may have called the outside world. Only its author knows, and can say retry().
     called = not task.atomic and request.get("has_begun") and error is not request.get("passing_error")
-    if called or error is request.get("out_of_retries") or lease.transients >= settings.JOB_MAX_TRANSIENT:
+    if lease.transients >= settings.JOB_MAX_TRANSIENT:
+        return TooManyTimes(str(error)) if isinstance(error, Passing) else error
+    if called or error is request.get("out_of_retries"):
         return error
     if is_transient(error, session):
         passing = Passing(str(error))

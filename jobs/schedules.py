@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from celery import Task, current_app
@@ -21,6 +22,8 @@ from jobs.outbox import Terms
 FAN_OUT = "jobs.tasks.run_in_each_tenant"
 #: The one header that a schedule may have: where it runs.
 RUN_IN = "run_in"
+#: Beat would do nothing else.
+SHORTEST_INTERVAL = timedelta(seconds=1)
 ROUTING = ("queue", "exchange", "routing_key", "priority")
 
 
@@ -52,7 +55,9 @@ class Run:
 def run_of(periodic: PeriodicTask) -> Run:
     """What a schedule runs. Raises NotSchedulable, with a reason for people."""
     _refuse_routing(periodic)
-    _schedule(periodic)
+    _check_schedule(periodic)
+    if not periodic.task.strip():
+        raise NotSchedulable("It names no task.", field="task")
     args, kwargs = _parse(periodic, "args", "[]", list), _parse(periodic, "kwargs", "{}", dict)
     place = place_of(periodic)
     check_place(periodic.task, place)
@@ -116,12 +121,14 @@ def _refuse_routing(periodic: PeriodicTask) -> None:
             raise NotSchedulable(reason, field=field)
 
 
-def _schedule(periodic: PeriodicTask) -> Any:
-    """None in a form that is not filled in yet."""
+def _check_schedule(periodic: PeriodicTask) -> None:
     try:
-        return periodic.schedule if periodic.scheduler else None
+        # None in a form that is not filled in yet.
+        schedule = periodic.schedule if periodic.scheduler else None
     except Exception as error:
         raise NotSchedulable(f"Its schedule can't be calculated: {type(error).__name__}: {error}") from error
+    if schedule is not None and periodic.interval and schedule.run_every < SHORTEST_INTERVAL:
+        raise NotSchedulable("It runs every second at the most often.", field="interval")
 
 
 def _parse(periodic: PeriodicTask, field: str, default: str, kind: type) -> Any:

@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
-from django.db.models import F, QuerySet
+from django.core.exceptions import ValidationError
+from django.db import DataError, InterfaceError, OperationalError
+from django.db.models import QuerySet
+from django.db.models.functions import Least
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 PAUSE = 1.0
 #: A last run that is further ahead than this was written by a clock that was wrong. Less may be another beat's clock.
 CLOCK_TOLERANCE = timedelta(minutes=1)
+#: The column holds one more.
+MOST_RUNS = 2**31 - 2
 LONG_AGO = timedelta(days=365 * 30)
 
 
@@ -78,7 +82,7 @@ class StoredEntry(ModelEntry):
         """
         if self.model.one_off:
             return self._as_read().update(enabled=False, last_run_at=None, total_run_count=0) == 1
-        ran = {"last_run_at": self.model.last_run_at, "total_run_count": F("total_run_count") + 1}
+        ran = {"last_run_at": self.model.last_run_at, "total_run_count": Least("total_run_count", MOST_RUNS) + 1}
         return self._as_read().update(**ran) == 1
 
     def _disable(self, model: PeriodicTask) -> None:
@@ -152,6 +156,23 @@ class StoredScheduler(DatabaseScheduler):
         """All of them: the library leaves out crontabs of other hours, so one that was missed would wait for its."""
         enabled: QuerySet[PeriodicTask] = PeriodicTask.objects.enabled()
         return enabled
+
+    def enabled_models(self) -> list[PeriodicTask]:
+        """As the library's. A row that can't be read, such as one of a time zone that is no more, is left out."""
+        try:
+            return list(self.enabled_models_qs())
+        except (DataError, ValueError, ValidationError):
+            names = PeriodicTask.objects.filter(enabled=True).values_list("pk", "name")
+            found = [self._read_row(key, name) for key, name in names]
+            return [model for model in found if model is not None]
+
+    def _read_row(self, key: int, name: str) -> PeriodicTask | None:
+        try:
+            found: PeriodicTask = self.enabled_models_qs().get(pk=key)
+        except Exception as error:
+            self._report(name, f"The schedule {name!r} can't be read: {type(error).__name__}: {error}")
+            return None
+        return found
 
     def all_as_schedule(self) -> dict[str, StoredEntry]:
         """The schedules that can be run. What is wrong with one does not stop the others, and is reported once."""

@@ -14,7 +14,19 @@ MAX_RETRIES = 1_000_000
 MAX_LIMIT = timedelta(days=36525)
 
 # Each may be missing, or None.
-HEADERS: dict[str, type] = {"root_id": str, "parent_id": str, "group": str, "group_index": int, "retries": int}
+HEADERS: dict[str, type] = {
+    "root_id": str,
+    "parent_id": str,
+    "group": str,
+    "group_index": int,
+    "retries": int,
+    "shadow": str,
+    "argsrepr": str,
+    "kwargsrepr": str,
+    "stamped_headers": list,
+    "stamps": dict,
+    "replaced_task_nesting": int,
+}
 EMBEDDED: dict[str, type] = {"callbacks": list, "errbacks": list, "chain": list, "chord": dict}
 
 
@@ -43,6 +55,8 @@ def _check(message: Any) -> None:
     _expect_all(embedded or {}, EMBEDDED)
     _check_names(fields)
     _expect_all(fields, HEADERS)
+    for stamp in fields.get("stamped_headers") or []:
+        _expect("stamped_headers", stamp, str)
     _check_numbers(fields)
 
 

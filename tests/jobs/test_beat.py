@@ -454,6 +454,59 @@ def test_what_can_not_run_is_reported_once_and_stops_nothing(
     assert PeriodicTask.objects.values().get(pk=refused.pk) == before
 
 
+# By SQL, or of a release or a system that knew more time zones.
+UNREADABLE = {
+    "an infinite expiry": "UPDATE django_celery_beat_periodictask SET expires = 'infinity' WHERE name = 'odd'",
+    "a start before all time": "UPDATE django_celery_beat_periodictask SET start_time = '-infinity' WHERE name = 'odd'",
+    "a last run before Christ": (
+        "UPDATE django_celery_beat_periodictask SET last_run_at = '0044-03-15 BC' WHERE name = 'odd'"
+    ),
+    "a time zone that is no more": (
+        "INSERT INTO django_celery_beat_crontabschedule (minute, hour, day_of_week, day_of_month, month_of_year,"
+        " timezone) VALUES ('0', '0', '*', '*', '*', 'Mars/X');"
+        "UPDATE django_celery_beat_periodictask SET interval_id = NULL, crontab_id ="
+        " (SELECT id FROM django_celery_beat_crontabschedule WHERE timezone = 'Mars/X') WHERE name = 'odd'"
+    ),
+    "no task": "UPDATE django_celery_beat_periodictask SET task = '' WHERE name = 'odd'",
+    "an interval of nothing": "UPDATE django_celery_beat_intervalschedule SET every = 0 WHERE id ="
+    " (SELECT interval_id FROM django_celery_beat_periodictask WHERE name = 'odd')",
+}
+
+
+FORGET_ODD = (
+    "DELETE FROM django_celery_beat_periodictask WHERE name = 'odd';"
+    "DELETE FROM django_celery_beat_crontabschedule WHERE timezone = 'Mars/X'"
+)
+
+
+@pytest.fixture
+def _forget_odd(schedule: Make) -> Iterator[None]:
+    yield
+    # Not by the ORM, which would have to read it.
+    sql(FORGET_ODD)
+
+
+@pytest.mark.usefixtures("_forget_odd")
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_row_that_can_not_be_read_stops_nothing(schedule: Make, case: str, caplog: pytest.LogCaptureFixture) -> None:
+    schedule("odd", interval=every(7, IntervalSchedule.SECONDS))
+    schedule("good")
+    sql(UNREADABLE[case])
+    with caplog.at_level(logging.ERROR):
+        scheduler = beat()
+        for _ in range(3):
+            PeriodicTasks.update_changed()
+            tick(scheduler)
+    assert waiting() == [["good"]]
+    assert len([record for record in caplog.records if "odd" in record.getMessage()]) == 1
+
+
+def test_a_schedule_that_has_run_as_often_as_can_be_counted_runs_on(schedule: Make) -> None:
+    schedule("one", total_run_count=2**31 - 1)
+    tick(beat())
+    assert waiting() == [["one"]]
+
+
 def test_what_was_refused_runs_when_it_is_mended(schedule: Make) -> None:
     periodic = schedule("one", queue="celery")
     scheduler = beat()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from celery import shared_task
 from django.contrib.auth.models import Group
-from django.db import OperationalError, connections
+from django.db import OperationalError, connections, transaction
 from django.db.utils import Error
 from django_tenants.utils import schema_context
 from pytest_django import Settings
@@ -192,3 +192,31 @@ def test_a_completion_waits_for_the_database(acme: Tenant, run_jobs: RunJobs) ->
     run_jobs()
     assert '"attempts": 1' in (result_of(acme.schema_name, job_id).meta or "")
     assert groups(acme.schema_name) == ["effect"]
+
+
+def leave_autocommit_off(task: TenantTask) -> None:
+    transaction.set_autocommit(False)
+    Group.objects.create(name="never committed")
+
+
+def leave_a_transaction_open(task: TenantTask) -> None:
+    sql("BEGIN")
+    Group.objects.create(name="never committed")
+
+
+def complete_in_a_transaction(task: TenantTask) -> None:
+    transaction.set_autocommit(False)
+    with task.completion():
+        Group.objects.create(name="never committed")
+
+
+@pytest.mark.parametrize("body", [leave_autocommit_off, leave_a_transaction_open, complete_in_a_transaction])
+def test_a_transaction_that_a_body_leaves_open_is_the_jobs_death_with_that_reason(
+    acme: Tenant, run_jobs: RunJobs, body: Callable[[TenantTask], None]
+) -> None:
+    bodies(body)
+    dispatch(acme, open)
+    run_jobs()
+    job = Job.objects.get()
+    assert (job.state, job.attempt, groups(acme.schema_name)) == ("dead", 1, [])
+    assert "transaction" in job.error
