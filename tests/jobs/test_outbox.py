@@ -367,3 +367,9 @@ def test_platform_jobs_take_turns_with_tenants(acme: Tenant) -> None:
     queue(acme, 20)
     probe.map_on_commit([("name",)] * 2)
     assert line()[:5] == "apapa"
+
+
+@pytest.mark.parametrize("link", [{"task": "nope"}, {}, {"args": [1]}, 5, "a name"])
+def test_what_is_no_signature_is_refused_as_a_link(acme: Tenant, link: Any) -> None:
+    with pytest.raises(TypeError, match="single tasks"), schema_context(acme.schema_name), transaction.atomic():
+        probe.apply_async_on_commit(("one",), link=[link])
