@@ -166,14 +166,15 @@ def _links(links: Any) -> str:
 
 
 def _single(link: Any) -> Signature[Any]:
-    try:
-        signature = maybe_signature(link, app=current_app) if isinstance(link, Mapping) else None
-    except (AttributeError, KeyError, TypeError, ValueError):
-        signature = None
-    if signature is None or signature.subtask_type is not None:
+    signature = maybe_signature(link, app=current_app) if isinstance(link, Mapping) else None
+    if signature is None or not _is_single(signature):
         raise TypeError(f"A durable job links to signatures of single tasks, not to {link!r}.")
     Terms.of_link(signature)  # raises what the link's own dispatch would
     return signature
+
+
+def _is_single(signature: Signature[Any]) -> bool:
+    return bool(signature.task) and isinstance(signature.options, Mapping) and signature.subtask_type is None
 
 
 def checked_name(task: Any) -> str:
