@@ -104,7 +104,7 @@ def test_worker_and_relay_wait_for_a_broker_that_refuses(
     dispatch(acme, "meanwhile")
     evicting = "evicting" in sickness
     eventually(lambda: evicting or refusals(worker, relay) >= REFUSALS, "they are refused, again and again")
-    late = start("late worker", *WORKER, "-n", "late", "-c", "1", ready="celery@" if evicting else "Trying to re")
+    late = start("late worker", *WORKER, "-n", "late", "-c", "1", ready="celery@" if evicting else "Trying ")
     recover(client)
     dispatch(acme, "after")
 

@@ -21,7 +21,10 @@ from tests.jobs.probes import probe
 
 # Nothing is found by polling.
 SLEEPY = {"RELAY_IDLE_POLL": "600"}
-HOLDERS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND granted"
+HOLDERS = """
+    SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 pytestmark = pytest.mark.usefixtures("committed_db")
 
