@@ -1,4 +1,4 @@
-"""A worker that ends after an error ends in time."""
+"""A worker that is to end ends in time."""
 
 import faulthandler
 import logging
@@ -22,11 +22,16 @@ class EndInTime(bootsteps.StartStopStep):
     def close(self, worker: Any) -> None:
         """The worker begins to stop; after an error it has an exit code by now."""
         if worker.exitcode:
-            seconds = worker.app.conf.worker_soft_shutdown_timeout + MARGIN
-            logger.critical("The worker ends with code %s, within %g s", worker.exitcode, seconds)
-            # A thread of C's: it needs nothing of an interpreter that hangs. The pool's children die with this process.
-            # Celery's own stderr is a logger.
-            faulthandler.dump_traceback_later(seconds, exit=True, file=STDERR)
+            logger.critical("The worker ends with code %s, soon", worker.exitcode)
+            end_in_time(worker)
+
+
+def end_in_time(worker: Any) -> None:
+    """End the process if it still runs some seconds after its tasks had their time."""
+    # A thread of C's: it needs nothing of an interpreter that hangs. The pool's children die with this process.
+    # Celery's own stderr is a logger.
+    seconds = worker.app.conf.worker_soft_shutdown_timeout + MARGIN
+    faulthandler.dump_traceback_later(seconds, exit=True, file=STDERR)
 
 
 def install(sender: Any, **kwargs: Any) -> None:

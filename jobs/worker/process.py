@@ -7,6 +7,7 @@ from celery.apps.worker import Worker
 from celery.worker import state
 
 from jobs.celery_hooks.internals import children_at_rest
+from jobs.worker.last_resort import end_in_time
 
 #: Seconds between two looks at what still runs
 PAUSE = 0.05
@@ -25,7 +26,11 @@ class TenantWorker(Worker):
         renewal.start(self.pool)
 
     def wait_for_soft_shutdown(self) -> None:
-        """Wait until all running tasks have ended, or for WORKER_SHUTDOWN_SECONDS. Celery's waits for all of those."""
+        """Wait until all running tasks have ended, or for WORKER_SHUTDOWN_SECONDS. Celery's waits for all of those.
+
+        Whatever hangs afterwards, such as a pool that has lost a child, the process ends.
+        """
+        end_in_time(self)
         deadline = time.monotonic() + self.app.conf.worker_soft_shutdown_timeout
         while self._has_running_tasks() and time.monotonic() < deadline:
             time.sleep(PAUSE)

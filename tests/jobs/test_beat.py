@@ -331,14 +331,6 @@ def test_half_past_two_has_one_run_in_the_night_in_which_it_is_missing_or_comes_
     assert len(runs) == 1, runs
 
 
-def test_solar_schedules_are_dispatched_too(schedule: Make) -> None:
-    pytest.importorskip("ephem")
-    solar = SolarSchedule.objects.create(event="sunset", latitude="48.2", longitude="16.4")
-    schedule("one", solar=solar, last_run_at=timezone.now() - 72 * HOUR)
-    tick(beat())
-    assert waiting() == [["one"]]
-
-
 def test_what_starts_later_does_not_run_before(schedule: Make) -> None:
     periodic = schedule("one", start_time=timezone.now() + HOUR, last_run_at=None)
     tick(beat())

@@ -74,7 +74,7 @@ def test_a_second_run_gets_the_lock_that_a_lost_one_holds(start_worker: Callable
 
 def test_a_lease_is_not_renewed_beyond_the_jobs_limit(start_worker: Callable[..., Process], acme: Tenant) -> None:
     start_worker(**SHORT, JOB_LEASE_MARGIN="1")
-    dispatch(acme, lingers, "limited", 60, time_limit=2 * LEASE)
+    dispatch(acme, lingers, "limited", 60, time_limit=3 * LEASE, soft_time_limit=3 * LEASE - 0.1)
     eventually(lambda: begun("limited"), "it began")
     assert sql("SELECT lease_until < deadline FROM public.jobs_job") == [(True,)]
     eventually(
