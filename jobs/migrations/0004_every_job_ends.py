@@ -14,23 +14,12 @@ TIMES_THAT_PYTHON_KNOWS = """
     WHERE due_at >= '9999-01-01 00:00:00+00' OR expires_at >= '9999-01-01 00:00:00+00'
         OR NOT (soft_limit BETWEEN 0 AND 1e12) OR NOT (hard_limit BETWEEN 0 AND 1e12)
 """
-# What the code counts on, so that nobody who edits a row stops the others by it. NaN is greater than any number.
+# What the relay and lists count on, so that nobody who edits a row stops the others by it. No more than that: PostgreSQL
+# reads a constraint anew for each statement, and each condition costs a dispatch two microseconds.
 SANE = """
     ALTER TABLE public.jobs_job ADD CONSTRAINT jobs_job_sane CHECK (
-        task <> '' AND state IN ('waiting', 'dead') AND tag BETWEEN 0 AND 4000000000000000000
-        AND soft_limit BETWEEN 0 AND 1e12 AND hard_limit BETWEEN 0 AND 1e12
-        AND attempt BETWEEN 0 AND 1000000000 AND retries BETWEEN 0 AND 1000000000
-        AND kills BETWEEN 0 AND 1000000000 AND lost BETWEEN 0 AND 1000000000
-        AND transients BETWEEN 0 AND 1000000000 AND snoozes BETWEEN 0 AND 1000000000
-        AND sends BETWEEN 0 AND 1000000000
-        AND created_at BETWEEN '1900-01-01 00:00:00+00' AND '9999-01-01 00:00:00+00'
-        AND due_at >= '0001-01-02 00:00:00+00'
-        AND expires_at >= '0001-01-02 00:00:00+00'
-        AND next_send_at BETWEEN '0001-01-02 00:00:00+00' AND '9999-12-30 00:00:00+00'
-        AND lease_until BETWEEN '1900-01-01 00:00:00+00' AND '9999-12-30 00:00:00+00'
-        AND deadline BETWEEN '1900-01-01 00:00:00+00' AND '9999-12-30 00:00:00+00'
-        AND unknown_since BETWEEN '1900-01-01 00:00:00+00' AND '9999-12-30 00:00:00+00'
-        AND died_at BETWEEN '1900-01-01 00:00:00+00' AND '9999-12-30 00:00:00+00'
+        tag BETWEEN 0 AND 4000000000000000000 AND sends BETWEEN 0 AND 1000000000
+        AND created_at < '9999-01-01 00:00:00+00' AND next_send_at < '9999-12-30 00:00:00+00'
     )
 """
 

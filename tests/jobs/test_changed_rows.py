@@ -160,15 +160,11 @@ def test_people_see_and_change_a_row_that_cannot_be_read(acme: Tenant, staff: Cl
     assert owner.get(f"/api/v1/jobs/{job_id}/").json()["error"] == "cancelled"
 
 
-TIMES = ["created_at", "due_at", "expires_at", "next_send_at", "lease_until", "deadline", "unknown_since", "died_at"]
-COUNTS = ["attempt", "retries", "kills", "lost", "transients", "snoozes", "sends"]
 SENSELESS = [
-    *(f"{column} = '{time}'" for column in TIMES for time in ("30000-01-01", "infinity", "-infinity", "0100-01-01 BC")),
-    *(f"{column} = {count}" for column in COUNTS for count in (-1, 2**31 - 1)),
-    *(f"{column} = '{limit}'" for column in ("soft_limit", "hard_limit") for limit in ("NaN", "Infinity", "-1")),
+    *(f"{column} = 'infinity'" for column in ("created_at", "due_at", "expires_at", "next_send_at")),
+    *(f"sends = {count}" for count in (-1, 2**31 - 1)),
     f"tag = {2**63 - 1}",
     "tag = -1",
-    "task = ''",
     "state = 'zombie'",
 ]
 
