@@ -109,12 +109,13 @@ def completing(request: Context) -> Iterator[Completion]:
     """One transaction of effects and completion, for a body that ran outside of one."""
     if connection.in_transaction():
         raise RuntimeError("self.completion() is a transaction of its own: end yours first, and leave autocommit on.")
-    # What the outside world has done must not be done again because the database is away for a while.
-    wait_for_database(seconds=request.lease.hard_limit)
-    connection.set_schema(request.lease.schema)
-    with passing_errors(request), _ending(request.lease) as completion:
-        claim.begin_completion(request.lease)
-        yield completion
+    with passing_errors(request):
+        # What the outside world has done must not be done again because the database is away for a while.
+        wait_for_database(seconds=request.lease.hard_limit)
+        connection.set_schema(request.lease.schema)
+        with _ending(request.lease) as completion:
+            claim.begin_completion(request.lease)
+            yield completion
 
 
 @contextmanager

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from django.db import transaction
 from django_tenants.utils import schema_context
+from pytest_django import Settings
 
-from jobs.claim import Lease, pass_gate
+from jobs.claim import Lease, pass_gate, renew
 from jobs.models import Job
+from jobs.relay import line, maintenance
 from jobs.relay.deletion import delete_when_idle
 from jobs.statements import CLAIM
 from jobs.testing import receive
@@ -251,3 +253,67 @@ def test_a_job_that_the_gate_refused_runs_when_its_tenant_is_back(acme: Tenant, 
     resume_tenant(acme)
     run_jobs()
     assert result_of(acme.schema_name, job_id).status == "SUCCESS"
+
+
+# Leases that have run out while nobody could renew them
+
+
+@pytest.fixture
+def just_over(settings: Settings) -> None:
+    """An outage: the server has started, and this process has connected, less than a renewal interval ago."""
+    settings.JOB_RENEWAL_INTERVAL = 10_000_000
+
+
+def lost(tenant: Tenant, **columns: int) -> str:
+    """A job whose worker has not renewed its lease in time."""
+    job_id = dispatch(tenant)
+    held(job_id)
+    change(job_id, f"{OVER}, next_send_at = clock_timestamp()")
+    for column, value in columns.items():
+        change(job_id, f"{column} = {value}")
+    return job_id
+
+
+def test_no_claim_takes_over_just_after_an_outage(acme: Tenant, just_over: None) -> None:
+    assert claim(lost(acme)) is None
+    # What nobody held is nobody's to renew.
+    assert claim(dispatch(acme)) is not None
+
+
+def test_no_relay_sends_to_others_just_after_an_outage(acme: Tenant, just_over: None) -> None:
+    job_id = lost(acme)
+    line.wake()
+    assert line.mark(10) == []
+    change(job_id, "tag = 1")
+    assert line.mark(10) == []
+
+
+def test_nothing_is_poison_just_after_an_outage(acme: Tenant, just_over: None) -> None:
+    lost(acme, lost=9)
+    maintenance.run_maintenance()
+    assert Job.objects.get().state == "waiting"
+
+
+def test_what_nobody_has_renewed_is_taken_over_when_that_has_passed(acme: Tenant) -> None:
+    job_id = lost(acme)
+    line.wake()
+    assert [str(due.id) for due in line.mark(10)] == [job_id]
+    assert held(job_id).attempt == 2
+
+
+def test_a_lease_that_was_renewed_leaves_the_line(acme: Tenant) -> None:
+    job_id = dispatch(acme)
+    lease = held(job_id)
+    change(job_id, f"{OVER}, next_send_at = clock_timestamp()")
+    line.wake()
+    assert renew({lease.token: job_id}) == 1
+    assert line.mark(10) == []
+    assert claim(job_id) is None
+
+
+def test_a_lease_that_another_worker_has_taken_over_is_not_renewed(acme: Tenant) -> None:
+    job_id = lost(acme)
+    before = str(Job.objects.get().token)
+    lease = held(job_id)
+    assert renew({before: job_id}) == 0
+    assert str(Job.objects.get().token) == lease.token

@@ -10,6 +10,7 @@ from django.db import transaction
 from django_tenants.utils import schema_context
 
 from devstack.processes import Process
+from jobs.models import Job
 from tenants.models import Tenant
 from tests.jobs import probes
 from tests.jobs.conftest import WORKER, ended, eventually, results_of
@@ -106,6 +107,21 @@ def test_a_job_whose_limit_passes_before_its_body_begins_runs_again(worker: Proc
     assert results_of(job_id) == {acme.schema_name: "SUCCESS"}
     assert (groups(acme.schema_name), len(notes("late"))) == (["late"], 1)
     assert '"attempts": 2' in (result_of(acme.schema_name, job_id).meta or "")
+
+
+def test_a_limit_that_passes_before_any_body_begins_is_the_jobs_death_at_last(worker: Process, acme: Tenant) -> None:
+    job_id = send(mark, acme, "never", countdown=60, soft_time_limit=LIMIT)
+    sql("UPDATE public.jobs_job SET due_at = now(), transients = 20 WHERE id = %s", job_id)
+    with transaction.atomic():
+        sql("SELECT FROM public.jobs_job WHERE id = %s FOR UPDATE", job_id)
+        publish(job_id)
+        eventually(lambda: sql(WAITS_FOR_ME), "its claim waits")
+        sql("SELECT pg_sleep(%s)", 2 * LIMIT)
+
+    eventually(lambda: ended(job_id), "it ended")
+    job = Job.objects.get()
+    assert (job.state, job.error) == ("dead", "TooManyTimes: Its soft time limit passed before its body began.")
+    assert (groups(acme.schema_name), notes("never")) == ([], [])
 
 
 def test_a_limit_that_passes_in_the_completion_comes_after_it(worker: Process, acme: Tenant) -> None:
