@@ -96,3 +96,22 @@ def test_a_senseless_delay_is_the_jobs_death_with_the_reason(acme: Tenant, run_j
 def test_a_plain_task_is_told_what_to_do() -> None:
     with pytest.raises(TypeError, match="retry"):
         atomic.snooze(1)
+
+
+def snooze_in_the_completion(task: TenantTask) -> None:
+    with task.completion():
+        Group.objects.create(name="rolled back")
+        raise task.snooze(60)
+
+
+def snooze_before_the_call(task: TenantTask) -> None:
+    with task.before_call():
+        raise task.snooze(60)
+
+
+@pytest.mark.parametrize("body", [snooze_in_the_completion, snooze_before_the_call])
+def test_it_may_come_anywhere_in_a_body(acme: Tenant, run_jobs: RunJobs, body: Callable[[TenantTask], None]) -> None:
+    bodies(body)
+    dispatch(acme, open)
+    run_jobs()
+    assert (Job.objects.get().state, Job.objects.get().snoozes, groups(acme.schema_name)) == ("waiting", 1, [])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from celery import shared_task
 from django.contrib.auth.models import Group
@@ -13,12 +14,29 @@ from pytest_django import Settings
 
 from jobs.models import Job
 from jobs.task import TenantTask
+from tenants.connection import connection
 from tenants.models import Tenant
 from tests.jobs.durables import atomic, bodies, groups, open, result_of, sql
 from tests.people import at_once
 
 RunJobs = Callable[..., int]
-PASSING = ["40001", "40P01", "53100", "53200", "53300", "55P03", "57014", "25006", "57P01", "57P03", "08006", "57P05"]
+PASSING = [
+    "40001",
+    "40P01",
+    "53100",
+    "53200",
+    "53300",
+    "55P03",
+    "57014",
+    "25006",
+    "57P01",
+    "57P03",
+    "08006",
+    "57P05",
+    "40003",
+    "57P02",
+    "08P01",
+]
 LASTING = ["23505", "22012", "25P03", "25P04", "42P01", "P0001", "57P04", "XX000"]
 FAIL_WITH = """
     CREATE FUNCTION public.fail_with(state text) RETURNS void LANGUAGE plpgsql
@@ -77,6 +95,39 @@ def test_what_passes_lets_the_job_run_again(acme: Tenant, run_jobs: RunJobs, sta
     run_jobs(ahead=True)
     assert result_of(acme.schema_name, job_id).result == '"fine"'
     assert groups(acme.schema_name) == ["effect"]
+
+
+FAIL = "SELECT public.fail_with('40001')"
+
+
+def by_a_named_cursor() -> None:
+    with connection.connection.cursor(name="named") as cursor:
+        cursor.execute(FAIL)
+        cursor.fetchall()
+
+
+def by_copy() -> None:
+    with connection.connection.cursor().copy(f"COPY ({FAIL}) TO STDOUT") as copy:
+        list(copy)
+
+
+CURSORS: dict[str, Callable[[], Any]] = {
+    "a named cursor": by_a_named_cursor,
+    "a cursor made by hand": lambda: psycopg.ClientCursor(connection.connection).execute(FAIL),
+    "COPY": by_copy,
+    "stream()": lambda: list(connection.connection.cursor().stream(FAIL)),
+    "executemany()": lambda: connection.connection.cursor().executemany(
+        "SELECT public.fail_with(%s)", [("40001",), ("40001",)]
+    ),
+}
+
+
+@pytest.mark.parametrize("cursor", CURSORS)
+def test_what_passes_does_so_whatever_cursor_it_comes_by(acme: Tenant, run_jobs: RunJobs, cursor: str) -> None:
+    fails_at_first(CURSORS[cursor])
+    dispatch(acme, atomic)
+    run_jobs()
+    assert (Job.objects.get().state, Job.objects.get().transients) == ("waiting", 1)
 
 
 @pytest.mark.parametrize("state", LASTING)
