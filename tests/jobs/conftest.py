@@ -1,6 +1,7 @@
 """Real workers and relays, for tests that see what they do."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,17 @@ DEADLINE = 30
 RESULTS = "django_celery_results_taskresult"
 TASKS = "tests.jobs.probes,tests.jobs.durables,tests.jobs.owners,tests.jobs.hooked"
 WORKER = ["celery", "-A", "config", "worker", "-l", "INFO", "--include", TASKS]
+
+
+@contextmanager
+def worker_and_relay(folder: Path, *arguments: str, **environ: str) -> Iterator[Process]:
+    """For all tests of a module: a relay, and the worker, with these arguments; both with this environment."""
+    log = folder / "worker.log"
+    command = [*WORKER, "-n", folder.name, *arguments]
+    worker = Process("worker", command, log=log, env=environ, ready=lambda: " ready." in log.read_text())
+    relay = Process("relay", ["python", "manage.py", "relay"], log=folder / "relay.log", env=environ)
+    with worker, relay:
+        yield worker
 
 
 @pytest.fixture

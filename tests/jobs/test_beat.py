@@ -428,6 +428,15 @@ REFUSED: dict[str, dict[str, Any]] = {
 }
 
 
+def read_again_and_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Beat reads all schedules three times."""
+    with caplog.at_level(logging.ERROR):
+        scheduler = beat()
+        for _ in range(3):
+            PeriodicTasks.update_changed()
+            tick(scheduler)
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_can_not_run_is_reported_once_and_stops_nothing(
     schedule: Make, case: str, caplog: pytest.LogCaptureFixture
@@ -435,11 +444,7 @@ def test_what_can_not_run_is_reported_once_and_stops_nothing(
     refused = schedule("odd", **REFUSED[case])
     before = PeriodicTask.objects.values().get(pk=refused.pk)
     schedule("good")
-    with caplog.at_level(logging.ERROR):
-        scheduler = beat()
-        for _ in range(3):
-            PeriodicTasks.update_changed()
-            tick(scheduler)
+    read_again_and_again(caplog)
     assert waiting() == [["good"]]
     [record] = [record for record in caplog.records if "odd" in record.getMessage()]
     assert not record.exc_info
@@ -484,11 +489,7 @@ def test_a_row_that_can_not_be_read_stops_nothing(schedule: Make, case: str, cap
     schedule("odd", interval=every(7, IntervalSchedule.SECONDS))
     schedule("good")
     sql(UNREADABLE[case])
-    with caplog.at_level(logging.ERROR):
-        scheduler = beat()
-        for _ in range(3):
-            PeriodicTasks.update_changed()
-            tick(scheduler)
+    read_again_and_again(caplog)
     assert waiting() == [["good"]]
     assert len([record for record in caplog.records if "odd" in record.getMessage()]) == 1
 

@@ -13,7 +13,7 @@ from jobs.task import TenantTask
 from tenants.models import Tenant
 from tenants.services import resume_tenant, suspend_tenant
 from tests.jobs import probes
-from tests.jobs.conftest import WORKER, ended, eventually, results_of
+from tests.jobs.conftest import ended, eventually, results_of, worker_and_relay
 from tests.jobs.durables import (
     dies_once,
     groups,
@@ -35,12 +35,7 @@ ENVIRON = {"JOB_LEASE_MARGIN": "60", "JOB_FIRST_RESEND": "2"}
 @pytest.fixture(scope="module")
 def processes(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A relay, and a worker with two children, for all tests of this module."""
-    folder = tmp_path_factory.mktemp("processes")
-    command = [*WORKER, "-n", folder.name, "-c", "2"]
-    log = folder / "worker.log"
-    worker = Process("worker", command, log=log, env=ENVIRON, ready=lambda: " ready." in log.read_text())
-    relay = Process("relay", ["python", "manage.py", "relay"], log=folder / "relay.log", env=ENVIRON)
-    with worker, relay:
+    with worker_and_relay(tmp_path_factory.mktemp("processes"), "-c", "2", **ENVIRON) as worker:
         yield worker
 
 

@@ -10,7 +10,7 @@ from devstack.processes import Process
 from jobs.models import Job
 from tenants.models import Tenant
 from tests.jobs import probes
-from tests.jobs.conftest import WORKER, ended, eventually, results_of
+from tests.jobs.conftest import ended, eventually, results_of, worker_and_relay
 from tests.jobs.durables import groups, result_of, sql
 from tests.jobs.hooked import hooked, hooked_outside
 
@@ -34,12 +34,7 @@ KINDS = pytest.mark.parametrize(
 @pytest.fixture(scope="module")
 def processes(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A relay, and a worker with one child, for all tests of this module."""
-    folder = tmp_path_factory.mktemp("hooks")
-    command = [*WORKER, "-n", folder.name, "-c", "1"]
-    log = folder / "worker.log"
-    worker = Process("worker", command, log=log, env={"LOG_JSON": "1"}, ready=lambda: " ready." in log.read_text())
-    relay = Process("relay", ["python", "manage.py", "relay"], log=folder / "relay.log")
-    with worker, relay:
+    with worker_and_relay(tmp_path_factory.mktemp("hooks"), "-c", "1", LOG_JSON="1") as worker:
         yield worker
 
 

@@ -9,7 +9,7 @@ from django_tenants.utils import schema_context
 from devstack.processes import Process
 from jobs.models import Job
 from tenants.models import Tenant
-from tests.jobs.conftest import WORKER, ended, eventually, results_of
+from tests.jobs.conftest import ended, eventually, results_of, worker_and_relay
 from tests.jobs.durables import groups, result_of, writes
 from tests.jobs.hostile import CUTS, FAILURES, SUCCESSES, does
 
@@ -21,12 +21,8 @@ DURABLE = pytest.mark.parametrize("durable", [True, False], ids=["durable job", 
 def processes(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A relay, and a worker with one child, for all tests of this module."""
     folder = tmp_path_factory.mktemp("hostile")
-    log = folder / "worker.log"
-    command = [*WORKER[:-2], *INCLUDE, "-n", folder.name, "-c", "1"]
     environ = {"JOB_FIRST_RESEND": "1", "WORKER_SHUTDOWN_SECONDS": "1"}
-    worker = Process("worker", command, log=log, env=environ, ready=lambda: " ready." in log.read_text())
-    relay = Process("relay", ["python", "manage.py", "relay"], log=folder / "relay.log", env=environ)
-    with worker, relay:
+    with worker_and_relay(folder, "-c", "1", *INCLUDE, **environ) as worker:
         yield worker
 
 

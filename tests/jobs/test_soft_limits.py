@@ -13,7 +13,7 @@ from devstack.processes import Process
 from jobs.models import Job
 from tenants.models import Tenant
 from tests.jobs import probes
-from tests.jobs.conftest import WORKER, ended, eventually, results_of
+from tests.jobs.conftest import ended, eventually, results_of, worker_and_relay
 from tests.jobs.durables import (
     completes_late,
     groups,
@@ -33,12 +33,7 @@ WAITS_FOR_ME = "SELECT pid FROM pg_locks WHERE locktype = 'transactionid' AND NO
 
 @pytest.fixture(scope="module")
 def _processes(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    folder = tmp_path_factory.mktemp("processes")
-    command = [*WORKER, "-n", folder.name, "-c", "1"]
-    log = folder / "worker.log"
-    worker = Process("worker", command, log=log, ready=lambda: " ready." in log.read_text())
-    relay = Process("relay", ["python", "manage.py", "relay"], log=folder / "relay.log")
-    with worker, relay:
+    with worker_and_relay(tmp_path_factory.mktemp("processes"), "-c", "1") as worker:
         yield worker
 
 
