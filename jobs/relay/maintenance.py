@@ -17,8 +17,8 @@ from django.conf import settings
 
 from jobs import endings
 from jobs.claim import Lease, find, may_take_over, poison_limits, unknown_for
-from jobs.relay import deletion, statements
-from jobs.relay.line import BATCH, retag, wake
+from jobs.relay import deletion, line, statements
+from jobs.relay.line import BATCH
 from jobs.relay.troubles import Troubles
 from tenants.connection import connection, execute
 
@@ -94,13 +94,13 @@ def unpark(turn: Turn) -> None:
 
 def wake_late(turn: Turn) -> None:
     """Wake what became due while no relay looked, or in a transaction that took long."""
-    while wake() >= BATCH and turn.has_time():
+    while line.wake() >= BATCH and turn.has_time():
         pass
 
 
 def retag_late(turn: Turn) -> None:
     """Let relays have the rows that virtual time has passed."""
-    while retag() == BATCH and turn.has_time():
+    while line.retag_late() == BATCH and turn.has_time():
         pass
 
 

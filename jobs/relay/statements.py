@@ -71,23 +71,32 @@ FIND_TENANTS_THAT_WAIT = """
 """
 
 # Takes rows out of the line, in fair order, and raises virtual time to where it has come. Each row that is to be sent
-# gets the time of its next send. It begins to look at the floor, for what has passed leaves entries in the index.
+# gets the time of its next send. It begins to look at the floor, for what has passed leaves entries in the index. Rows
+# that share a place with another of their tenant, since neither call saw the other one, are too early but for one.
 MARK = """
-    WITH line AS (
+    WITH found AS (
         SELECT
-            job.tag, job.seq, (job.tenant_id IS NULL OR coalesce(tenant.status = 'active', false)) AS active,
+            job.tag, job.seq, job.tenant_id,
+            (job.tenant_id IS NULL OR coalesce(tenant.status = 'active', false)) AS active,
             job.id, job.task, coalesce(tenant.schema_name, 'public'), soft_limit, hard_limit, request_id
         FROM public.jobs_job job LEFT JOIN public.tenants_tenant tenant ON tenant.id = job.tenant_id
         WHERE job.tag >= %(floor)s
+            AND (job.tenant_id IS NULL OR job.tenant_id <> ALL(%(passed_over)s::uuid[]))
             AND (job.token IS NULL OR (job.lease_until <= clock_timestamp() AND %(take_over)s))
         ORDER BY job.tag, job.seq LIMIT %(room)s FOR UPDATE OF job SKIP LOCKED
+    ), line AS (
+        SELECT
+            row_number() OVER (PARTITION BY tenant_id, tag ORDER BY seq) > 1
+                OR (tag = %(served_at)s AND coalesce(tenant_id, %(public)s) = ANY(%(served)s::uuid[])) AS early,
+            found.*
+        FROM found
     ), marked AS (
         UPDATE public.jobs_job SET
             tag = NULL,
             sends = sends + 1,
             next_send_at = clock_timestamp()
                 + least(%(first)s * power(2, least(sends, 30)), %(longest)s) * interval '1 second'
-        WHERE id = ANY(ARRAY(SELECT id FROM line WHERE active))
+        WHERE id = ANY(ARRAY(SELECT id FROM line WHERE active AND NOT early))
     ), parked AS (
         UPDATE public.jobs_job SET tag = NULL, next_send_at = '9999-01-01 00:00:00+00'
         WHERE id = ANY(ARRAY(SELECT id FROM line WHERE NOT active))
@@ -97,12 +106,12 @@ MARK = """
              ORDER BY tag, seq LIMIT 1),
             last.tag + 1
         )) AS time
-        FROM (SELECT tag, seq FROM line ORDER BY tag DESC, seq DESC LIMIT 1) AS last
+        FROM (SELECT tag, seq FROM found ORDER BY tag DESC, seq DESC LIMIT 1) AS last
     )
     SELECT virtual.time, line.* FROM line, virtual
 """
 
-# Rows in line of tenants that are not active. MARK parks those that it meets, and these are behind them.
+# Rows in line of tenants that are not active. MARK parks those that it meets, and passes over what is behind them.
 PARK = """
     UPDATE public.jobs_job SET tag = NULL, next_send_at = '9999-01-01 00:00:00+00'
     WHERE id = ANY(ARRAY(
@@ -115,19 +124,21 @@ PARK = """
     ))
 """
 
-# Virtual time has passed these: their transaction, or the relay that had locked them, took longer. No floor is as low.
-RETAG = """
-    WITH late AS (
-        SELECT id, tenant_id, tag, seq FROM public.jobs_job
-        WHERE tag >= 0 AND tag < (SELECT last_value FROM public.jobs_virtual_time)
-        ORDER BY tag, seq LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+# Rows in line that get a new place, behind what their tenants have in line.
+_RETAG = """
+    WITH moved AS (
+        SELECT id, tenant_id, tag, seq FROM public.jobs_job WHERE tag >= 0 AND {where}
+        ORDER BY {order} LIMIT %(batch)s FOR UPDATE SKIP LOCKED
     ), placed AS MATERIALIZED (
-        SELECT late.id, next.tag + row_number() OVER (PARTITION BY tenant_id ORDER BY late.tag, seq) - 1 AS tag
-        FROM late, public.jobs_next_tags(tenant_id) AS next
+        SELECT moved.id, next.tag + row_number() OVER (PARTITION BY tenant_id ORDER BY moved.tag, seq) - 1 AS tag
+        FROM moved, public.jobs_next_tags(tenant_id) AS next
     )
     UPDATE public.jobs_job job SET tag = (SELECT tag FROM placed WHERE placed.id = job.id)
-    WHERE id = ANY(ARRAY(SELECT id FROM late))
+    WHERE id = ANY(ARRAY(SELECT id FROM moved))
 """
+# Virtual time has passed these: their transaction, or the relay that had locked them, took longer. No floor is as low.
+RETAG_LATE = _RETAG.format(where="tag < (SELECT last_value FROM public.jobs_virtual_time)", order="tag, seq")
+RETAG_EARLY = _RETAG.format(where="id = ANY(%(ids)s)", order="id")
 
 # Maintenance: rows that nobody else will ever touch again. Each look asks for its index's order; in no order,
 # PostgreSQL may look through all rows that are not due.

@@ -344,8 +344,19 @@ OF_THE_RELAY: Statements = {
     "WAKE": LOOK,
     "FIND_TENANTS_THAT_WAIT": LOOK,
     "WAKE_EACH_TENANT": LOOK,
-    "MARK": {"room": 20, "floor": 0, "first": 10, "longest": 600, "take_over": True},
-    "RETAG": {"batch": BATCH},
+    "MARK": {
+        "room": 20,
+        "floor": 0,
+        "passed_over": [NO_TOKEN],
+        "served_at": -1,
+        "served": [NO_TOKEN],
+        "public": NO_TOKEN,
+        "first": 10,
+        "longest": 600,
+        "take_over": True,
+    },
+    "RETAG_LATE": {"batch": BATCH},
+    "RETAG_EARLY": {"batch": BATCH, "ids": [NO_TOKEN]},
     "FIND_TENANTS_TO_UNPARK": {},
     "PRUNE_DEAD": {"days": timedelta(days=7), "batch": BATCH},
     "FIND_POISON": POISON,
@@ -403,7 +414,7 @@ def test_no_statement_of_a_job_reads_the_whole_table(crowd: Tenant, request: pyt
     assert {name: rows for name, rows in read.items() if rows > allowed.get(name, 100)} == {}
 
 
-@pytest.mark.parametrize("name", ["WAKE", "WAKE_EACH_TENANT", "RETAG"])
+@pytest.mark.parametrize("name", ["WAKE", "WAKE_EACH_TENANT", "RETAG_LATE"])
 def test_a_statement_about_many_jobs_reads_little_more_than_those(crowd: Tenant, name: str) -> None:
     insert(crowd, BATCH, tag="NULL")
     sql("SELECT setval('public.jobs_virtual_time', %s)", BATCH)
