@@ -1,10 +1,12 @@
 """`make chaos-mutants`: each counter can go up. The product is broken in one place, and the scenario has to notice.
 
-Prints mutant, scenario and which counters went up; exits with 1 if a mutant survives. ONLY=a,b picks mutants.
+Where a break changes whose turn it is, and no count, a module of tests has to. Prints mutant, scenario and which
+counters went up; exits with 1 if a mutant survives. ONLY=a,b picks mutants.
 """
 
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass, replace
 
@@ -23,9 +25,10 @@ VERBOSE = "VERBOSE" in os.environ
 @dataclass(frozen=True)
 class Mutant:
     name: str
-    scenario: str
+    scenario: str  # or the path of a module of tests
 
 
+FAIR_SHARE = "tests/jobs/test_fair_share.py"
 MUTANTS = (
     Mutant("published-after-the-commit", "broker-down"),
     Mutant("send-deletes", "broker-emptied"),
@@ -73,22 +76,51 @@ MUTANTS = (
     Mutant("run-noted-before-its-job", "beat-killed"),
     Mutant("run-taken-by-each-beat", "beat-killed"),
     Mutant("runs-pile-up", "beat-killed"),
+    Mutant("no-retag", FAIR_SHARE),
+    Mutant("virtual-time-falls", FAIR_SHARE),
+    Mutant("wake-by-due-time", FAIR_SHARE),
+    Mutant("park-by-eight", FAIR_SHARE),
+    Mutant("notify-always", "tests/jobs/test_wakeup.py"),
 )
+#: Of pytest: tests ran, and some failed.
+TESTS_FAILED = 1
 
 
 def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     only = {name.strip() for name in os.environ.get("ONLY", "").split(",") if name.strip()}
     chosen = [mutant for mutant in MUTANTS if not only or {mutant.name, mutant.scenario} & only]
-    try:
-        with new_world(PACE, spares=1 + sum(mutant.scenario == "tenant-deleted" for mutant in chosen)) as world:
-            risen = [attack(mutant, world) for mutant in chosen]
-    finally:
-        watchdog().close()
-    survived = risen.count({})
+    by_tests = [mutant for mutant in chosen if mutant.scenario not in SCENARIOS]
+    by_counts = [mutant for mutant in chosen if mutant not in by_tests]
+    survived = [fails(mutant) for mutant in by_tests].count(False)
+    risen = _attack_all(by_counts) if by_counts else []
+    survived += risen.count({})
     up = [counter for counter in COUNTERS if any(counter in counters for counters in risen)]
     print(f"{len(chosen)} mutants, {survived} survived; what went up: {', '.join(up)}", flush=True)
     return 1 if survived or not chosen else 0
+
+
+def _attack_all(mutants: list[Mutant]) -> list[dict[str, int]]:
+    try:
+        with new_world(PACE, spares=1 + sum(mutant.scenario == "tenant-deleted" for mutant in mutants)) as world:
+            return [attack(mutant, world) for mutant in mutants]
+    finally:
+        watchdog().close()
+
+
+def fails(mutant: Mutant) -> bool:
+    """Whether a test of its module does."""
+    pytest = ["python", "-m", "pytest", "-q", "-x", "-p", "tests.chaos.plugin", mutant.scenario]
+    run = subprocess.run(
+        [sys.executable, "-m", "devstack", "test", "--", *pytest],
+        env={**os.environ, "CHAOS_MUTANT": mutant.name, "CHAOS_FOLDER": os.devnull},
+        capture_output=True,
+        text=True,
+    )
+    failed = [line for line in run.stdout.splitlines() if line.startswith("FAILED")]
+    verdict = failed[0].split("::")[-1].split(" - ")[0] if run.returncode == TESTS_FAILED and failed else ""
+    print(f"{mutant.name:36}{mutant.scenario:34}{verdict or f'SURVIVED {run.stdout[-300:]}'}", flush=True)
+    return bool(verdict)
 
 
 def attack(mutant: Mutant, world: World) -> dict[str, int]:

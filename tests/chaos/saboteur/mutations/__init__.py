@@ -3,7 +3,7 @@
 Each takes a clause out of a statement, or a step out of its place. A mutation that finds nothing to change raises.
 """
 
-from tests.chaos.saboteur.mutations import claims, endings, receiving, schedules, sending, sessions
+from tests.chaos.saboteur.mutations import claims, endings, line, receiving, schedules, sending, sessions
 from tests.chaos.saboteur.mutations.ways import MUTATIONS
 
-__all__ = ["MUTATIONS", "claims", "endings", "receiving", "schedules", "sending", "sessions"]
+__all__ = ["MUTATIONS", "claims", "endings", "line", "receiving", "schedules", "sending", "sessions"]

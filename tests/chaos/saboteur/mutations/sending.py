@@ -6,7 +6,7 @@ from typing import Any
 from django.db import transaction
 
 from jobs import task
-from jobs.relay import process, statements
+from jobs.relay import statements
 from jobs.relay.line import Due
 from jobs.relay.publisher import Publisher
 from tests.chaos.saboteur.mutations.endings import nothing_fenced
@@ -71,7 +71,8 @@ def sent_without_a_mark() -> None:
 @mutation
 def no_waking() -> None:
     """Nobody puts in line what was not due when it was dispatched."""
-    wrap(process, "wake", lambda wake: 0)
+    for statement in ("WAKE", "WAKE_EACH_TENANT"):
+        edit(statements, statement, "job.state = 'waiting'", "false")
 
 
 @mutation
