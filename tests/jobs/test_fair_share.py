@@ -405,10 +405,12 @@ def test_who_commits_late_does_not_turn_time_back(
     relay_here: WatchedRelay, acme: Tenant, globex: Tenant, initech: Tenant
 ) -> None:
     """It found the line empty when it dispatched. Who comes then is not before those that have waited since."""
-    with in_open_transactions(lambda: dispatch(acme)):
+    with in_open_transactions(lambda: dispatch(acme, 3)):
         insert(globex, 2000)
         line.mark(1900)
+    line.mark(1)
     dispatch(initech, 2000)
+    run_maintenance()
 
     assert unfair(relay_here.waits(globex, number=20)) == {}
 
