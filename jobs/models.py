@@ -67,7 +67,7 @@ class Job(models.Model):
     deadline = models.DateTimeField(null=True, help_text="Until when its lease may be renewed")
     due_at = models.DateTimeField()
     next_send_at = models.DateTimeField(
-        help_text="When it is to be sent (again); the year 9999 while its tenant is suspended"
+        help_text="When it is to be sent (again); the year 9999 if never, or while its tenant is suspended"
     )
     expires_at = models.DateTimeField(null=True)
     unknown_since = models.DateTimeField(null=True, help_text="When a worker first did not know its task")
@@ -86,7 +86,8 @@ class Job(models.Model):
         db_table = '"public"."jobs_job"'
         indexes = (
             models.Index(F("tag"), F("seq"), name="jobs_job_line", condition=Q(tag__isnull=False)),
-            models.Index(F("tenant"), F("tag"), name="jobs_job_tenant_line"),
+            # By time too, for those of each tenant that are not in line.
+            models.Index(F("tenant"), F("tag"), F("next_send_at"), name="jobs_job_tenant_line"),
             # By tenant too, for the parked rows of each.
             models.Index(
                 F("next_send_at"), F("tenant"), name="jobs_job_wake", condition=Q(tag__isnull=True, state="waiting")

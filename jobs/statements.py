@@ -208,7 +208,8 @@ HAND_BACK = """
 """
 DEAD_LETTER = """
     UPDATE public.jobs_job SET
-        state = 'dead', token = NULL, tag = NULL, died_at = clock_timestamp(),
+        state = 'dead', token = NULL, tag = NULL, next_send_at = '9999-01-01 00:00:00+00',
+        died_at = clock_timestamp(),
         error = %(error)s, traceback = %(traceback)s
     WHERE id = %(id)s AND token = %(token)s AND state = 'waiting'
 """
@@ -221,14 +222,16 @@ DELETE_NOT_HELD_ELSEWHERE = """
 """
 DEAD_LETTER_POISON = """
     UPDATE public.jobs_job SET
-        state = 'dead', token = NULL, tag = NULL, died_at = clock_timestamp(),
+        state = 'dead', token = NULL, tag = NULL, next_send_at = '9999-01-01 00:00:00+00',
+        died_at = clock_timestamp(),
         error = %(error)s, traceback = %(traceback)s
     WHERE id = %(id)s AND state = 'waiting' AND (token IS NULL OR lease_until <= clock_timestamp())
         AND (kills >= %(max_kills)s OR lost + (token IS NOT NULL)::int >= %(max_lost)s)
 """
 DEAD_LETTER_UNKNOWN = """
     UPDATE public.jobs_job SET
-        state = 'dead', token = NULL, tag = NULL, died_at = clock_timestamp(),
+        state = 'dead', token = NULL, tag = NULL, next_send_at = '9999-01-01 00:00:00+00',
+        died_at = clock_timestamp(),
         error = %(error)s, traceback = %(traceback)s
     WHERE id = %(id)s AND state = 'waiting' AND (token IS NULL OR lease_until <= clock_timestamp())
         AND unknown_since <= clock_timestamp() - %(unknown_for)s

@@ -1,8 +1,10 @@
 """The line to the broker: rows whose time has come join it, and leave it in fair order when they are marked as sent."""
 
+import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +15,12 @@ from tenants.connection import connection, execute
 
 #: Rows that one statement changes at the most, and messages that one batch holds.
 BATCH = 1000
+#: Seconds that a transaction may take from its dispatch to its commit, and a relay still look for its jobs itself
+LATE = 0.25
+#: In place of a tenant's id
+PUBLIC = uuid.UUID(int=0)
+#: Seconds; longer than any row waits
+ALL = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,33 +35,117 @@ class Due:
     request_id: str
 
 
-def wake() -> int:
-    """Let the rows whose time has come join the line; how many rows were looked at."""
-    return execute(statements.WAKE, {**poison_limits(), "batch": BATCH, "take_over": may_take_over()})
+@dataclass(slots=True)
+class View:
+    """What a relay remembers of the line from one look to the next.
+
+    It looks back no further than it has to. Maintenance looks at all, once a second, for what came late.
+    """
+
+    #: Where it begins to look at the line: virtual time of a moment ago
+    floor: int = 0
+    #: When it looked at all rows that were due, by time.monotonic()
+    woken_at: float = -ALL
+    #: The place of which it took a job last, and the tenants of which it took one there
+    served_at: int = -1
+    served: set[uuid.UUID] = field(default_factory=set)
+    _next_floor: int = 0
+    _raised_at: float = -ALL
+
+    def raise_floor(self, virtual_time: int) -> None:
+        """Virtual time has come to this."""
+        now = time.monotonic()
+        if now - self._raised_at >= LATE:
+            self.floor, self._next_floor, self._raised_at = self._next_floor, virtual_time, now
+
+    def serve(self, tenant: uuid.UUID, tag: int) -> None:
+        """A job of the tenant was taken at this place. Those come in order, but for the few that are late."""
+        if tag > self.served_at:
+            self.served_at, self.served = tag, set()
+        if tag == self.served_at:
+            self.served.add(tenant)
 
 
-def mark(room: int) -> list[Due]:
+def wake(view: View | None = None, *, batch: int = BATCH) -> int:
+    """Let the rows whose time has come join the line; how many, and `batch` or more if some may be left.
+
+    Those that are due first come first. Where they are many, each tenant gets its share of a second batch.
+    """
+    began = time.monotonic()
+    within = timedelta(seconds=began - view.woken_at + LATE if view else ALL)
+    look = {"within": within}
+    parameters = {**poison_limits(), **look, "take_over": may_take_over()}
+    woken = execute(statements.WAKE, {**parameters, "batch": batch})
+    if woken == batch:
+        with connection.shared_cursor() as cursor:
+            cursor.execute(statements.FIND_TENANTS_THAT_WAIT, look)
+            tenants = [tenant for (tenant,) in cursor.fetchall()]
+        share = max(batch // (len(tenants) + 1), 1)
+        woken += execute(statements.WAKE_EACH_TENANT, {**parameters, "tenants": tenants, "batch": share})
+    elif view:
+        view.woken_at = began
+    return woken
+
+
+def mark(room: int, view: View | None = None) -> list[Due]:
     """Take up to `room` jobs out of the line, in fair order, and mark them as sent. It is committed when this returns.
 
-    A crash before they are published costs a delay; to publish first could forget that a message is out. Rows of
-    inactive tenants that are met on the way are parked, with what is behind them. This returns as soon as it has found
-    a job that is to be sent: none waits for the parking of others.
+    A crash before they are published costs a delay; to publish first could forget that a message is out. Rows that
+    are not to be sent and stand in front are put where they belong, or passed over if their tenant is not active.
     """
-    while rows := _mark(room):
-        due = [Due(*columns) for _, _, active, *columns in rows if active]
-        if due:
-            return due
-        execute(statements.PARK, {"batch": BATCH})
-    return []
+    view = view or View()
+    due: list[Due] = []
+    passed_over: set[uuid.UUID] = set()
+    while len(due) < room and (found := _mark(room - len(due), view, passed_over)):
+        due += [row.due for row in found if row.active and not row.early]
+        passed_over |= {row.tenant for row in found if not row.active}
+        if early := [row.due.id for row in found if row.active and row.early]:
+            execute(statements.RETAG_EARLY, {"ids": early, "batch": BATCH})
+        elif due:
+            break
+    return due
 
 
-def _mark(room: int) -> list[tuple[Any, ...]]:
+def retag_late() -> int:
+    """Give a new place to rows that virtual time has passed, since no relay looks so far back; how many."""
+    return execute(statements.RETAG_LATE, {"batch": BATCH})
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One that a look found in line."""
+
+    early: bool
+    tag: int
+    seq: int
+    tenant: uuid.UUID
+    active: bool
+    due: Due
+
+
+def _mark(room: int, view: View, passed_over: set[uuid.UUID]) -> list[_Row]:
     parameters: Mapping[str, Any] = {
         "room": room,
+        "floor": view.floor,
+        "passed_over": list(passed_over),
+        "served_at": view.served_at,
+        "served": list(view.served),
+        "public": PUBLIC,
         "first": settings.JOB_FIRST_RESEND,
         "longest": settings.JOB_MAX_RESEND,
         "take_over": may_take_over(),
     }
     with connection.shared_cursor() as cursor:
         cursor.execute(statements.MARK, parameters)
-        return sorted(cursor.fetchall())
+        answers = cursor.fetchall()
+    rows = [
+        _Row(early, tag, seq, tenant or PUBLIC, active, Due(*columns))
+        for _, early, tag, seq, tenant, active, *columns in answers
+    ]
+    rows.sort(key=lambda row: (row.tag, row.seq))
+    for row in rows:
+        if row.active and not row.early:
+            view.serve(row.tenant, row.tag)
+    if answers:
+        view.raise_floor(answers[0][0])
+    return rows

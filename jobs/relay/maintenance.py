@@ -17,7 +17,7 @@ from django.conf import settings
 
 from jobs import endings
 from jobs.claim import Lease, find, may_take_over, poison_limits, unknown_for
-from jobs.relay import deletion, statements
+from jobs.relay import deletion, line, statements
 from jobs.relay.line import BATCH
 from jobs.relay.troubles import Troubles
 from tenants.connection import connection, execute
@@ -92,6 +92,18 @@ def unpark(turn: Turn) -> None:
     _take_turns(turn, tenants, _unpark_batch)
 
 
+def wake_late(turn: Turn) -> None:
+    """Wake what became due while no relay looked, or in a transaction that took long."""
+    while line.wake() >= BATCH and turn.has_time():
+        pass
+
+
+def retag_late(turn: Turn) -> None:
+    """Let relays have the rows that virtual time has passed."""
+    while line.retag_late() == BATCH and turn.has_time():
+        pass
+
+
 def prune_dead(turn: Turn) -> None:
     """Forget dead jobs after JOB_DEAD_DAYS."""
     days = timedelta(days=settings.JOB_DEAD_DAYS)
@@ -116,6 +128,8 @@ SWEEPS: tuple[Sweep, ...] = (
     sweep_expired,
     park,
     unpark,
+    wake_late,
+    retag_late,
     prune_dead,
     forget_heartbeats,
     delete_tenants,

@@ -12,7 +12,7 @@ from django.db.backends.signals import connection_created
 from jobs import heartbeats
 from jobs.errors import describe
 from jobs.models import Heartbeat
-from jobs.relay.line import BATCH, mark, wake
+from jobs.relay.line import BATCH, View, mark, wake
 from jobs.relay.listener import Listener
 from jobs.relay.loop import Loop, Stops, Timer, beside
 from jobs.relay.maintenance import Maintenance, run_maintenance
@@ -22,6 +22,9 @@ from tenants.connection import connection
 from tenants.postgresql.base import DatabaseWrapper
 
 logger = logging.getLogger(__name__)
+
+#: Rows that a tick wakes at once, so that publishing does not wait for it
+WOKEN = 200
 
 # The table fills and empties faster than its statistics follow, so plans that suit a small table are ruled out. The
 # plans that are left look expensive to PostgreSQL, and to compile them takes longer than to run them.
@@ -40,6 +43,7 @@ class Relay:
     ) -> None:
         self.publisher = publisher
         self._listener = Listener()
+        self._view = View()
         self._loop = Loop("publishing", self._look, recover=self._recover, stops=stops or self._listener)
         self._wake_timer = Timer(settings.RELAY_IDLE_POLL)
         self._heartbeat_timer = Timer(settings.HEARTBEAT_SECONDS if heartbeat_interval is None else heartbeat_interval)
@@ -64,7 +68,7 @@ class Relay:
         """One look at outbox and broker; how many jobs were sent."""
         woken = self._wake()
         room = self.publisher.room()
-        due = mark(room) if room else []
+        due = mark(room, self._view) if room else []
         if due:
             self.publisher.publish(due)
         if self._heartbeat_timer.rings():
@@ -94,8 +98,8 @@ class Relay:
         # A busy relay looks at the line more often than this: what is woken has waited for its time anyway.
         if not self._wake_timer.rings():
             return 0
-        woken = wake()
-        if woken == BATCH:
+        woken = wake(self._view, batch=WOKEN)
+        if woken >= WOKEN:
             self._wake_timer.ring_at_once()
         return woken
 
@@ -110,6 +114,7 @@ class Relay:
         self._disconnect()
 
     def _disconnect(self) -> None:
+        self._view = View()
         self.publisher.close()
         connection.close()
 

@@ -10,54 +10,108 @@ array: a join might read the whole table (decision 11).
 
 # The line: wake what is due, mark what is sent.
 
-# Rows whose time has come take their place in line: later ones, retries, and those whose message seems lost. Rows of a
-# tenant that is not active are parked, or they would hold up the line.
-WAKE = """
-    WITH due AS (
-        SELECT
-            job.id, job.tenant_id, job.next_send_at,
-            (job.tenant_id IS NULL OR coalesce(tenant.status = 'active', false)) AS active
-        FROM public.jobs_job job LEFT JOIN public.tenants_tenant tenant ON tenant.id = job.tenant_id
-        WHERE job.state = 'waiting' AND job.tag IS NULL
-            AND job.next_send_at <= statement_timestamp() AND job.due_at <= statement_timestamp()
+# Rows whose time has come: later ones, retries, and those whose message seems lost. Those due first are found by time;
+# where they are too many, each tenant's share of them by tenant. Maintenance looks further back than `within`: while
+# somebody holds an old snapshot, the index keeps an entry of each row that has passed.
+_DUE = """
+    job.state = 'waiting' AND job.tag IS NULL
+            AND job.next_send_at <= statement_timestamp() AND job.next_send_at >= statement_timestamp() - %(within)s
+            AND job.due_at <= statement_timestamp()
             AND (job.token IS NULL OR (job.lease_until <= clock_timestamp() AND %(take_over)s))
             AND job.kills < %(max_kills)s AND job.lost + (job.token IS NOT NULL)::int < %(max_lost)s
-        ORDER BY job.next_send_at LIMIT %(batch)s FOR UPDATE OF job SKIP LOCKED
-    ), placed AS (
-        SELECT due.*, next.tag, row_number() OVER (PARTITION BY tenant_id ORDER BY next_send_at) AS place
-        FROM due, public.jobs_next_tags(tenant_id) AS next
-    )
-    UPDATE public.jobs_job job SET
-        tag = CASE WHEN active THEN placed.tag + place - 1 END,
-        next_send_at = CASE WHEN active THEN job.next_send_at ELSE '9999-01-01 00:00:00+00' END
-    FROM placed
-    WHERE placed.id = job.id AND job.id = ANY(ARRAY(SELECT id FROM due))
 """
-# Takes rows out of the line, in fair order. Each row that is to be sent gets the time of its next send.
-MARK = """
-    WITH line AS (
+_DUE_FIRST = f"""
+        SELECT id, tenant_id, next_send_at FROM public.jobs_job job WHERE {_DUE}
+        ORDER BY next_send_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+"""
+_DUE_OF_EACH_TENANT = f"""
+        SELECT own.* FROM unnest(%(tenants)s::uuid[]) AS home CROSS JOIN LATERAL (
+            SELECT id, tenant_id, next_send_at FROM public.jobs_job job WHERE tenant_id = home AND {_DUE}
+            ORDER BY tenant_id, tag, next_send_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+        ) own
+        UNION ALL
+        SELECT * FROM (
+            SELECT id, tenant_id, next_send_at FROM public.jobs_job job WHERE tenant_id IS NULL AND {_DUE}
+            ORDER BY tenant_id, tag, next_send_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+        ) of_public
+"""
+# They take their place in line. Rows of a tenant that is not active are parked, or they would hold up the line.
+_WAKE = """
+    WITH due AS ({due}), placed AS MATERIALIZED (
         SELECT
-            job.tag, job.seq, (job.tenant_id IS NULL OR coalesce(tenant.status = 'active', false)) AS active,
+            due.id, next.tag + row_number() OVER (PARTITION BY due.tenant_id ORDER BY due.next_send_at) - 1 AS tag,
+            (due.tenant_id IS NULL OR coalesce(tenant.status = 'active', false)) AS active
+        FROM due LEFT JOIN public.tenants_tenant tenant ON tenant.id = due.tenant_id,
+            public.jobs_next_tags(due.tenant_id) AS next
+    )
+    UPDATE public.jobs_job job SET (tag, next_send_at) = (
+        SELECT
+            CASE WHEN active THEN placed.tag END,
+            CASE WHEN active THEN job.next_send_at ELSE '9999-01-01 00:00:00+00' END
+        FROM placed WHERE placed.id = job.id
+    )
+    WHERE id = ANY(ARRAY(SELECT id FROM due))
+"""
+WAKE = _WAKE.format(due=_DUE_FIRST)
+WAKE_EACH_TENANT = _WAKE.format(due=_DUE_OF_EACH_TENANT)
+# It hops from one tenant to the next, so the many rows that one may have cost nothing.
+FIND_TENANTS_THAT_WAIT = """
+    WITH RECURSIVE home (id) AS (
+        (SELECT tenant_id FROM public.jobs_job WHERE tenant_id IS NOT NULL ORDER BY tenant_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT tenant_id FROM public.jobs_job WHERE tenant_id > home.id ORDER BY tenant_id LIMIT 1)
+        FROM home WHERE home.id IS NOT NULL
+    )
+    SELECT id FROM home WHERE (
+        SELECT true FROM public.jobs_job
+        WHERE tenant_id = home.id AND tag IS NULL AND next_send_at <= statement_timestamp()
+            AND next_send_at >= statement_timestamp() - %(within)s
+        ORDER BY tenant_id, tag, next_send_at LIMIT 1
+    )
+"""
+
+# Takes rows out of the line, in fair order, and raises virtual time to where it has come. Each row that is to be sent
+# gets the time of its next send. It begins to look at the floor, for what has passed leaves entries in the index. Rows
+# that share a place with another of their tenant, since neither call saw the other one, are too early but for one.
+MARK = """
+    WITH found AS (
+        SELECT
+            job.tag, job.seq, job.tenant_id,
+            (job.tenant_id IS NULL OR coalesce(tenant.status = 'active', false)) AS active,
             job.id, job.task, coalesce(tenant.schema_name, 'public'), soft_limit, hard_limit, request_id
         FROM public.jobs_job job LEFT JOIN public.tenants_tenant tenant ON tenant.id = job.tenant_id
-        WHERE job.tag IS NOT NULL
+        WHERE job.tag >= %(floor)s
+            AND (job.tenant_id IS NULL OR job.tenant_id <> ALL(%(passed_over)s::uuid[]))
             AND (job.token IS NULL OR (job.lease_until <= clock_timestamp() AND %(take_over)s))
         ORDER BY job.tag, job.seq LIMIT %(room)s FOR UPDATE OF job SKIP LOCKED
+    ), line AS (
+        SELECT
+            row_number() OVER (PARTITION BY tenant_id, tag ORDER BY seq) > 1
+                OR (tag = %(served_at)s AND coalesce(tenant_id, %(public)s) = ANY(%(served)s::uuid[])) AS early,
+            found.*
+        FROM found
     ), marked AS (
         UPDATE public.jobs_job SET
             tag = NULL,
             sends = sends + 1,
             next_send_at = clock_timestamp()
                 + least(%(first)s * power(2, least(sends, 30)), %(longest)s) * interval '1 second'
-        WHERE id = ANY(ARRAY(SELECT id FROM line WHERE active))
+        WHERE id = ANY(ARRAY(SELECT id FROM line WHERE active AND NOT early))
     ), parked AS (
         UPDATE public.jobs_job SET tag = NULL, next_send_at = '9999-01-01 00:00:00+00'
         WHERE id = ANY(ARRAY(SELECT id FROM line WHERE NOT active))
+    ), virtual AS MATERIALIZED (
+        SELECT public.jobs_advance_virtual_time(coalesce(
+            (SELECT tag FROM public.jobs_job WHERE tag >= last.tag AND (tag, seq) > (last.tag, last.seq)
+             ORDER BY tag, seq LIMIT 1),
+            last.tag + 1
+        )) AS time
+        FROM (SELECT tag, seq FROM found ORDER BY tag DESC, seq DESC LIMIT 1) AS last
     )
-    SELECT * FROM line
+    SELECT virtual.time, line.* FROM line, virtual
 """
 
-# Rows in line of tenants that are not active. MARK parks those that it meets, and these are behind them.
+# Rows in line of tenants that are not active. MARK parks those that it meets, and passes over what is behind them.
 PARK = """
     UPDATE public.jobs_job SET tag = NULL, next_send_at = '9999-01-01 00:00:00+00'
     WHERE id = ANY(ARRAY(
@@ -69,6 +123,22 @@ PARK = """
         WHERE tenant.status <> 'active' LIMIT %(batch)s
     ))
 """
+
+# Rows in line that get a new place, behind what their tenants have in line.
+_RETAG = """
+    WITH moved AS (
+        SELECT id, tenant_id, tag, seq FROM public.jobs_job WHERE tag >= 0 AND {where}
+        ORDER BY {order} LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+    ), placed AS MATERIALIZED (
+        SELECT moved.id, next.tag + row_number() OVER (PARTITION BY tenant_id ORDER BY moved.tag, seq) - 1 AS tag
+        FROM moved, public.jobs_next_tags(tenant_id) AS next
+    )
+    UPDATE public.jobs_job job SET tag = (SELECT tag FROM placed WHERE placed.id = job.id)
+    WHERE id = ANY(ARRAY(SELECT id FROM moved))
+"""
+# Virtual time has passed these: their transaction, or the relay that had locked them, took longer. No floor is as low.
+RETAG_LATE = _RETAG.format(where="tag < (SELECT last_value FROM public.jobs_virtual_time)", order="tag, seq")
+RETAG_EARLY = _RETAG.format(where="id = ANY(%(ids)s)", order="id")
 
 # Maintenance: rows that nobody else will ever touch again. Each look asks for its index's order; in no order,
 # PostgreSQL may look through all rows that are not due.

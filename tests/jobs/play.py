@@ -10,7 +10,7 @@ from django.db.transaction import Atomic
 from django_tenants.utils import schema_context
 from hypothesis.stateful import RuleBasedStateMachine
 
-from jobs.relay.line import Due
+from jobs.relay.line import Due, View
 from jobs.status import find_status
 from tenants.models import Tenant
 from tenants.session import start_owner
@@ -30,6 +30,11 @@ SHIFT = f"""
 T = TypeVar("T")
 
 
+def virtual_time() -> int:
+    [[place]] = sql("SELECT last_value FROM public.jobs_virtual_time")
+    return int(place)
+
+
 def pick(items: list[T], number: int) -> T:
     return items[number % len(items)]
 
@@ -47,6 +52,8 @@ class Play(RuleBasedStateMachine):
         self.jobs: dict[str, Job] = {}
         self.frames: list[tuple[Atomic, list[Job]]] = []  # the open transaction's blocks, with what they dispatched
         self.messages: list[Due] = []
+        self.views = {relay.name: View() for relay in stage.relays}
+        self.virtual_time = virtual_time()
         self.seen: Look = look(self.schemas)
         self.sound = True
 
@@ -73,7 +80,7 @@ class Play(RuleBasedStateMachine):
         movers = Movers(
             tokens={party.token for party in moved},
             waited={party.token for party in moved if party.waited},
-            relay=self.stage.relay in moved,
+            relay=any(relay in moved for relay in self.stage.relays),
             operator=self.stage.operator in moved,
         )
         for party in moved:
@@ -82,6 +89,8 @@ class Play(RuleBasedStateMachine):
         held = {row.token for row in seen.rows.values() if row.token}
         busy = {party.token for party in self.stage.workers if not party.idle}
         assert held <= busy | self.abandoned, "P2: a worker kept the lease of a job that it has ended"
+        assert virtual_time() >= self.virtual_time, "P6: virtual time fell"
+        self.virtual_time = virtual_time()
         self.adopt_links(seen)
         judge(self.jobs, self.clock, self.seen, seen, movers)
         self.judge_bodies()

@@ -24,9 +24,10 @@ class Stage:
     def __init__(self) -> None:
         # No crash of the server is part of the play, and each step waits for a COMMIT.
         sql(f'ALTER DATABASE "{connection.settings_dict["NAME"]}" SET synchronous_commit = off')
-        self.requests, self.relay, self.operator, self.parent = map(Party, ("requests", "relay", "operator", "parent"))
+        self.requests, self.operator, self.parent = map(Party, ("requests", "operator", "parent"))
+        self.relay, self.other_relay = self.relays = [Party("relay"), Party("other relay")]
         self.workers = [Party(f"worker {number}") for number in range(3)]
-        self.parties = [self.requests, self.relay, self.operator, self.parent, *self.workers]
+        self.parties = [self.requests, *self.relays, self.operator, self.parent, *self.workers]
         self.tenants = [Tenant.objects.get(slug=slug) for slug in ("acme", "globex")]
         self.begun: list[tuple[str, str, list[Any], str]] = []
         self.calls: list[tuple[str, str]] = []

@@ -27,12 +27,11 @@ from pytest_django import Settings
 
 from devstack.processes import Process
 from jobs.models import Job
-from jobs.relay import line, maintenance
+from jobs.relay import line
 from jobs.relay.line import BATCH, Due
-from jobs.relay.maintenance import Turn, run_maintenance
+from jobs.relay.maintenance import run_maintenance
 from jobs.relay.process import Relay, planning_by_index
 from jobs.relay.publisher import MIN_DEPTH, Publisher
-from jobs.relay.troubles import Troubles
 from tenants.binding import bind_to_public
 from tenants.connection import connection
 from tenants.models import Tenant
@@ -424,16 +423,6 @@ def test_what_is_committed_late_has_saved_nothing_up(relay_here: WatchedRelay, a
     assert unfair(relay_here.waits(globex, number=20)) == {}
 
 
-def test_what_is_committed_late_is_sent_at_once_if_nothing_else_is_in_line(
-    relay_here: WatchedRelay, acme: Tenant, globex: Tenant
-) -> None:
-    """By a relay that has seen how far the line has come."""
-    with in_open_transactions(lambda: dispatch(globex, 3)):
-        let_much_pass(relay_here, acme)
-
-    assert unfair(relay_here.waits(globex, number=3)) == {}
-
-
 @pytest.mark.parametrize("options", [{}, {"countdown": 0.1}])
 def test_what_is_committed_late_waits_for_maintenance_at_the_most(
     relay_here: WatchedRelay, acme: Tenant, globex: Tenant, options: dict[str, float]
@@ -569,26 +558,6 @@ def test_a_deletion_that_waits_for_a_lock_holds_up_nobody(doomed: Tenant, globex
         waits = waits_beside_maintenance(globex, lambda: sql(waiting))
 
     assert [wait for wait in waits if not wait.is_fair] == []
-
-
-def test_no_expiry_waits_for_all_of_anothers(acme: Tenant, globex: Tenant) -> None:
-    """However many are overdue."""
-    insert(acme, 12_000, expires_at="now() - interval '2 seconds'")
-    insert(globex, 1, expires_at="now()")
-
-    maintenance.sweep_expired(FourLooks(Troubles(), seconds=0))
-
-    assert not Job.objects.filter(tenant=globex).exists()
-
-
-class FourLooks(Turn):
-    """Time enough for four jobs, or for a batch of each of four tenants."""
-
-    left = 4
-
-    def has_time(self) -> bool:
-        self.left -= 1
-        return self.left >= 0
 
 
 # By a process

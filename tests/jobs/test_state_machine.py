@@ -21,7 +21,7 @@ from pytest_django import Settings
 from jobs import claim, endings
 from jobs.models import Job as Record
 from jobs.relay import line, maintenance
-from jobs.relay.line import Due
+from jobs.relay.line import Due, View
 from jobs.testing import receive
 from jobs.worker.parent import in_bounded_transaction
 from tenants.models import Tenant
@@ -107,20 +107,34 @@ class Promise(Play):
     @precondition(lambda self: self.stage.relay.idle)
     @rule(stops=rarely, published=st.sampled_from([True, True, True, False]))
     def tick(self, stops: bool, published: bool = True) -> None:
+        """Maintenance goes first."""
+        self.let_look(self.stage.relay, maintains=True, room=20, stops=stops, published=published)
+
+    @precondition(lambda self: any(relay.idle for relay in self.stage.relays))
+    @rule(which=some, room=st.integers(1, 3), stops=rarely, published=st.sampled_from([True, True, True, False]))
+    def look_at_the_line(self, which: int, room: int, stops: bool, published: bool) -> None:
+        relay = pick([relay for relay in self.stage.relays if relay.idle], which)
+        self.let_look(relay, maintains=False, room=room, stops=stops, published=published)
+
+    @precondition(lambda self: any(relay.stopped for relay in self.stage.relays))
+    @rule(which=some, order=st.sampled_from([Order.GO, Order.DIE, Order.CUT]))
+    def relay_moves(self, which: int, order: Order) -> None:
+        relay = pick([relay for relay in self.stage.relays if relay.stopped], which)
+        self.go(relay, order)
+        if order is not Order.GO:
+            self.views[relay.name] = View()
+        self.relay_goes_on(relay)
+
+    def let_look(self, relay: Party, *, maintains: bool, room: int, stops: bool, published: bool) -> None:
         self.published = published
-        self.start(self.stage.relay, tick)
-        self.relay_goes_on(self.stage.relay.at if stops else IDLE)
+        view = self.views[relay.name]
+        self.start(relay, lambda: look_at_outbox(view, maintains=maintains, room=room))
+        self.relay_goes_on(relay, relay.at if stops else IDLE)
 
-    @precondition(lambda self: self.stage.relay.stopped)
-    @rule(order=st.sampled_from([Order.GO, Order.DIE, Order.CUT]))
-    def relay_moves(self, order: Order) -> None:
-        self.go(self.stage.relay, order)
-        self.relay_goes_on()
-
-    def relay_goes_on(self, until: str = IDLE) -> None:
-        self.go_on(self.stage.relay, until)
-        if self.stage.relay.idle and isinstance(marked := self.stage.relay.outcome, list):
-            self.stage.relay.outcome = None
+    def relay_goes_on(self, relay: Party, until: str = IDLE) -> None:
+        self.go_on(relay, until)
+        if relay.idle and isinstance(marked := relay.outcome, list):
+            relay.outcome = None
             for due in marked:
                 assert self.jobs[str(due.id)].due <= self.clock, "sent before it was due"
             self.messages += marked if self.published else []
@@ -348,10 +362,11 @@ class Promise(Play):
                 break
 
 
-def tick() -> list[Due]:
-    maintenance.run_maintenance()
-    line.wake()
-    return line.mark(20)
+def look_at_outbox(view: View, *, maintains: bool, room: int) -> list[Due]:
+    if maintains:
+        maintenance.run_maintenance()
+    line.wake(view)
+    return line.mark(room, view)
 
 
 def hand_back(key: dict[str, str]) -> bool:
@@ -371,7 +386,9 @@ def dead_letter(job: Job, token: str) -> None:
 
 
 @pytest.fixture
-def stage(committed_db: None, settings: Settings) -> Iterator[Stage]:
+def stage(committed_db: None, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    # No relay looks back at all, but for what it has not seen yet.
+    monkeypatch.setattr(line, "LATE", 0)
     settings.JOB_MAX_KILLS, settings.JOB_MAX_LOST = 2, 3
     settings.JOB_LEASE_MARGIN = 4000 - settings.CELERY_TASK_TIME_LIMIT
     settings.JOB_FIRST_RESEND, settings.JOB_MAX_RESEND = 1000, 61_000
