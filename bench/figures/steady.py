@@ -10,10 +10,11 @@ import psycopg
 from bench.statistics import Outcome, Part
 from bench.system import System
 from bench.world import World
+from devstack import DevstackError
 
 PASSED = 200_000
 LOOKS = 3
-SAMPLES = 40
+SAMPLES = 30
 TARGET = 1.5
 SECONDS = 60
 PATIENCE = 180
@@ -35,6 +36,8 @@ def steady(world: World) -> Outcome:
             began = time.monotonic()
             system.call("let_pass", homes=system.homes, times=PASSED)
             passing = time.monotonic() - began
+            if not system.is_idle():
+                raise DevstackError("some jobs have not passed")
             held = [_look(system) for _ in range(LOOKS)]
             size = system.database.size("public.jobs_job")
         seconds, after = _wait_until_back(system, before)

@@ -1,21 +1,26 @@
 """What dispatch and relay cost the server by its own clock, and jobs that pass by: for the figure `steady`."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from celery.app import app_or_default
+from django.conf import settings
 from django.db import transaction
 
 from bench.work.calls import at, turns
 from bench.work.tasks import look
-from jobs.relay.line import BATCH, Due, mark, wake
-from jobs.relay.process import planning_by_index
+from jobs import statements
+from jobs.relay.line import BATCH, Due
+from jobs.relay.process import Relay, planning_by_index
+from jobs.relay.publisher import Publisher
+from jobs.relay.statements import MARK, WAKE
 from tenants.connection import connection, execute
 
+NAMES = {statements.INSERT: "dispatch", WAKE: "WAKE", MARK: "MARK"}
 # Seconds
 LATER = 0.001
-# So many of a look's jobs are taken out of the line at once: with each sample one is woken, and two were there before.
+# Jobs of a look that the relay sends at once. Each sample dispatches two, and one for later.
 ROOM = 3
 # Stand-ins for the claims and the ends of many jobs. They leave the versions and index entries that those leave.
 CLAIM_ALL = """
@@ -28,84 +33,92 @@ CLAIM_ALL = """
 COMPLETE_ALL = "DELETE FROM public.jobs_job WHERE id = ANY(%s)"
 
 Execute = Callable[..., Any]
+Costs = dict[str, list[float]]
 
 
-def statement_costs(homes: Sequence[str], times: int) -> dict[str, list[float]]:
-    """Seconds on the server of so many dispatches, of their triggers, of WAKEs and of MARKs."""
-    costs: dict[str, list[float]] = {name: [] for name in ("dispatch", "trigger", "WAKE", "MARK")}
-    for home in turns(homes, times):
-        with at(home), _timed(costs["dispatch"]), transaction.atomic():
-            look.delay_on_commit(home)
-        with at(home), connection.execute_wrapper(_explained(costs["trigger"])), transaction.atomic():
-            look.delay_on_commit(home)
-    with planning_by_index():
-        for home in turns(homes, times):
-            _dispatch_later(home)
-            with _timed(costs["WAKE"]):
-                wake()
-            with _timed(costs["MARK"]):
-                jobs = mark(ROOM)
-            _run(jobs)
-        _run_all()
-    return costs
+class Workers(Publisher):
+    """In the place of broker and workers: what is published is claimed and completed, all of it at once."""
+
+    depth = BATCH
+
+    def room(self) -> int:
+        return self.depth
+
+    def publish(self, due: Sequence[Due]) -> None:
+        ids = [job.id for job in due]
+        execute(CLAIM_ALL, [ids])
+        execute(COMPLETE_ALL, [ids])
+
+
+app: Any = app_or_default()
+workers = Workers(app, app.send_job)
+# What it knows of the line stays from one call to the next.
+relay = Relay(workers)
 
 
 def let_pass(homes: Sequence[str], times: int) -> None:
-    """So many jobs: dispatched and marked by the product, claimed and ended by stand-ins, a thousand at once."""
+    """So many jobs, a thousand at a time."""
+    workers.depth = BATCH
     with planning_by_index():
         for _ in range(times // BATCH):
             for home in homes:
                 with at(home), transaction.atomic():
                     look.map_on_commit([[home]] * (BATCH // len(homes)))
-            wake()
-            _run_all()
+            _relay_all()
 
 
-def _dispatch_later(home: str) -> None:
-    with at(home), transaction.atomic():
-        look.apply_async_on_commit((home,), countdown=LATER)
-    time.sleep(2 * LATER)
+def statement_costs(homes: Sequence[str], times: int) -> Costs:
+    """Seconds that the server takes: for so many dispatches, the triggers of others, and the WAKE and MARK of ticks."""
+    costs: Costs = {name: [] for name in (*NAMES.values(), "trigger")}
+    for home in turns(homes, times):
+        with at(home), connection.execute_wrapper(_clocked(costs)), transaction.atomic():
+            look.delay_on_commit(home)
+        with at(home), connection.execute_wrapper(_explained(costs["trigger"])), transaction.atomic():
+            look.delay_on_commit(home)
+    workers.depth = ROOM
+    with planning_by_index():
+        for home in turns(homes, times):
+            with at(home), transaction.atomic():
+                look.apply_async_on_commit((home,), countdown=LATER)
+            # Until the relay wakes what is due.
+            time.sleep(settings.RELAY_IDLE_POLL)
+            with connection.execute_wrapper(_clocked(costs)):
+                relay.tick()
+        _relay_all()
+    return costs
 
 
-def _run_all() -> None:
-    while jobs := mark(BATCH):
-        _run(jobs)
+def _relay_all() -> None:
+    while relay.tick():
+        pass
 
 
-def _run(jobs: Sequence[Due]) -> None:
-    ids = [job.id for job in jobs]
-    execute(CLAIM_ALL, [ids])
-    execute(COMPLETE_ALL, [ids])
+def _clocked(costs: Costs) -> Execute:
+    """Asks the server's clock before and after the statements that have names."""
 
-
-@contextmanager
-def _timed(costs: list[float]) -> Iterator[None]:
-    """Add what the statements that are executed meanwhile cost together."""
-    seconds: list[float] = []
-
-    def timed(execute: Execute, statement: str, parameters: Any, many: bool, context: dict[str, Any]) -> Any:
+    def clocked(execute: Execute, statement: str, parameters: Any, many: bool, context: dict[str, Any]) -> Any:
+        if statement not in NAMES:
+            return execute(statement, parameters, many, context)
         cursor = context["cursor"].cursor
-        clocked = f"SELECT clock_timestamp(); {statement}; SELECT clock_timestamp()"
-        returned = execute(clocked, parameters, many, context)
+        three = f"SELECT clock_timestamp(); {statement}; SELECT clock_timestamp()"
+        returned = execute(three, parameters, many, context)
         [began] = cursor.fetchone()
         [ended] = cursor.set_result(-1).fetchone()
-        seconds.append((ended - began).total_seconds())
-        # What the caller wanted to see
+        costs[NAMES[statement]].append((ended - began).total_seconds())
+        # What the caller wants to see
         cursor.set_result(1)
         return returned
 
-    with connection.execute_wrapper(timed):
-        yield
-    costs.append(sum(seconds))
+    return clocked
 
 
-def _explained(costs: list[float]) -> Execute:
-    """Adds what a statement's triggers cost."""
+def _explained(seconds: list[float]) -> Execute:
+    """Asks the server what a statement's triggers cost."""
 
     def explained(execute: Execute, statement: str, parameters: Any, many: bool, context: dict[str, Any]) -> Any:
         returned = execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters, many, context)
         [[[told]]] = context["cursor"].fetchall()
-        costs.append(sum(trigger["Time"] for trigger in told["Triggers"]) / 1000)
+        seconds.append(sum(trigger["Time"] for trigger in told["Triggers"]) / 1000)
         return returned
 
     return explained
