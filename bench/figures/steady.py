@@ -2,18 +2,19 @@
 
 import time
 from contextlib import closing
-from itertools import pairwise
+from operator import itemgetter
 from statistics import median
 
 import psycopg
 
-from bench.statistics import Outcome, Part
+from bench.statistics import Outcome, Part, compare, interleaved
 from bench.system import System
 from bench.world import World
 from devstack import DevstackError
 
+STATEMENTS = ("dispatch", "trigger", "WAKE", "MARK")
 PASSED = 200_000
-LOOKS = 3
+ROUNDS = 3
 SAMPLES = 30
 TARGET = 1.5
 SECONDS = 60
@@ -24,36 +25,33 @@ Costs = dict[str, float]
 
 
 def steady(world: World) -> Outcome:
-    """Statement time with 200,000 jobs gone by under somebody's old snapshot, against before; and once that is gone.
+    """Statement time with 200,000 jobs gone by under somebody's old snapshot, against where none has; and afterwards.
 
     The jobs are dispatched and marked by the product. Claims and ends are stand-ins, a thousand jobs at once, which
     leave as many dead rows and index entries. The relay sleeps while it listens, so each dispatch notifies it.
     """
-    with world.tenantry(["relay"]) as system:
-        _look(system)
-        before = [_look(system) for _ in range(LOOKS)]
+    with world.tenantry(["relay"]) as system, world.tenantry(["relay"], name="fresh") as fresh:
+        _look(system), _look(fresh)
         with closing(_old_snapshot(system)):
-            began = time.monotonic()
-            system.call("let_pass", homes=system.homes, times=PASSED)
-            passing = time.monotonic() - began
-            if not system.is_idle():
-                raise DevstackError("some jobs have not passed")
-            held = [_look(system) for _ in range(LOOKS)]
+            passing = _let_jobs_pass(system)
+            rounds = interleaved(lambda: _look(system), lambda: _look(fresh), rounds=ROUNDS)
             size = system.database.size("public.jobs_job")
-        seconds, after = _wait_until_back(system, before)
-    parts = [_part(name, before, held) for name in before[0]]
-    parts.append(Part("seconds until all are back, without the snapshot", [seconds], [1], SECONDS, at_least=False))
+        seconds, last = _wait_until_back(system, fresh)
+    parts = [compare(name, rounds, itemgetter(name), at_most=TARGET) for name in STATEMENTS]
+    parts.append(Part("seconds until all are back", [seconds], [1], SECONDS, at_least=False))
+    costs = {
+        f"{name}, µs, ours and theirs": [
+            1e6 * median(round.ours[name] for round in rounds),
+            1e6 * median(round.theirs[name] for round in rounds),
+        ]
+        for name in STATEMENTS
+    }
     detail = {
-        "note": f"{PASSED} jobs; the server's clock around each statement, the median of {SAMPLES}; claims and ends "
-        "are stand-ins for many jobs at once",
-        "outbox, MB": size / 1e6,
+        "note": f"{PASSED} jobs; by the server's clock, the median of {SAMPLES}; stand-ins for claims and ends",
+        **costs,
+        "ratios when they are back": last,
+        "outbox under the snapshot, MB": size / 1e6,
         "seconds for the jobs to pass": passing,
-        **{
-            f"{name}, µs, before, held and after": [
-                1e6 * median(look[name] for look in looks) for looks in (before, held, [after])
-            ]
-            for name in before[0]
-        },
     }
     return Outcome(parts, "ratio of statement time", detail)
 
@@ -71,24 +69,21 @@ def _old_snapshot(system: System) -> psycopg.Connection:
     return connection
 
 
-def _wait_until_back(system: System, before: list[Costs]) -> tuple[float, Costs]:
+def _let_jobs_pass(system: System) -> float:
+    began = time.monotonic()
+    system.call("let_pass", homes=system.homes, times=PASSED)
+    seconds = time.monotonic() - began
+    if not system.is_idle():
+        raise DevstackError("some jobs have not passed")
+    return seconds
+
+
+def _wait_until_back(system: System, fresh: System) -> tuple[float, Costs]:
+    """Seconds until no statement takes much longer than where no jobs have passed, and the ratios then."""
     began = time.monotonic()
     while True:
-        costs = _look(system)
+        ours, theirs = _look(system), _look(fresh)
         seconds = time.monotonic() - began
-        if seconds > PATIENCE or all(_ratio(name, costs, before) <= TARGET for name in costs):
-            return seconds, costs
-
-
-def _ratio(name: str, costs: Costs, before: list[Costs]) -> float:
-    return costs[name] / median(look[name] for look in before)
-
-
-def _part(name: str, before: list[Costs], held: list[Costs]) -> Part:
-    return Part(
-        name,
-        values=[_ratio(name, costs, before) for costs in held],
-        nulls=[one[name] / next[name] for one, next in pairwise(before)],
-        target=TARGET,
-        at_least=False,
-    )
+        ratios = {name: ours[name] / theirs[name] for name in STATEMENTS}
+        if seconds > PATIENCE or all(ratio <= TARGET for ratio in ratios.values()):
+            return seconds, ratios
