@@ -39,7 +39,7 @@ def durable_drain(world: World) -> Outcome:
         rounds = interleaved(drained, executed)
         written = _written(ours)
     parts = [
-        compare("against the same settings, whose rows tell of starts", rounds, lambda rates: rates[0], at_least=1.2),
+        compare("against the very same settings", rounds, lambda rates: rates[0], at_least=1.2),
         compare("against one row a task", rounds, lambda rates: rates[1], at_least=1.0),
     ]
     rates = {
