@@ -80,7 +80,7 @@ def durable_dispatch(world: World) -> Outcome:
     As under load, where a relay is busy, and dispatches need not wake it: the driver holds what a busy relay holds.
     """
     with world.tenantry(["worker"]) as ours, world.plain_celery() as theirs:
-        ours.call("play_busy_relay")
+        ours.call("play_relay", is_busy=True)
         rounds = interleaved(
             lambda: _dispatched(ours, "after_a_row", DISPATCHED, durable=True),
             lambda: _dispatched(theirs, "after_a_row", DISPATCHED, durable=False),

@@ -28,10 +28,12 @@ def steady(world: World) -> Outcome:
     """Statement time with 200,000 jobs gone by under somebody's old snapshot, against where none has; and afterwards.
 
     The jobs are dispatched and marked by the product. Claims and ends are stand-ins, a thousand jobs at once, which
-    leave as many dead rows and index entries. The relay sleeps while it listens, so each dispatch notifies it.
+    leave as many dead rows and index entries. A relay listens and is idle, so each dispatch notifies it.
     """
-    with world.tenantry(["relay"]) as system, world.tenantry(["relay"], name="fresh") as fresh:
-        _look(system), _look(fresh)
+    with world.tenantry([]) as system, world.tenantry([], name="fresh") as fresh:
+        for each in (system, fresh):
+            each.call("play_relay", is_busy=False)
+            _look(each)
         with closing(_old_snapshot(system)):
             passing = _let_jobs_pass(system)
             rounds = interleaved(lambda: _look(system), lambda: _look(fresh), rounds=ROUNDS)

@@ -52,15 +52,15 @@ def publish_all() -> int:
     return Relay(Publisher(app, app.send_job)).drain()
 
 
-def play_busy_relay() -> None:
-    """Until the driver ends, dispatches see a relay that is busy, as they do under load: it needs no NOTIFY."""
+def play_relay(is_busy: bool) -> None:
+    """Until the driver ends, dispatches see a relay that is busy, as under load, or one that they have to notify."""
     is_told = threading.Event()
 
     def play() -> None:
         bind_to_public()
         with connection.direct():
             connection.ensure_connection()
-            Listener().tell(is_busy=True)
+            Listener().tell(is_busy=is_busy)
             is_told.set()
             threading.Event().wait()
 
