@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from celery.app import app_or_default
@@ -39,6 +40,7 @@ Costs = dict[str, list[float]]
 class Workers(Publisher):
     """In the place of broker and workers: what is published is claimed and completed, all of it at once."""
 
+    #: Jobs that they take at once
     depth = BATCH
 
     def room(self) -> int:
@@ -50,15 +52,16 @@ class Workers(Publisher):
         execute(COMPLETE_ALL, [ids])
 
 
-app: Any = app_or_default()
-workers = Workers(app, app.send_job)
-# What it knows of the line stays from one call to the next.
-relay = Relay(workers)
+@cache
+def the_relay() -> Relay:
+    """What it knows of the line stays from one call to the next."""
+    app: Any = app_or_default()
+    return Relay(Workers(app, app.send_job))
 
 
 def let_pass(homes: Sequence[str], times: int) -> None:
     """So many jobs, a thousand at a time."""
-    workers.depth = BATCH
+    Workers.depth = BATCH
     with planning_by_index():
         for _ in range(times // BATCH):
             for home in homes:
@@ -75,7 +78,7 @@ def statement_costs(homes: Sequence[str], times: int) -> Costs:
             look.delay_on_commit(home)
         with at(home), connection.execute_wrapper(_explained(costs["trigger"])), transaction.atomic():
             look.delay_on_commit(home)
-    workers.depth = ROOM
+    Workers.depth = ROOM
     with planning_by_index():
         for home in turns(homes, times):
             with at(home), transaction.atomic():
@@ -83,13 +86,13 @@ def statement_costs(homes: Sequence[str], times: int) -> Costs:
             # Until the relay wakes what is due.
             time.sleep(settings.RELAY_IDLE_POLL)
             with connection.execute_wrapper(_clocked(costs)):
-                relay.tick()
+                the_relay().tick()
         _relay_all()
     return costs
 
 
 def _relay_all() -> None:
-    while relay.tick():
+    while the_relay().tick():
         pass
 
 
