@@ -64,9 +64,10 @@ def let_pass(homes: Sequence[str], times: int) -> None:
     Workers.depth = BATCH
     with planning_by_index():
         for _ in range(times // BATCH):
-            for home in homes:
-                with at(home), transaction.atomic():
-                    look.map_on_commit([[home]] * (BATCH // len(homes)))
+            with transaction.atomic():
+                for home in homes:
+                    with at(home):
+                        look.map_on_commit([[home]] * (BATCH // len(homes)))
             _relay_all()
 
 
