@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bench.figures import durable, fairness, http, latency, memory, plain, scale, schemas
+from bench.figures import durable, fairness, http, latency, memory, plain, postgresql_peers, scale, schemas
 from bench.statistics import Outcome
 from bench.world import World
 
@@ -26,5 +26,8 @@ FIGURES: dict[str, Callable[[World], Outcome]] = {
         scale.fan_out,
         scale.durable_cost,
         memory.memory,
+        postgresql_peers.peers_drain,
+        postgresql_peers.peers_idle,
+        postgresql_peers.peers_killed,
     )
 }
