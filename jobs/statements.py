@@ -1,4 +1,6 @@
-"""Every statement about one durable job, whole, in the order of docs/explanation/protocol.md.
+"""Every statement about one durable job, in the order of docs/explanation/protocol.md.
+
+Dispatch, claim, gate and completion are functions, in migration 0007; the others stand here, whole.
 
 All of them run under READ COMMITTED, by the database's clock, and name the schema of each table. Four conditions recur:
 
