@@ -60,9 +60,9 @@ INSERT_FOR_EACH_TENANT = """
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
         coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
-        CASE WHEN %(immediate)s THEN next.tag END, 1,
+        CASE WHEN %(immediate)s THEN public.jobs_next_tag(tenant.id) END, 1,
         'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
-    FROM public.tenants_tenant tenant, public.jobs_next_tags(tenant.id) AS next
+    FROM public.tenants_tenant tenant
     WHERE tenant.status = 'active'
 """
 
@@ -167,7 +167,7 @@ DEAD_LETTER_POISON = """
         died_at = clock_timestamp(),
         error = %(error)s, traceback = %(traceback)s
     WHERE id = %(id)s AND state = 'waiting' AND (token IS NULL OR lease_until <= clock_timestamp())
-        AND (kills >= %(max_kills)s OR lost + (token IS NOT NULL)::int >= %(max_lost)s)
+        AND (kills >= %(max_kills)s OR lost >= %(max_lost)s - (token IS NOT NULL)::int)
 """
 DEAD_LETTER_UNKNOWN = """
     UPDATE public.jobs_job SET

@@ -20,7 +20,7 @@ LATE = 0.25
 #: In place of a tenant's id
 PUBLIC = uuid.UUID(int=0)
 #: Seconds; longer than any row waits
-ALL = 1e9
+ALL = 1e11
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class View:
     #: The place of which it took a job last, and the tenants of which it took one there
     served_at: int = -1
     served: set[uuid.UUID] = field(default_factory=set)
+    #: The tenant after which the next ones get their share of what is due
+    woken: uuid.UUID = PUBLIC
     _next_floor: int = 0
     _raised_at: float = -ALL
 
@@ -59,11 +61,10 @@ class View:
             self.floor, self._next_floor, self._raised_at = self._next_floor, virtual_time, now
 
     def serve(self, tenant: uuid.UUID, tag: int) -> None:
-        """A job of the tenant was taken at this place. Those come in order, but for the few that are late."""
-        if tag > self.served_at:
+        """A job of the tenant was taken at this place."""
+        if tag != self.served_at:
             self.served_at, self.served = tag, set()
-        if tag == self.served_at:
-            self.served.add(tenant)
+        self.served.add(tenant)
 
 
 def wake(view: View | None = None, *, batch: int = BATCH) -> int:
@@ -73,18 +74,25 @@ def wake(view: View | None = None, *, batch: int = BATCH) -> int:
     """
     began = time.monotonic()
     within = timedelta(seconds=began - view.woken_at + LATE if view else ALL)
-    look = {"within": within}
-    parameters = {**poison_limits(), **look, "take_over": may_take_over()}
+    parameters = {**poison_limits(), "within": within, "take_over": may_take_over()}
     woken = execute(statements.WAKE, {**parameters, "batch": batch})
     if woken == batch:
-        with connection.shared_cursor() as cursor:
-            cursor.execute(statements.FIND_TENANTS_THAT_WAIT, look)
-            tenants = [tenant for (tenant,) in cursor.fetchall()]
+        tenants = _find_tenants_that_wait(within, view or View())
         share = max(batch // (len(tenants) + 1), 1)
         woken += execute(statements.WAKE_EACH_TENANT, {**parameters, "tenants": tenants, "batch": share})
     elif view:
         view.woken_at = began
     return woken
+
+
+def _find_tenants_that_wait(within: timedelta, view: View) -> list[uuid.UUID]:
+    """A batch of them. Where they are more, the others follow at the next look."""
+    look = {"within": within, "after": view.woken, "tenants": BATCH}
+    with connection.shared_cursor() as cursor:
+        cursor.execute(statements.FIND_TENANTS_THAT_WAIT, look)
+        tenants = [tenant for (tenant,) in cursor.fetchall()]
+    view.woken = tenants[-1] if len(tenants) == BATCH else PUBLIC
+    return tenants
 
 
 def mark(room: int, view: View | None = None) -> list[Due]:
@@ -97,10 +105,11 @@ def mark(room: int, view: View | None = None) -> list[Due]:
     due: list[Due] = []
     passed_over: set[uuid.UUID] = set()
     while len(due) < room and (found := _mark(room - len(due), view, passed_over)):
-        due += [row.due for row in found if row.active and not row.early]
-        passed_over |= {row.tenant for row in found if not row.active}
-        if early := [row.due.id for row in found if row.active and row.early]:
-            execute(statements.RETAG_EARLY, {"ids": early, "batch": BATCH})
+        due += [row.due for row in found if row.sent]
+        if not all(row.active for row in found):
+            passed_over |= _inactive() | {row.tenant for row in found if not row.active}
+        if misplaced := [row.due.id for row in found if row.active and row.misplaced]:
+            execute(statements.RETAG, {"ids": misplaced, "batch": BATCH})
         elif due:
             break
     return due
@@ -111,11 +120,18 @@ def retag_late() -> int:
     return execute(statements.RETAG_LATE, {"batch": BATCH})
 
 
+def _inactive() -> set[uuid.UUID]:
+    with connection.shared_cursor() as cursor:
+        cursor.execute(statements.FIND_INACTIVE)
+        return {tenant for (tenant,) in cursor.fetchall()}
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """One that a look found in line."""
 
-    early: bool
+    sent: bool
+    misplaced: bool
     tag: int
     seq: int
     tenant: uuid.UUID
@@ -139,12 +155,12 @@ def _mark(room: int, view: View, passed_over: set[uuid.UUID]) -> list[_Row]:
         cursor.execute(statements.MARK, parameters)
         answers = cursor.fetchall()
     rows = [
-        _Row(early, tag, seq, tenant or PUBLIC, active, Due(*columns))
-        for _, early, tag, seq, tenant, active, *columns in answers
+        _Row(sent, misplaced, tag, seq, tenant or PUBLIC, active, Due(*columns))
+        for _, sent, misplaced, _, tag, seq, tenant, active, *columns in answers
     ]
     rows.sort(key=lambda row: (row.tag, row.seq))
     for row in rows:
-        if row.active and not row.early:
+        if row.sent:
             view.serve(row.tenant, row.tag)
     if answers:
         view.raise_floor(answers[0][0])

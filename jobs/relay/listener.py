@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from django.conf import settings
 
-from tenants.connection import connection, execute
+from tenants.connection import connection, execute, fetch_one
 
 CHANNEL = "jobs_relay"
 #: The first half of the locks' keys, and the second: for a relay that listens, and for one that is busy.
@@ -43,26 +43,33 @@ class Listener:
             raise Empty
 
     def tell(self, *, is_busy: bool) -> bool:
-        """Let dispatches know whether this relay is busy. Whether it was, and is not any more: then it has to look once
-        more, for what did not wake it.
+        """Let dispatches know whether this relay is busy. Returns whether it has to look once more before it sleeps: it
+        was busy, or has just begun to listen.
         """
         session = connection.connection
         if session is None or session.shares_sessions:
             return False
-        if session is not self._session:
-            self._listen(session)
-        was_busy, self._is_busy = self._is_busy, is_busy
+        began = session is not self._session and self._listen(session)
+        was_busy = self._is_busy
         if is_busy and not was_busy:
-            execute("SELECT pg_advisory_lock_shared(%s, %s)", [LOCK, IS_BUSY])
+            self._is_busy = self._try_to_hold(IS_BUSY)
         elif was_busy and not is_busy:
             execute("SELECT pg_advisory_unlock_shared(%s, %s)", [LOCK, IS_BUSY])
-        return was_busy and not is_busy
+            self._is_busy = False
+        return not is_busy and (began or was_busy)
 
-    def _listen(self, session: Any) -> None:
+    def _listen(self, session: Any) -> bool:
         with connection.shared_cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
-            cursor.execute("SELECT pg_advisory_lock_shared(%s, %s)", [LOCK, LISTENS])
-        self._session, self._is_busy = session, False
+        self._is_busy = False
+        self._session = session if self._try_to_hold(LISTENS) else None
+        return self._session is not None
+
+    @staticmethod
+    def _try_to_hold(lock: int) -> bool:
+        """A dispatch that asks holds it for a microsecond. Nobody waits for that: the next look tries again."""
+        [held] = fetch_one("SELECT pg_try_advisory_lock_shared(%s, %s)", [LOCK, lock])
+        return bool(held)
 
     def _listens(self) -> bool:
         return self._session is not None and self._session is connection.connection and not self._session.closed

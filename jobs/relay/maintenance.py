@@ -19,6 +19,7 @@ from jobs import endings
 from jobs.claim import Lease, find, may_take_over, poison_limits, unknown_for
 from jobs.relay import deletion, line, statements
 from jobs.relay.line import BATCH
+from jobs.relay.loop import Timer
 from jobs.relay.troubles import Troubles
 from tenants.connection import connection, execute
 
@@ -128,12 +129,14 @@ SWEEPS: tuple[Sweep, ...] = (
     sweep_expired,
     park,
     unpark,
-    wake_late,
-    retag_late,
     prune_dead,
     forget_heartbeats,
     delete_tenants,
 )
+
+
+# Jobs that no relay will find: these come before each of the others.
+URGENT: tuple[Sweep, ...] = (wake_late, retag_late)
 
 
 class Maintenance:
@@ -143,10 +146,12 @@ class Maintenance:
         self._budget = budget
         self._sweeps = tuple(sweeps)
         self._troubles = Troubles()
+        self._urgent_timer = Timer(PAUSE / 2)
 
     def run(self) -> float:
         """One round; for how many seconds the next one may wait."""
-        turns = [self._give_turn(sweep) for sweep in self._sweeps]
+        turns = [self._give_turn(sweep) for ordinary in self._sweeps for sweep in (*self._urgent(), ordinary)]
+        turns += [self._give_turn(sweep) for sweep in self._urgent(at_once=True)]
         return SHORT_PAUSE if any(turn.is_cut for turn in turns) else PAUSE
 
     def run_impatiently(self) -> float:
@@ -155,6 +160,11 @@ class Maintenance:
             milliseconds = int(1000 * settings.RELAY_STALL_SECONDS / 2)
             execute(statements.BE_IMPATIENT, {"statement_timeout": f"{milliseconds}ms"})
         return self.run()
+
+    def _urgent(self, *, at_once: bool = False) -> tuple[Sweep, ...]:
+        if at_once:
+            self._urgent_timer.ring_at_once()
+        return URGENT if self._urgent_timer.rings() else ()
 
     def _give_turn(self, sweep: Sweep) -> Turn:
         turn = Turn(self._troubles, seconds=self._budget)

@@ -1,6 +1,7 @@
 """The relay: the one publisher of durable jobs. It moves what is due from the outbox to the broker, in fair order."""
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -23,6 +24,8 @@ from tenants.postgresql.base import DatabaseWrapper
 
 logger = logging.getLogger(__name__)
 
+#: Seconds that a relay which has nothing more to do goes on to look as a busy one
+LINGER = 0.25
 #: Seconds between two looks at a queue that was full
 FULL_POLL = 0.1
 #: Rows that a tick wakes at once, so that publishing does not wait for it
@@ -30,7 +33,7 @@ WOKEN = 200
 
 # The table fills and empties faster than its statistics follow, so plans that suit a small table are ruled out. The
 # plans that are left look expensive to PostgreSQL, and to compile them takes longer than to run them.
-BY_INDEX = "SET enable_seqscan = off; SET enable_sort = off; SET jit = off"
+BY_INDEX = "SET enable_seqscan = off; SET enable_sort = off; SET enable_incremental_sort = off; SET jit = off"
 
 
 class Relay:
@@ -47,6 +50,7 @@ class Relay:
         self._listener = Listener()
         self._view = View()
         self._is_full = False
+        self._busy_at = -LINGER
         self._loop = Loop("publishing", self._look, recover=self._recover, stops=stops or self._listener)
         self._wake_timer = Timer(settings.RELAY_IDLE_POLL)
         self._heartbeat_timer = Timer(settings.HEARTBEAT_SECONDS if heartbeat_interval is None else heartbeat_interval)
@@ -94,6 +98,11 @@ class Relay:
     def _look(self) -> float:
         # It is also busy while workers drain the queue, which could run dry while this sleeps.
         is_busy = bool(self.tick() or self.publisher.drained)
+        now = time.monotonic()
+        if is_busy:
+            self._busy_at = now
+        # It stays so for a moment: who dispatched meanwhile saw no need to wake it, and may commit now.
+        is_busy = is_busy or now - self._busy_at < LINGER
         # While there is no room, it has to wake up for no dispatch.
         if self._listener.tell(is_busy=is_busy or self._is_full):
             return 0.0

@@ -18,7 +18,7 @@ _DUE = """
             AND job.next_send_at <= statement_timestamp() AND job.next_send_at >= statement_timestamp() - %(within)s
             AND job.due_at <= statement_timestamp()
             AND (job.token IS NULL OR (job.lease_until <= clock_timestamp() AND %(take_over)s))
-            AND job.kills < %(max_kills)s AND job.lost + (job.token IS NOT NULL)::int < %(max_lost)s
+            AND job.kills < %(max_kills)s AND job.lost < %(max_lost)s - (job.token IS NOT NULL)::int
 """
 _DUE_FIRST = f"""
         SELECT id, tenant_id, next_send_at FROM public.jobs_job job WHERE {_DUE}
@@ -39,10 +39,11 @@ _DUE_OF_EACH_TENANT = f"""
 _WAKE = """
     WITH due AS ({due}), placed AS MATERIALIZED (
         SELECT
-            due.id, next.tag + row_number() OVER (PARTITION BY due.tenant_id ORDER BY due.next_send_at) - 1 AS tag,
+            due.id,
+            public.jobs_next_tag(due.tenant_id)
+                + row_number() OVER (PARTITION BY due.tenant_id ORDER BY due.next_send_at) - 1 AS tag,
             (due.tenant_id IS NULL OR coalesce(tenant.status = 'active', false)) AS active
-        FROM due LEFT JOIN public.tenants_tenant tenant ON tenant.id = due.tenant_id,
-            public.jobs_next_tags(due.tenant_id) AS next
+        FROM due LEFT JOIN public.tenants_tenant tenant ON tenant.id = due.tenant_id
     )
     UPDATE public.jobs_job job SET (tag, next_send_at) = (
         SELECT
@@ -57,7 +58,7 @@ WAKE_EACH_TENANT = _WAKE.format(due=_DUE_OF_EACH_TENANT)
 # It hops from one tenant to the next, so the many rows that one may have cost nothing.
 FIND_TENANTS_THAT_WAIT = """
     WITH RECURSIVE home (id) AS (
-        (SELECT tenant_id FROM public.jobs_job WHERE tenant_id IS NOT NULL ORDER BY tenant_id LIMIT 1)
+        (SELECT tenant_id FROM public.jobs_job WHERE tenant_id > %(after)s ORDER BY tenant_id LIMIT 1)
         UNION ALL
         SELECT (SELECT tenant_id FROM public.jobs_job WHERE tenant_id > home.id ORDER BY tenant_id LIMIT 1)
         FROM home WHERE home.id IS NOT NULL
@@ -68,14 +69,17 @@ FIND_TENANTS_THAT_WAIT = """
             AND next_send_at >= statement_timestamp() - %(within)s
         ORDER BY tenant_id, tag, next_send_at LIMIT 1
     )
+    LIMIT %(tenants)s
 """
 
 # Takes rows out of the line, in fair order, and raises virtual time to where it has come. Each row that is to be sent
 # gets the time of its next send. It begins to look at the floor, for what has passed leaves entries in the index. Rows
-# that share a place with another of their tenant, since neither call saw the other one, are too early but for one.
+# below virtual time are misplaced; so are, but for one, those that share a place with others of their tenant, since no
+# call saw the other one. (There is none behind the last place of all, where somebody has put them by hand.)
 MARK = """
     WITH found AS (
         SELECT
+            job.tag < (SELECT last_value FROM public.jobs_virtual_time) AS late,
             job.tag, job.seq, job.tenant_id,
             (job.tenant_id IS NULL OR coalesce(tenant.status = 'active', false)) AS active,
             job.id, job.task, coalesce(tenant.schema_name, 'public'), soft_limit, hard_limit, request_id
@@ -84,29 +88,36 @@ MARK = """
             AND (job.tenant_id IS NULL OR job.tenant_id <> ALL(%(passed_over)s::uuid[]))
             AND (job.token IS NULL OR (job.lease_until <= clock_timestamp() AND %(take_over)s))
         ORDER BY job.tag, job.seq LIMIT %(room)s FOR UPDATE OF job SKIP LOCKED
-    ), line AS (
+    ), judged AS (
         SELECT
-            row_number() OVER (PARTITION BY tenant_id, tag ORDER BY seq) > 1
-                OR (tag = %(served_at)s AND coalesce(tenant_id, %(public)s) = ANY(%(served)s::uuid[])) AS early,
+            tag < 1000000000000000000 AND (
+                late OR row_number() OVER (PARTITION BY tenant_id, tag ORDER BY seq) > 1
+                OR (tag = %(served_at)s AND coalesce(tenant_id, %(public)s) = ANY(%(served)s::uuid[]))
+            ) AS misplaced,
             found.*
         FROM found
+    ), line AS (
+        -- Whoever comes late may belong before all others.
+        SELECT active AND NOT misplaced AND NOT bool_or(misplaced AND late) OVER () AS sent, judged.* FROM judged
     ), marked AS (
         UPDATE public.jobs_job SET
             tag = NULL,
-            sends = sends + 1,
+            sends = least(sends + 1, 1000000000),
             next_send_at = clock_timestamp()
                 + least(%(first)s * power(2, least(sends, 30)), %(longest)s) * interval '1 second'
-        WHERE id = ANY(ARRAY(SELECT id FROM line WHERE active AND NOT early))
+        WHERE id = ANY(ARRAY(SELECT id FROM line WHERE sent))
     ), parked AS (
         UPDATE public.jobs_job SET tag = NULL, next_send_at = '9999-01-01 00:00:00+00'
         WHERE id = ANY(ARRAY(SELECT id FROM line WHERE NOT active))
+    ), last AS MATERIALIZED (
+        SELECT tag, seq FROM line WHERE sent ORDER BY tag DESC, seq DESC LIMIT 1
     ), virtual AS MATERIALIZED (
         SELECT public.jobs_advance_virtual_time(coalesce(
-            (SELECT tag FROM public.jobs_job WHERE tag >= last.tag AND (tag, seq) > (last.tag, last.seq)
+            (SELECT tag FROM public.jobs_job
+             WHERE tag >= (SELECT tag FROM last) AND (tag, seq) > ((SELECT tag FROM last), (SELECT seq FROM last))
              ORDER BY tag, seq LIMIT 1),
-            last.tag + 1
+            (SELECT tag + 1 FROM last)
         )) AS time
-        FROM (SELECT tag, seq FROM found ORDER BY tag DESC, seq DESC LIMIT 1) AS last
     )
     SELECT virtual.time, line.* FROM line, virtual
 """
@@ -130,15 +141,17 @@ _RETAG = """
         SELECT id, tenant_id, tag, seq FROM public.jobs_job WHERE tag >= 0 AND {where}
         ORDER BY {order} LIMIT %(batch)s FOR UPDATE SKIP LOCKED
     ), placed AS MATERIALIZED (
-        SELECT moved.id, next.tag + row_number() OVER (PARTITION BY tenant_id ORDER BY moved.tag, seq) - 1 AS tag
-        FROM moved, public.jobs_next_tags(tenant_id) AS next
+        SELECT
+            id,
+            public.jobs_next_tag(tenant_id) + row_number() OVER (PARTITION BY tenant_id ORDER BY tag, seq) - 1 AS tag
+        FROM moved
     )
     UPDATE public.jobs_job job SET tag = (SELECT tag FROM placed WHERE placed.id = job.id)
     WHERE id = ANY(ARRAY(SELECT id FROM moved))
 """
-# Virtual time has passed these: their transaction, or the relay that had locked them, took longer. No floor is as low.
+# Virtual time has passed these: their transaction, or a relay that had locked them, took longer than relays look back.
 RETAG_LATE = _RETAG.format(where="tag < (SELECT last_value FROM public.jobs_virtual_time)", order="tag, seq")
-RETAG_EARLY = _RETAG.format(where="id = ANY(%(ids)s)", order="id")
+RETAG = _RETAG.format(where="id = ANY(%(ids)s)", order="id")
 
 # Maintenance: rows that nobody else will ever touch again. Each look asks for its index's order; in no order,
 # PostgreSQL may look through all rows that are not due.
@@ -149,7 +162,7 @@ FIND_POISON = """
     SELECT id, task FROM public.jobs_job
     WHERE state = 'waiting' AND tag IS NULL AND next_send_at <= statement_timestamp()
         AND (token IS NULL OR (lease_until <= clock_timestamp() AND %(take_over)s))
-        AND (kills >= %(max_kills)s OR lost + (token IS NOT NULL)::int >= %(max_lost)s)
+        AND (kills >= %(max_kills)s OR lost >= %(max_lost)s - (token IS NOT NULL)::int)
     ORDER BY next_send_at LIMIT %(batch)s
 """
 FIND_UNKNOWN = """
@@ -229,3 +242,5 @@ DELETE_JOBS = """
         SELECT id FROM public.jobs_job WHERE tenant_id = %(tenant)s ORDER BY tag LIMIT %(batch)s FOR UPDATE
     ))
 """
+
+FIND_INACTIVE = "SELECT id FROM public.tenants_tenant WHERE status <> 'active'"

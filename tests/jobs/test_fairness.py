@@ -8,7 +8,7 @@ from celery import current_app
 from django_tenants.utils import schema_context
 from pytest_django import Settings
 
-from jobs.relay import line
+from jobs.relay import line, process
 from jobs.relay.publisher import MIN_DEPTH
 from tenants.models import Tenant
 from tests.jobs.durables import new_relay, queue_length, sql
@@ -75,10 +75,11 @@ def test_who_is_alone_gets_all_there_is(noisy: str) -> None:
 
 
 @pytest.fixture
-def looks(settings: Settings) -> Callable[..., list[float]]:
+def looks(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
     """Lets a relay look at the queue, after each of these happened meanwhile; the pauses that it then made."""
     current_app.control.purge()
     settings.RELAY_BUSY_POLL, settings.RELAY_IDLE_POLL = 0.001, 0.002
+    monkeypatch.setattr(process, "LINGER", 0)
     pauses = Pauses()
     watched = new_relay(stops=pauses)
 

@@ -342,7 +342,7 @@ STATEMENTS: Statements = {
 }
 OF_THE_RELAY: Statements = {
     "WAKE": LOOK,
-    "FIND_TENANTS_THAT_WAIT": LOOK,
+    "FIND_TENANTS_THAT_WAIT": {**LOOK, "after": NO_TOKEN, "tenants": BATCH},
     "WAKE_EACH_TENANT": LOOK,
     "MARK": {
         "room": 20,
@@ -356,7 +356,7 @@ OF_THE_RELAY: Statements = {
         "take_over": True,
     },
     "RETAG_LATE": {"batch": BATCH},
-    "RETAG_EARLY": {"batch": BATCH, "ids": [NO_TOKEN]},
+    "RETAG": {"batch": BATCH, "ids": [NO_TOKEN]},
     "FIND_TENANTS_TO_UNPARK": {},
     "PRUNE_DEAD": {"days": timedelta(days=7), "batch": BATCH},
     "FIND_POISON": POISON,

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("committed_db")
 def start(tmp_path: Path) -> Iterator[Callable[[], Process]]:
     """Starts relays that sleep."""
     relays: list[Process] = []
+    current_app.control.purge()
 
     def start() -> Process:
         log = tmp_path / f"relay{len(relays)}.log"

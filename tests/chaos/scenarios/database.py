@@ -5,8 +5,8 @@ from tests.chaos.proxy import Trap
 from tests.chaos.run import Run
 
 COMMIT = b"COMMIT\0"
-CLAIM = b"attempt = attempt +"
-END_OF_JOB = b"DELETE FROM public.jobs_job"
+CLAIM = b"public.jobs_claim"
+END_OF_JOB = b"public.jobs_complete"
 # As often as a job could be cut off if each time counted.
 CUTS = 4
 
