@@ -321,8 +321,8 @@ REST_FRAMEWORK = {
 REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": timedelta(hours=env.int("TOKEN_HOURS", default=12))}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Tenantry",
-    "DESCRIPTION": "Sign-up is on the public host. Everything else belongs to an organisation, which a request names by "
-    "the header `Tenant: <slug>` on the public host, or by the organisation's own host.",
+    "DESCRIPTION": "Sign-up is on the public host. Everything else belongs to an organisation, which a request names "
+    "by the header `Tenant: <slug>` on the public host, or by the organisation's own host.",
     "SERVERS": [
         {"url": "/", "description": "This host. If it is the public one, the header names the organisation."},
         {

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from devstack import CHECKOUT
@@ -60,6 +61,13 @@ def test_the_commands(product: int, tmp_path: Path) -> None:
     assert '"pointer":"#/lines"' in output
     assert '"number":"INV-000001"' in output
     assert '"state":"success"' in output
+
+
+@pytest.mark.parametrize("slugs", [("acme", "globex"), ("acme", "acme"), ("", "acme")])
+def test_the_header_comes_once(product: int, slugs: tuple[str, ...]) -> None:
+    headers = [("Tenant", slug) for slug in slugs]
+    answer = httpx.get(f"http://127.0.0.1:{product}/api/v1/users/me/", headers=headers, trust_env=False)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_tenant")
 
 
 @pytest.mark.needs("openapi-python-client")
