@@ -63,9 +63,9 @@ def test_the_servers_are_this_host_and_the_tenants(schema: dict[str, Any]) -> No
 
 def test_requests_and_answers_are_described_apart(schema: dict[str, Any]) -> None:
     schemas = schema["components"]["schemas"]
-    assert "payment_token" in schemas["OrderRequest"]["required"]
-    assert "payment_token" not in schemas["Order"]["properties"]
-    assert "id" not in schemas["OrderRequest"]["properties"]
+    assert "password" in schemas["NewUserRequest"]["required"]
+    assert "id" not in schemas["NewUserRequest"]["properties"]
+    assert {"id", "created_at"} <= set(schemas["CreatedUser"]["required"])
 
 
 def test_no_password_is_ever_answered(schema: dict[str, Any]) -> None:
