@@ -1,5 +1,6 @@
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.urls import reverse
@@ -31,6 +32,8 @@ from accounts.serializers import (
     UserSerializer,
 )
 from idempotency.views import idempotent
+from tenants.connection import connection
+from tenants.middleware import host_of
 from tenants.models import Tenant
 from tenants.services import domain_of
 from tenants.validators import validate_slug
@@ -111,7 +114,7 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     def create(self, request: UserRequest) -> Response:
         """Create a user, and send a welcome mail. Owners may create anybody, admins anybody but owners."""
         person = _valid(NewUserSerializer(data=request.data))
-        login_url = request.build_absolute_uri(reverse("docs"))
+        login_url = _login_url(request, connection.tenant.slug)
         user, jobs = services.create_user(actor=request.user, login_url=login_url, **person)
         return Response({**UserSerializer(user).data, "jobs": jobs}, status=status.HTTP_201_CREATED)
 
@@ -142,6 +145,9 @@ def _valid(serializer: BaseSerializer[Any]) -> dict[str, Any]:
 
 
 def _login_url(request: Request, slug: str) -> str:
-    """The tenant's host with the port and scheme by which this client found the public host."""
-    _, colon, port = request.get_host().rpartition(":")
-    return f"{request.scheme}://{domain_of(slug)}{colon}{port if colon else ''}{reverse('docs')}"
+    """On the tenant's host, which is this one unless it is the public host; with this client's scheme and port."""
+    host = host_of(request)
+    if host in settings.PUBLIC_HOSTS:
+        host = domain_of(slug)
+    _, colon, port = request.get_host().partition(":")
+    return f"{request.scheme}://{host}{colon}{port}{reverse('docs')}"

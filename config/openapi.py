@@ -1,8 +1,9 @@
-"""What drf-spectacular can't see: the errors, which config/problems.py makes."""
+"""What drf-spectacular can't see: the errors, which config/problems.py makes, and how a request names its tenant."""
 
 from typing import Any
 
 from config.problems import MEDIA_TYPE
+from tenants.middleware import HEADER
 
 ERROR = {
     "type": "object",
@@ -32,6 +33,14 @@ RESPONSE = {
     "description": "Any error",
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
+# A security scheme, because those are what clients and Swagger UI set once for all operations.
+TENANT = {
+    "type": "apiKey",
+    "in": "header",
+    "name": HEADER,
+    "description": "The organisation's slug, such as `acme`: on the public host, instead of the organisation's own "
+    "host. Set it once, for all requests; sign-up, status and the schema ignore it.",
+}
 
 
 def describe_errors(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -41,4 +50,17 @@ def describe_errors(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     for operations in result["paths"].values():
         for operation in operations.values():
             operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
+    return result
+
+
+def describe_tenants(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """drf-spectacular's postprocessing hook: every operation takes the tenant's header, and none insists on it."""
+    result["components"].setdefault("securitySchemes", {})["tenant"] = TENANT
+    result["security"] = [{}, {"tenant": []}]
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            requirements = [item for item in operation.pop("security", []) if item]
+            # What needs no token has nothing of its own: generators take that for a token.
+            if requirements:
+                operation["security"] = [*requirements, *({**item, "tenant": []} for item in requirements)]
     return result

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from django.conf import settings
 from django.http import Http404, HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException
@@ -18,6 +19,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
+from tenants.middleware import HEADER, has_answer
 from tenants.outage import is_away
 
 logger = logging.getLogger(__name__)
@@ -124,9 +126,17 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> JsonResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return render(404, code="not_found", detail=f"There is nothing at {request.path_info}.{_hint(request)}")
+
+
+def _hint(request: HttpRequest) -> str:
     path = request.path_info
-    hint = "" if path.endswith("/") else " Addresses of the API end in a slash."
-    return render(404, code="not_found", detail=f"There is nothing at {path}.{hint}")
+    if not path.endswith("/"):
+        return " Addresses of the API end in a slash."
+    on_public_host = getattr(request, "urlconf", None) == settings.PUBLIC_SCHEMA_URLCONF
+    if on_public_host and has_answer(path, urlconf=settings.ROOT_URLCONF):
+        return f" It is an organisation's: name that by the header `{HEADER}: <slug>`, or ask its own host."
+    return ""
 
 
 @csrf_exempt

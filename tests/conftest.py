@@ -36,6 +36,7 @@ FIRST = (
     "tests/jobs/test_tenant_task_fail_closed.py",
     "tests/jobs/test_pools.py",
     "tests/devstack/test_run.py",
+    "tests/acceptance/",
     "tests/jobs/",
 )
 KEPT_TABLES = ("django_migrations", "django_content_type", "auth_permission")
