@@ -1,28 +1,39 @@
 """The delivery of a message, in two steps: the attempt outside of a transaction, and its outcome inside one."""
 
 from celery.exceptions import SoftTimeLimitExceeded
+from django.contrib.auth import get_user_model
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from notifications.mailer import MailRefused, MailUnavailable, transmit
 from notifications.models import Message
 
+NOT_ACTIVE = "The account with this address is not active"
+
 
 def begin_attempt(*, message_id: str) -> Message:
-    """The message, which is queued and counts one attempt more, unless it was sent already."""
+    """The message, which is queued and counts one attempt more, unless it was sent already.
+
+    One to somebody who is not active any more is failed instead.
+    """
+    message = Message.objects.get(pk=message_id)
     unsent = Message.objects.filter(pk=message_id).exclude(status=Message.Status.SENT)
-    unsent.update(status=Message.Status.QUEUED, attempts=F("attempts") + 1)
-    return Message.objects.get(pk=message_id)
+    if get_user_model().objects.with_email(message.to).filter(is_active=False).exists():
+        unsent.update(status=Message.Status.FAILED, error=NOT_ACTIVE)
+    else:
+        unsent.update(status=Message.Status.QUEUED, attempts=F("attempts") + 1)
+    message.refresh_from_db()
+    return message
 
 
 def attempt_delivery(message: Message, *, last_try: bool) -> str:
-    """Give the message to the mail server, unless it was sent already. Call it outside of a transaction.
+    """Give the message to the mail server, if it is queued. Call it outside of a transaction.
 
-    Returns why the server refused it for good, or "". Raises MailUnavailable when another try may help; `last_try` says
+    Returns why it can't be delivered, or "". Raises MailUnavailable when another try may help; `last_try` says
     that there is none, and makes the message failed.
     """
-    if message.status == Message.Status.SENT:
-        return ""
+    if message.status != Message.Status.QUEUED:
+        return message.error
     try:
         transmit(message)
     except MailRefused as refusal:
