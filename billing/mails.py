@@ -2,9 +2,13 @@
 
 from typing import Any
 
+from django.urls import reverse
+
 from billing.currencies import format_amount
 from billing.models import Invoice, OrderLine
+from notifications.rendering import format_date
 from notifications.services import send_message
+from tenants.services import current_tenant, domain_of
 
 
 def send_receipt(invoice: Invoice) -> str:
@@ -14,12 +18,12 @@ def send_receipt(invoice: Invoice) -> str:
 
 def send_payment_failure(invoice: Invoice, *, reason: str) -> str:
     """Tell the customer that the card was declined, and why. Returns the id of the job that sends the mail."""
-    return _send(invoice, "payment_failed", reason=reason)
+    return _send(invoice, "payment_failed", reason=reason, **_ways_on(invoice))
 
 
 def send_reminder(invoice: Invoice) -> str:
     """Remind the customer of an unpaid invoice. Returns the id of the job that sends the mail."""
-    return _send(invoice, "invoice_reminder", issued=invoice.created_at)
+    return _send(invoice, "invoice_reminder", issued=format_date(invoice.created_at), **_ways_on(invoice))
 
 
 def _send(invoice: Invoice, template: str, **context: Any) -> str:
@@ -28,6 +32,15 @@ def _send(invoice: Invoice, template: str, **context: Any) -> str:
     context = {"full_name": customer.full_name, "number": invoice.number, "total": total, **context}
     _, job_id = send_message(to=customer.email, template=template, context=context)
     return job_id
+
+
+def _ways_on(invoice: Invoice) -> dict[str, str]:
+    """Where another card can be tried, and the order be cancelled: addresses without a scheme, which no job knows."""
+    host, order = domain_of(current_tenant().slug), {"pk": invoice.order_id}
+    return {
+        "pay_at": host + reverse("order-payments", kwargs=order),
+        "cancel_at": host + reverse("order-cancellation", kwargs=order),
+    }
 
 
 def _priced_lines(invoice: Invoice) -> list[dict[str, Any]]:
