@@ -36,11 +36,9 @@ def _send(invoice: Invoice, template: str, **context: Any) -> str:
 
 def _ways_on(invoice: Invoice) -> dict[str, str]:
     """Where another card can be tried, and the order be cancelled: addresses without a scheme, which no job knows."""
-    host, order = domain_of(current_tenant().slug), {"pk": invoice.order_id}
-    return {
-        "pay_at": host + reverse("order-payments", kwargs=order),
-        "cancel_at": host + reverse("order-cancellation", kwargs=order),
-    }
+    host = domain_of(current_tenant().slug)
+    pay_at, cancel_at = (reverse(name, args=[invoice.order_id]) for name in ("order-payments", "order-cancellation"))
+    return {"pay_at": host + pay_at, "cancel_at": host + cancel_at}
 
 
 def _priced_lines(invoice: Invoice) -> list[dict[str, Any]]:

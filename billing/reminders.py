@@ -18,7 +18,8 @@ REMINDERS_PER_JOB = 100
 def remind_unpaid_invoices() -> int:
     """Write a mail for each invoice that has been unpaid for INVOICE_REMINDER_DAYS, once a week, MAX_REMINDERS in all.
 
-    None goes to a customer who is not active. Takes the oldest REMINDERS_PER_JOB of them. Returns how many there were. Needs the caller's transaction.
+    None goes to a customer who is not active. Takes the oldest REMINDERS_PER_JOB of them. Returns how many there were.
+    Needs the caller's transaction.
     """
     invoices = _lock_due_invoices()
     Invoice.objects.filter(pk__in=[invoice.pk for invoice in invoices]).update(
