@@ -6,7 +6,6 @@ from django.urls import reverse
 
 from billing.currencies import format_amount
 from billing.models import Invoice, OrderLine
-from notifications.rendering import format_date
 from notifications.services import send_message
 from tenants.services import current_tenant, domain_of
 
@@ -23,7 +22,7 @@ def send_payment_failure(invoice: Invoice, *, reason: str) -> str:
 
 def send_reminder(invoice: Invoice) -> str:
     """Remind the customer of an unpaid invoice. Returns the id of the job that sends the mail."""
-    return _send(invoice, "invoice_reminder", issued=format_date(invoice.created_at), **_ways_on(invoice))
+    return _send(invoice, "invoice_reminder", issued=invoice.created_at, **_ways_on(invoice))
 
 
 def _send(invoice: Invoice, template: str, **context: Any) -> str:

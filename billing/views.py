@@ -38,9 +38,9 @@ class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, Generic
     def perform_create(self, serializer: Any) -> None:
         serializer.instance = place_order(placed_by=str(self.request.user.pk), **serializer.validated_data)
 
+    @idempotent()
     @extend_schema(request=NewPaymentSerializer, responses={201: PaymentSerializer})
     @action(methods=["post"], detail=True)
-    @idempotent()
     def payments(self, request: Request, pk: str) -> Response:
         """Try another card for an order whose payment failed. The charge is made in the background, by `job`."""
         order = self.get_object()

@@ -26,11 +26,10 @@ def begin_attempt(*, message_id: str) -> Message:
     return message
 
 
-def attempt_delivery(message: Message, *, last_try: bool) -> str:
+def attempt_delivery(message: Message) -> str:
     """Give the message to the mail server, if it is queued. Call it outside of a transaction.
 
-    Returns why it can't be delivered, or "". Raises MailUnavailable when another try may help; `last_try` says
-    that there is none, and makes the message failed.
+    Returns why it can't be delivered, or "". Raises MailUnavailable when another try may help.
     """
     if message.status != Message.Status.QUEUED:
         return message.error
@@ -39,14 +38,9 @@ def attempt_delivery(message: Message, *, last_try: bool) -> str:
     except MailRefused as refusal:
         return str(refusal)
     except (MailUnavailable, SoftTimeLimitExceeded) as error:
-        _record_failure(message, error, last_try=last_try)
+        _queued(str(message.pk)).update(error=str(error) or type(error).__name__)
         raise
     return ""
-
-
-def _record_failure(message: Message, error: Exception, *, last_try: bool) -> None:
-    status = Message.Status.FAILED if last_try else Message.Status.QUEUED
-    _queued(str(message.pk)).update(status=status, error=str(error) or type(error).__name__)
 
 
 def settle_delivery(*, message_id: str, refusal: str) -> dict[str, str]:
@@ -56,6 +50,11 @@ def settle_delivery(*, message_id: str, refusal: str) -> dict[str, str]:
     else:
         _queued(message_id).update(status=Message.Status.SENT, error="", sent_at=Now())
     return {"message": message_id, "status": Message.objects.values_list("status", flat=True).get(pk=message_id)}
+
+
+def record_loss(*, message_id: str) -> None:
+    """Make the message failed whose job has died, unless that runs again by now."""
+    Message.objects.filter(pk=message_id).fail_lost()
 
 
 def _queued(message_id: str) -> QuerySet[Message]:

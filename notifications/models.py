@@ -10,23 +10,34 @@ from tenants.ids import new_id
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
-    def with_outcome(self) -> Self:
-        """With `outcome` and `reason`: status and error, but failed where no job waits that would send the message.
+    """Messages, and whether a job will still send them.
 
-        A job can end without a word to its message: its worker is killed, people cancel it, nobody knows its task. So
-        that is asked of the job, in the same statement, and is right whatever ended it.
-        """
-        job = Job.objects.filter(pk=OuterRef("job"))
-        is_lost = Q(status=Message.Status.QUEUED, job__isnull=False) & ~Exists(job.filter(state=Job.State.WAITING))
-        told = NullIf("error", Value("", models.TextField()))
-        why = Coalesce(Subquery(job.values("error")), told, Value(LOST, models.TextField()))
+    A job can end without a word to its message: its worker is killed, people cancel it, nobody knows its task. So the
+    same statement asks for the job, which is right whatever ended that.
+    """
+
+    def with_outcome(self) -> Self:
+        """With `outcome` and `reason`: status and error, but failed where nothing will send the message any more."""
         return self.annotate(
-            outcome=Case(When(is_lost, then=Value(Message.Status.FAILED)), default=F("status")),
-            reason=Case(When(is_lost, then=why), default=F("error")),
+            outcome=Case(When(_is_lost(), then=Value("failed")), default=F("status")),
+            reason=Case(When(_is_lost(), then=_why_lost()), default=F("error")),
         )
 
+    def fail_lost(self) -> int:
+        """Write that down, for whoever asks what has changed. Returns of how many."""
+        return self.filter(_is_lost()).update(status="failed", error=_why_lost())
 
-LOST = "Its job ended before the message was sent"
+
+def _is_lost() -> Q:
+    """A message of the release before names no job: it is what its row says."""
+    waiting = Job.objects.filter(pk=OuterRef("job"), state=Job.State.WAITING)
+    return Q(status="queued", job__isnull=False) & ~Exists(waiting)
+
+
+def _why_lost() -> Coalesce:
+    of_job = Subquery(Job.objects.filter(pk=OuterRef("job")).values("error"))
+    of_last_attempt = NullIf("error", Value("", models.TextField()))
+    return Coalesce(of_job, of_last_attempt, Value("Its job ended before the message was sent", models.TextField()))
 
 
 class Message(models.Model):

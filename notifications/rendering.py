@@ -1,11 +1,9 @@
 """From a template to the texts of a mail."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.template import Context, Engine
-from django.utils import formats, timezone
 
 
 class Mail(NamedTuple):
@@ -23,11 +21,6 @@ def render_mail(template: str, context: Mapping[str, Any]) -> Mail:
     subject, _, text = plain.strip().partition("\n")
     html = _render(f"mail/{template}.html", Context(dict(context)))
     return Mail(" ".join(subject.split()), text.strip() + "\n", html)
-
-
-def format_date(moment: datetime) -> str:
-    """The day of a moment as mails write it, `1 January 2026`. All mails get their dates from here."""
-    return formats.date_format(timezone.localtime(moment), "j F Y")
 
 
 def _render(name: str, context: Context) -> str:

@@ -18,7 +18,8 @@ def send_message(*, to: str, template: str, context: Mapping[str, Any]) -> tuple
     """
     mail = render_mail(template, {**context, "tenant": current_tenant().name})
     message = Message(to=to, subject=mail.subject, text=mail.text, html=mail.html)
-    job_id = tasks.deliver_message.delay_on_commit(str(message.pk))
+    message_id = str(message.pk)
+    job_id = tasks.deliver_message.apply_async_on_commit((message_id,), link_error=tasks.give_up_message.s(message_id))
     message.job = UUID(job_id)
     message.save(force_insert=True)
     return message, job_id

@@ -12,6 +12,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from jobs import endings
 from jobs.models import Job
+from notifications import delivery
 from notifications.models import Message
 from notifications.services import send_message
 from tenants.models import Tenant
@@ -96,6 +97,28 @@ def test_a_message_whose_job_ended_without_sending_it_is_failed(
     assert reason in body["error"]
     assert (listed(owner, "queued"), listed(owner, "failed")) == ([], [str(message.pk)])
     assert mail.outbox == []
+
+
+@pytest.mark.parametrize("end", [is_poison, has_no_task])
+def test_the_row_says_so_too_as_soon_as_the_dead_jobs_errback_has_run(
+    acme: Tenant, message: Message, run_jobs: RunJobs, end: Callable[[Job], None]
+) -> None:
+    """So that whoever asks for what has changed hears of it."""
+    end(job_of(message))
+    run_jobs()
+    with tenant_context(acme):
+        message.refresh_from_db()
+    assert message.status == "failed"
+    assert message.error.startswith(("Poison", "Unknown", "NotRegistered"))
+
+
+def test_an_errback_that_comes_late_leaves_a_message_alone_that_is_to_be_sent_again(
+    acme: Tenant, message: Message
+) -> None:
+    with tenant_context(acme):
+        delivery.record_loss(message_id=str(message.pk))
+        message.refresh_from_db()
+    assert message.status == "queued"
 
 
 def test_a_message_whose_dead_job_runs_again_is_queued_and_then_sent(
