@@ -31,7 +31,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
 def _is_lost() -> Q:
     """A message of the release before names no job: it is what its row says."""
     waiting = Job.objects.filter(pk=OuterRef("job"), state=Job.State.WAITING)
-    return Q(status="queued", job__isnull=False) & ~Exists(waiting)
+    return Q(status="queued", job__isnull=False) & ~Q(Exists(waiting))
 
 
 def _why_lost() -> Coalesce:
