@@ -16,7 +16,8 @@ from rest_framework.exceptions import APIException
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from billing import services, tasks
+from billing import charging, services, tasks
+from billing.gateways import Charge
 from billing.models import Invoice, Order, Payment
 from devstack import cards
 from idempotency.models import KeptResponse
@@ -327,6 +328,40 @@ def test_a_cancellation_that_meets_the_billing_waits_and_is_refused(acme: Tenant
         return attempt(acme, lambda: services.cancel_order(order_id=order.pk))
 
     assert meanwhile(acme, lambda: tasks.bill_order(str(order.pk)), cancel_here) == "payment_in_progress"
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_cancellation_that_meets_a_payments_success_waits_and_is_refused(acme: Tenant, run_jobs: RunJobs) -> None:
+    order = place_order(acme, add_user(acme, "ada"))
+    run_jobs(limit=1)
+
+    def cancel_here() -> str:
+        return attempt(acme, lambda: services.cancel_order(order_id=order.pk))
+
+    assert meanwhile(acme, lambda: settle(Payment.objects.get()), cancel_here) == "order_paid"
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_an_outcome_that_comes_after_the_cancellation_changes_nothing(acme: Tenant, run_jobs: RunJobs) -> None:
+    """Its job was given up, and a worker that was frozen thaws."""
+    order = place_order(acme, add_user(acme, "ada"))
+    run_jobs(limit=1)
+    assert endings.cancel(Job.objects.get())
+
+    def settle_here() -> str:
+        with tenant_context(acme), transaction.atomic():
+            settle(Payment.objects.get())
+        return "settled"
+
+    assert meanwhile(acme, lambda: services.cancel_order(order_id=order.pk), settle_here) == "settled"
+    with tenant_context(acme):
+        assert (Order.objects.get().status, Payment.objects.get().status) == ("cancelled", "abandoned")
+        assert not Message.objects.exists()
+
+
+def settle(payment: Payment) -> None:
+    charge = Charge(id="ch_1", succeeded=True)
+    charging.settle_payment(payment_id=str(payment.pk), charge=charge)
 
 
 @pytest.mark.usefixtures("committed_db")
