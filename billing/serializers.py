@@ -1,9 +1,10 @@
 from typing import Any
+from uuid import UUID
 
 from rest_framework import serializers
 
 from billing.currencies import CURRENCIES
-from billing.models import Invoice, Order, OrderLine
+from billing.models import Invoice, Order, OrderLine, Payment
 
 MAX_LINES = 100
 # Their product times MAX_LINES fits the total's 64 bits.
@@ -25,14 +26,18 @@ class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
 class OrderSerializer(serializers.ModelSerializer[Order]):
     currency = serializers.CharField(min_length=3, max_length=3, help_text="ISO 4217, in capitals")
     payment_token = serializers.CharField(max_length=200, write_only=True, help_text="The provider's, for a card")
+    invoice = serializers.SerializerMethodField(help_text="Null until the order is billed")
     lines: serializers.ListSerializer[Any] = serializers.ListSerializer(
         child=OrderLineSerializer(), min_length=1, max_length=MAX_LINES
     )
 
     class Meta:
         model = Order
-        read_only_fields = ("id", "status", "total_amount", "jobs", "placed_by", "created_at")
+        read_only_fields = ("id", "status", "total_amount", "invoice", "jobs", "placed_by", "created_at")
         fields = ("currency", "payment_token", "lines", *read_only_fields)
+
+    def get_invoice(self, order: Order) -> UUID | None:
+        return order.invoice.pk if order.billed_at else None
 
     def validate_currency(self, code: str) -> str:
         if code not in CURRENCIES:
@@ -45,8 +50,25 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
         return lines
 
 
+class NewPaymentSerializer(serializers.Serializer[Payment]):
+    payment_token = serializers.CharField(max_length=200, help_text="The provider's, for a card")
+
+
+class PaymentSerializer(serializers.ModelSerializer[Payment]):
+    order = serializers.UUIDField(source="invoice.order_id")
+
+    class Meta:
+        model = Payment
+        fields = (
+            "id", "order", "invoice", "status", "reason", "currency", "amount", "job", "created_at", "settled_at",
+        )  # fmt: skip
+        read_only_fields = fields
+
+
 class InvoiceSerializer(serializers.ModelSerializer[Invoice]):
+    payments = PaymentSerializer(many=True, help_text="Each card that was tried, oldest first")
+
     class Meta:
         model = Invoice
-        fields = ("id", "number", "order", "status", "currency", "total_amount", "created_at", "paid_at")
+        fields = ("id", "number", "order", "status", "currency", "total_amount", "payments", "created_at", "paid_at")
         read_only_fields = fields

@@ -5,7 +5,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
 from accounts.views import CurrentTokenView, TenantViewSet, TokensView, UserViewSet
-from billing.views import InvoiceViewSet, OrderViewSet
+from billing.views import InvoiceViewSet, OrderViewSet, PaymentViewSet
 from jobs.views import JobViewSet
 from notifications.views import MessageViewSet
 
@@ -18,6 +18,7 @@ tenant.register("jobs", JobViewSet)
 tenant.register("messages", MessageViewSet)
 tenant.register("orders", OrderViewSet)
 tenant.register("invoices", InvoiceViewSet)
+tenant.register("payments", PaymentViewSet)
 
 tokens = [
     path("tokens/", TokensView.as_view(), name="tokens"),

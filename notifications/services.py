@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from notifications import tasks
 from notifications.models import Message
@@ -16,5 +17,9 @@ def send_message(*, to: str, template: str, context: Mapping[str, Any]) -> tuple
     must hold no secrets.
     """
     mail = render_mail(template, {**context, "tenant": current_tenant().name})
-    message = Message.objects.create(to=to, subject=mail.subject, text=mail.text, html=mail.html)
-    return message, tasks.deliver_message.delay_on_commit(str(message.pk))
+    message = Message(to=to, subject=mail.subject, text=mail.text, html=mail.html)
+    message_id = str(message.pk)
+    job_id = tasks.deliver_message.apply_async_on_commit((message_id,), link_error=tasks.give_up_message.s(message_id))
+    message.job = UUID(job_id)
+    message.save(force_insert=True)
+    return message, job_id

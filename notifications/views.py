@@ -9,17 +9,18 @@ from notifications.serializers import MessageSerializer
 
 class MessageFilter(filters.FilterSet):
     to = filters.CharFilter(lookup_expr="iexact")
+    status = filters.ChoiceFilter(field_name="outcome", choices=Message.Status.choices)
     created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
 
     class Meta:
         model = Message
-        fields = ("status",)
+        fields = ()
 
 
 class MessageViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Message]):
     """The organisation's mails. Owners and admins see all of them, a member those to their own address."""
 
-    queryset = Message.objects.all()
+    queryset = Message.objects.with_outcome()
     serializer_class = MessageSerializer
     filterset_class = MessageFilter
 

@@ -75,7 +75,7 @@ def test_no_body_breaks_anything(acme: Tenant, method: str, path: str, body: dic
     send()
 
 
-@pytest.mark.parametrize("path", ["users", "orders", "invoices", "messages", "tenants", "jobs"])
+@pytest.mark.parametrize("path", ["users", "orders", "invoices", "payments", "messages", "tenants", "jobs"])
 def test_no_query_breaks_anything(acme: Tenant, path: str) -> None:
     client = client_of(acme, add_user(acme, "ada", "owner"))
     names = ["role", "email", "is_active", "cursor", "page_size", "status", "currency", "order", "to", "format"]

@@ -36,6 +36,15 @@ def test_every_operation_may_answer_with_a_problem(schema: dict[str, Any]) -> No
     assert "Problem" in schema["components"]["schemas"]
 
 
+@pytest.mark.parametrize("path", ["tenants/", "users/", "orders/", "orders/{id}/payments/"])
+def test_each_creating_post_takes_an_idempotency_key(schema: dict[str, Any], path: str) -> None:
+    operation = schema["paths"].get(f"/api/v1/{path}", {}).get("post")
+    if operation is None:
+        pytest.skip("needs billing")
+    assert "Idempotency-Key" in [parameter["name"] for parameter in operation["parameters"]]
+    assert "Idempotent-Replayed" in operation["responses"]["201" if path != "tenants/" else "202"]["headers"]
+
+
 def test_what_needs_no_token_says_so(schema: dict[str, Any]) -> None:
     for requirement in schema["paths"]["/api/v1/users/"]["post"]["security"]:
         assert "token" in requirement
