@@ -21,7 +21,7 @@ class OrderFilter(filters.FilterSet):
 
 
 class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, GenericViewSet[Order]):
-    """An order is billed in the background: `jobs` are the ids of what it has dispatched so far, oldest first."""
+    """The organisation's orders. `jobs` are the ids of what an order has dispatched so far, oldest first."""
 
     queryset = Order.objects.prefetch_related("lines")
     serializer_class = OrderSerializer
@@ -29,6 +29,7 @@ class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, Generic
 
     @idempotent()
     def create(self, request: Request) -> Response:
+        """Place an order. It is billed in the background: `jobs` are the ids of what it has dispatched."""
         return super().create(request)
 
     def perform_create(self, serializer: Any) -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -7,6 +8,7 @@ from django.test import override_settings
 from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIClient
 
+from config.codes import REGISTRY
 from tenants.models import Tenant
 
 
@@ -27,13 +29,64 @@ def test_the_paths_are_those_of_both_hosts(schema: dict[str, Any]) -> None:
     assert {f"/api/v1/{path}" for path in expected} <= schema["paths"].keys()
 
 
-def test_every_operation_may_answer_with_a_problem(schema: dict[str, Any]) -> None:
-    for path, operations in schema["paths"].items():
-        for method, operation in operations.items():
-            assert operation["responses"]["default"] == {"$ref": "#/components/responses/Problem"}, (method, path)
-    problem = schema["components"]["responses"]["Problem"]
-    assert list(problem["content"]) == ["application/problem+json"]
-    assert "Problem" in schema["components"]["schemas"]
+def operations(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method} {path}", operation
+
+
+def test_every_operation_says_how_it_may_fail(schema: dict[str, Any]) -> None:
+    for name, operation in operations(schema):
+        assert "default" not in operation["responses"], name
+        assert {"400", "406", "429", "500", "503"} <= operation["responses"].keys(), name
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400:
+                assert list(answer["content"]) == ["application/problem+json"]
+                codes = answer["content"]["application/problem+json"]["examples"]
+                assert {REGISTRY[code].status for code in codes} == {int(status)}, name
+
+
+def test_codes_of_an_operation(schema: dict[str, Any]) -> None:
+    def codes(method: str, path: str, status: str) -> set[str]:
+        answer = schema["paths"][f"/api/v1/{path}"][method]["responses"][status]
+        return set(answer["content"]["application/problem+json"]["examples"])
+
+    assert codes("post", "users/", "409") == {"email_taken", "request_in_progress"}
+    assert codes("patch", "users/{id}/", "409") == {"last_owner"}
+    assert codes("post", "tokens/", "401") == {"wrong_credentials"}
+    assert "401" not in schema["paths"]["/api/v1/tenants/{slug}/"]["get"]["responses"]
+    assert codes("post", "jobs/{id}/retry/", "409") == {"illegal_state"}
+    assert "400" in schema["paths"]["/api/v1/orders/"]["get"]["responses"]
+
+
+def test_every_operation_has_a_summary(schema: dict[str, Any]) -> None:
+    summaries = [operation["summary"] for _, operation in operations(schema)]
+    assert len(summaries) == len(set(summaries))
+    for summary in summaries:
+        assert 5 <= len(summary) <= 60
+        assert not summary.endswith(".")
+
+
+def test_what_is_sent_is_not_what_is_answered(schema: dict[str, Any]) -> None:
+    """A card's token goes in, and never comes out; nobody sends an id."""
+    schemas = schema["components"]["schemas"]
+    assert "payment_token" in schemas["OrderRequest"]["required"]
+    assert "payment_token" not in schemas["Order"]["properties"]
+    assert "id" not in schemas["OrderRequest"]["properties"]
+    for name, operation in operations(schema):
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+        reference = body.get("schema", {}).get("$ref", "Request")
+        assert reference.endswith("Request"), name
+
+
+def test_ids_are_uuids(schema: dict[str, Any]) -> None:
+    for name, operation in operations(schema):
+        for parameter in operation.get("parameters", []):
+            if parameter["name"] == "id":
+                assert parameter["schema"] == {"type": "string", "format": "uuid"}, name
+    for name, component in schema["components"]["schemas"].items():
+        if "id" in component.get("properties", {}):
+            assert component["properties"]["id"]["format"] == "uuid", name
 
 
 def test_what_needs_no_token_says_so(schema: dict[str, Any]) -> None:
