@@ -13,10 +13,9 @@ from config.codes import REGISTRY
 from config.problems import MEDIA_TYPE, problem
 
 #: Every request can fail like this.
-ALWAYS = {"bad_host", "bad_request", "not_acceptable", "throttled", "server_error", "database_away"}
+ALWAYS = {"bad_host", "bad_request", "not_found", "not_acceptable", "throttled", "server_error", "database_away"}
 #: What the host of a tenant adds.
 TENANT = {
-    "not_found",
     "tenant_not_found",
     "tenant_suspended",
     "tenant_deleting",

@@ -21,6 +21,8 @@ from tenants.role import write_role_defaults
 from tenants.services import create_schema, register_tenant
 from tests.parallel import WORKER, provide_database
 
+# It needs Django, which `-p` would be too early for.
+pytest_plugins = ["tests.contract"]
 # What takes long starts early, so that no worker is left alone with it at the end.
 FIRST = (
     "tests/chaos/",

@@ -16,7 +16,13 @@ from devstack.processes import Process
 def product(committed_db: None, tmp_path: Path) -> Iterator[int]:
     """Real web, worker, relay and beat; the port of web."""
     port = free_port()
-    env = {**os.environ, "DEBUG": "1", "PORT": str(port), "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{port} --threads=4"}
+    env = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.recorded_settings",
+        "DEBUG": "1",
+        "PORT": str(port),
+        "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{port} --threads=4",
+    }
 
     def is_live() -> bool:
         try:
