@@ -12,10 +12,11 @@ import tempfile
 from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema
 import pytest
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
 from drf_spectacular.generators import SchemaGenerator
@@ -23,53 +24,69 @@ from drf_spectacular.generators import SchemaGenerator
 from config.codes import REGISTRY
 from config.problems import MEDIA_TYPE
 
-#: Names the file to which this process and those that it starts write what is not listed.
-REPORT = "TENANTRY_CONTRACT_REPORT"
+#: Names the file to which this process, and those that it starts, write each answer.
+RECORD = "TENANTRY_CONTRACT_RECORD"
+PREFIX = "/api/v1/"
 MIDDLEWARE = "tests.contract.ContractMiddleware"
 PARAMETER = re.compile(r"\{\w+\}|<(?:\w+:)?\w+>|\(\?P<\w+>[^)]*\)")
 
 
+class Answer(NamedTuple):
+    """What a client got."""
+
+    method: str
+    path: str
+    status: int
+    type: str
+    body: str
+
+
 class ContractMiddleware:
-    """Stands before all others, so that it sees what the client gets."""
+    """Stands before all others, and takes notes of what the client gets. They are read later: no test waits."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        for mistake in mistakes_of(request, response):
-            with Path(os.environ[REPORT]).open("a") as report:
-                report.write(f"{request.method} {request.path}: {response.status_code}: {mistake}\n")
+        if request.path_info.startswith(PREFIX) and not response.streaming:
+            answer = answer_of(request, response)
+            with Path(os.environ[RECORD]).open("a") as record:
+                record.write(json.dumps(answer) + "\n")
         return response
 
 
-def mistakes_of(request: HttpRequest, response: HttpResponse) -> list[str]:
+def answer_of(request: HttpRequest, response: HttpResponse) -> Answer:
+    content_type, body = response.get("Content-Type", ""), response.content.decode()
+    return Answer(str(request.method), request.path_info, response.status_code, content_type, body)
+
+
+def mistakes_of(answer: Answer) -> list[str]:
     """In what an answer departs from the schema. Addresses that are not in the schema have no mistakes."""
     try:
-        route = resolve(request.path_info, urlconf="config.api").route
+        route = resolve(answer.path, urlconf="config.api").route
     except Resolver404:
         return []
     path = path_of(route)
     if path not in operations():
         return [f"{path} is not in the schema"]
-    method = "get" if request.method == "HEAD" else str(request.method).lower()
-    operation = operations()[path].get(method)
-    is_problem = response.status_code >= 400
+    operation = operations()[path].get("get" if answer.method == "HEAD" else answer.method.lower())
     if operation is None:
-        return [] if not is_problem or _code(response) in REGISTRY else ["the code is not registered"]
-    answer = operation["responses"].get(str(response.status_code))
-    if answer is None:
-        return [f"the status is not listed (code {_code(response)})"]
-    if "content" not in answer:
-        return ["there is a body"] if response.content else []
-    [media_type, content] = next(iter(answer["content"].items()))
-    if response["Content-Type"] != media_type:
-        return [f"the type is {response['Content-Type']}"]
-    if is_problem and _code(response) not in content["examples"]:
-        return [f"the code {_code(response)} is not listed"]
-    if request.method == "HEAD":
+        is_fine = answer.status < 400 or _code(answer) in REGISTRY
+        return [] if is_fine else ["the code is not registered"]
+    listed = operation["responses"].get(str(answer.status))
+    if listed is None:
+        return [f"the status is not listed (code {_code(answer)})"]
+    if "content" not in listed:
+        return ["there is a body"] if answer.body else []
+    [(media_type, content)] = listed["content"].items()
+    if answer.type != media_type:
+        return [f"the type is {answer.type}"]
+    if answer.status >= 400 and answer.method != "HEAD" and _code(answer) not in content["examples"]:
+        return [f"the code {_code(answer)} is not listed"]
+    if answer.method == "HEAD":
         return []
-    errors = _validator(json.dumps(content["schema"])).iter_errors(json.loads(response.content))
+    errors = _validator(json.dumps(content["schema"])).iter_errors(json.loads(answer.body))
     return [f"{error.json_path}: {error.message}" for error in errors]
 
 
@@ -78,8 +95,8 @@ def path_of(route: str) -> str:
     return PARAMETER.sub("{}", "/" + route.replace("^", "").removesuffix("$"))
 
 
-def _code(response: HttpResponse) -> Any:
-    return json.loads(response.content).get("code") if response.get("Content-Type") == MEDIA_TYPE else None
+def _code(answer: Answer) -> Any:
+    return json.loads(answer.body).get("code") if answer.type == MEDIA_TYPE else None
 
 
 @cache
@@ -112,29 +129,30 @@ def _as_json_schema(node: Any) -> Any:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    from django.conf import settings
-
-    descriptor, os.environ[REPORT] = tempfile.mkstemp(prefix="tenantry-contract-")
+    descriptor, os.environ[RECORD] = tempfile.mkstemp(prefix="tenantry-contract-")
     os.close(descriptor)
     settings.MIDDLEWARE.insert(0, MIDDLEWARE)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    Path(os.environ[REPORT]).unlink(missing_ok=True)
+    Path(os.environ[RECORD]).unlink(missing_ok=True)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     result = yield
-    if mistakes := take_report():
-        pytest.fail(f"These answers are not in the schema:\n{mistakes}", pytrace=False)
+    if mistakes := take_mistakes():
+        pytest.fail("These answers are not in the schema:\n" + "\n".join(mistakes), pytrace=False)
     return result
 
 
-def take_report() -> str:
-    """What was written since the last call."""
-    report = Path(os.environ[REPORT])
-    text = report.read_text()
-    if text:
-        report.write_text("")
-    return text
+def take_mistakes() -> list[str]:
+    """What is wrong with the answers since the last call."""
+    record = Path(os.environ[RECORD])
+    answers = [Answer(*json.loads(line)) for line in record.read_text().splitlines()]
+    os.truncate(record, 0)
+    return [
+        f"{answer.method} {answer.path}: {answer.status}: {mistake}"
+        for answer in answers
+        for mistake in mistakes_of(answer)
+    ]

@@ -24,6 +24,11 @@ def teapot(get_response: Middleware) -> Middleware:
     return lambda request: JsonResponse({}, status=418)
 
 
+def mistakes(method: str, path: str, answer: HttpResponse) -> list[str]:
+    request = RequestFactory().generic(method.upper(), path)
+    return contract.mistakes_of(contract.answer_of(request, answer))
+
+
 with_teapot = override_settings(MIDDLEWARE=[contract.MIDDLEWARE, "tests.test_contract.teapot"])
 
 
@@ -35,11 +40,11 @@ def test_an_answer_that_is_not_listed_fails_its_test() -> None:
 
 
 @pytest.mark.django_db
-def test_the_report_names_the_request() -> None:
+def test_a_mistake_names_the_request() -> None:
     with with_teapot:
         Client().get(ORDERS)
-    assert contract.take_report() == "GET /api/v1/orders/: 418: the status is not listed (code None)\n"
-    assert contract.take_report() == ""
+    assert contract.take_mistakes() == ["GET /api/v1/orders/: 418: the status is not listed (code None)"]
+    assert contract.take_mistakes() == []
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,7 @@ def test_the_report_names_the_request() -> None:
     ],
 )
 def test_what_is_a_mistake(answer: HttpResponse, mistake: str) -> None:
-    found = contract.mistakes_of(RequestFactory().post("/api/v1/tokens/"), answer)
+    found = mistakes("post", "/api/v1/tokens/", answer)
     assert mistake in "\n".join(found)
 
 
@@ -75,23 +80,20 @@ def test_what_is_a_mistake(answer: HttpResponse, mistake: str) -> None:
     ],
 )
 def test_what_is_none(method: str, path: str, answer: HttpResponse) -> None:
-    request = RequestFactory().generic(method.upper(), path)
-    assert contract.mistakes_of(request, answer) == []
+    assert mistakes(method, path, answer) == []
 
 
 def test_a_method_that_is_not_in_the_schema_has_registered_codes() -> None:
-    request = RequestFactory().delete(ORDERS)
     answer = problems.render(405, code="made_up", detail="")
-    assert contract.mistakes_of(request, answer) == ["the code is not registered"]
+    assert mistakes("delete", ORDERS, answer) == ["the code is not registered"]
 
 
 def test_null_is_what_the_schema_says(acme: Tenant) -> None:
     client = client_of(acme, add_user(acme, "ada", "owner"))
     page = client.get(ORDERS)
     assert page.json()["next"] is None
-    request = RequestFactory().get(ORDERS)
-    assert contract.mistakes_of(request, page) == []
-    [mistake] = contract.mistakes_of(request, JsonResponse({**page.json(), "results": None}))
+    assert mistakes("get", ORDERS, page) == []
+    [mistake] = mistakes("get", ORDERS, JsonResponse({**page.json(), "results": None}))
     assert "results" in mistake
 
 
