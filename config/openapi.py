@@ -10,6 +10,7 @@ from typing import Any
 from drf_spectacular.openapi import AutoSchema
 
 from config.codes import REGISTRY
+from config.examples import EXAMPLES
 from config.problems import MEDIA_TYPE, problem
 
 #: Every request can fail like this.
@@ -140,8 +141,11 @@ def _failure(codes: list[str]) -> dict[str, Any]:
 
 
 def add_components(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-    """drf-spectacular's postprocessing hook: what the operations' failures refer to."""
-    result["components"]["schemas"] |= {"Problem": PROBLEM, "ProblemError": ERROR}
+    """drf-spectacular's postprocessing hook: what the operations' failures refer to, and an example of each body."""
+    schemas = result["components"]["schemas"]
+    for name in schemas.keys() & EXAMPLES.keys():
+        schemas[name]["example"] = EXAMPLES[name]
+    schemas |= {"Problem": PROBLEM, "ProblemError": ERROR}
     result["components"]["examples"] = {code: _example(code) for code in sorted(REGISTRY)}
     return result
 

@@ -86,7 +86,7 @@ def mistakes_of(answer: Answer) -> list[str]:
         return [f"the code {_code(answer)} is not listed"]
     if answer.method == "HEAD":
         return []
-    errors = _validator(json.dumps(content["schema"])).iter_errors(json.loads(answer.body))
+    errors = validator(content["schema"]).iter_errors(json.loads(answer.body))
     return [f"{error.json_path}: {error.message}" for error in errors]
 
 
@@ -110,6 +110,11 @@ def schema() -> dict[str, Any]:
 def operations() -> dict[str, dict[str, Any]]:
     """By path, whose parameters have no names, and by method."""
     return {PARAMETER.sub("{}", path): methods for path, methods in schema()["paths"].items()}
+
+
+def validator(of: dict[str, Any]) -> Any:
+    """Compares a value with a part of the schema."""
+    return _validator(json.dumps(of))
 
 
 @cache

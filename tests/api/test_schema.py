@@ -9,7 +9,10 @@ from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIClient
 
 from config.codes import REGISTRY
+from config.examples import EXAMPLES
 from tenants.models import Tenant
+from tests import contract
+from tests.people import add_user, client_of
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,38 @@ def test_every_operation_has_a_summary(schema: dict[str, Any]) -> None:
     for summary in summaries:
         assert 5 <= len(summary) <= 60
         assert not summary.endswith(".")
+
+
+def test_every_body_has_an_example(schema: dict[str, Any]) -> None:
+    for name, operation in operations(schema):
+        answers = [answer for status, answer in operation["responses"].items() if status < "300"]
+        for body in [*answers, operation.get("requestBody", {})]:
+            for content in body.get("content", {}).values():
+                component = schema["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+                if "results" in component["properties"]:
+                    items = component["properties"]["results"]["items"]
+                    component = schema["components"]["schemas"][items["$ref"].rpartition("/")[2]]
+                assert "example" in component, name
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_what_its_component_says(schema: dict[str, Any], name: str) -> None:
+    component = schema["components"]["schemas"][name]
+    assert list(contract.validator({"$ref": f"#/components/schemas/{name}"}).iter_errors(component["example"])) == []
+    assert component["example"].keys() <= component["properties"].keys()
+
+
+def test_the_examples_of_requests_are_accepted(acme: Tenant, public_client: APIClient) -> None:
+    ian = add_user(acme, "ian", "owner")
+    add_user(acme, "abe", "owner")
+    client = client_of(acme, ian)
+    assert public_client.post("/api/v1/tenants/", EXAMPLES["SignUpRequest"]).status_code == 202
+    assert client.post("/api/v1/orders/", EXAMPLES["OrderRequest"]).status_code == 201
+    assert client.post("/api/v1/users/", EXAMPLES["NewUserRequest"]).status_code == 201
+    credentials = {**EXAMPLES["CredentialsRequest"], "email": ian.email}
+    assert client.post("/api/v1/tokens/", credentials).status_code == 201
+    assert client.patch("/api/v1/users/me/", EXAMPLES["PatchedMeChangeRequest"]).status_code == 200
+    assert client.patch(f"/api/v1/users/{ian.pk}/", EXAMPLES["PatchedUserChangeRequest"]).status_code == 200
 
 
 def test_what_is_sent_is_not_what_is_answered(schema: dict[str, Any]) -> None:
