@@ -63,6 +63,12 @@ RETRY_AFTER = {
     "schema": {"type": "integer", "minimum": 0},
 }
 
+#: What holds for all texts, and can't be said at each of them.
+TEXTS = (
+    "\n\nTexts hold no control characters; names are one line. E-mail addresses and date-times are checked further "
+    "than their `format`. Every host explains each problem's `code` at its `type`, and lists all at `/problems/`."
+)
+
 
 class Schema(AutoSchema):
     """drf-spectacular's, with each operation's summary and failures."""
@@ -90,6 +96,8 @@ class Schema(AutoSchema):
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
         if operation is not None:
+            for parameter in operation.get("parameters", []):
+                _refuse_blanks(parameter)
             operation["responses"] |= _failures(self._codes(operation))
         return operation
 
@@ -116,6 +124,13 @@ class Schema(AutoSchema):
         method = getattr(self.view, getattr(self.view, "action", None) or self.method.lower())
         codes: tuple[str, ...] = getattr(method, "codes", ())
         return codes
+
+
+def _refuse_blanks(parameter: dict[str, Any]) -> None:
+    """A parameter of the query has a value, or is left out."""
+    schema = parameter["schema"]
+    if parameter["in"] == "query" and schema.get("type") == "string" and not schema.keys() & {"enum", "format"}:
+        schema["minLength"] = 1
 
 
 def _first_sentence(text: str) -> str:
@@ -146,6 +161,7 @@ def add_components(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     for name in schemas.keys() & EXAMPLES.keys():
         schemas[name]["example"] = EXAMPLES[name]
     schemas |= {"Problem": PROBLEM, "ProblemError": ERROR}
+    result["info"]["description"] += TEXTS
     result["components"]["examples"] = {code: _example(code) for code in sorted(REGISTRY)}
     return result
 

@@ -15,7 +15,6 @@ from tenants.models import Tenant
 from tests import contract
 from tests.people import add_user, client_of
 
-
 OF_BILLING = {"OrderRequest", "Order", "Invoice"}
 
 
