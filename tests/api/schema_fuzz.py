@@ -94,7 +94,7 @@ def application(people: People) -> Callable[[Environ, Any], Iterable[bytes]]:
 
 
 def find_mistakes(people: People, role: str, *, folder: Path, **settings: Any) -> Iterator[str]:
-    """Play a client in this role. Yields each answer that is not what the schema says, with the request as a command."""
+    """Play a client in this role. Yields each answer that the schema does not say, and its request."""
     people.write(folder / "people.json")
     settings |= {"continue-on-failure": True, "base-url": "http://acme.localhost"}
     if role != "anonymous":
