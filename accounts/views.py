@@ -33,6 +33,7 @@ from accounts.serializers import (
 )
 from idempotency.views import idempotent
 from tenants.connection import connection
+from tenants.errors import answers
 from tenants.middleware import host_of
 from tenants.models import Tenant
 from tenants.services import domain_of
@@ -64,6 +65,7 @@ class TenantViewSet(RetrieveModelMixin, GenericViewSet[Tenant]):
         return "sign_up" if self.action == "create" else None
 
     @extend_schema(request=SignUpSerializer, responses={202: SignedUpSerializer})
+    @answers("slug_taken", "sign_up_failed")
     @idempotent(owner=_slug)
     def create(self, request: Request) -> Response:
         """Sign up an organisation. It is set up in the background: ask `status_url` until it is `active`."""
@@ -83,6 +85,7 @@ class TokensView(APIView):
         return "Bearer"
 
     @extend_schema(request=CredentialsSerializer, responses={201: TokenSerializer})
+    @answers("wrong_credentials")
     def post(self, request: Request) -> Response:
         """Log in."""
         token, secret = services.log_in(**_valid(CredentialsSerializer(data=request.data)))
@@ -93,7 +96,7 @@ class TokensView(APIView):
 class CurrentTokenView(APIView):
     @extend_schema(responses={204: None})
     def delete(self, request: UserRequest) -> Response:
-        """Log out: the token of this request ends."""
+        """Log out. The token of this request ends."""
         services.log_out(request.auth)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
@@ -110,6 +113,7 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
         return services.visible_users(self.request.user)
 
     @extend_schema(request=NewUserSerializer, responses={201: CreatedUserSerializer})
+    @answers("permission_denied", "email_taken")
     @idempotent()
     def create(self, request: UserRequest) -> Response:
         """Create a user, and send a welcome mail. Owners may create anybody, admins anybody but owners."""
@@ -119,6 +123,7 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
         return Response({**UserSerializer(user).data, "jobs": jobs}, status=status.HTTP_201_CREATED)
 
     @extend_schema(request=UserChangeSerializer, responses=UserSerializer)
+    @answers("permission_denied", "last_owner")
     def partial_update(self, request: UserRequest, pk: str) -> Response:
         """Change a user. A new password, or deactivation, ends the user's tokens."""
         return self._change(self.get_object(), UserChangeSerializer)
@@ -126,11 +131,13 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     @extend_schema(responses=UserSerializer)
     @action(detail=False)
     def me(self, request: UserRequest) -> Response:
+        """Read the user whose token this is."""
         return Response(UserSerializer(request.user).data)
 
     @extend_schema(request=MeChangeSerializer, responses=UserSerializer)
     @me.mapping.patch
     def change_me(self, request: UserRequest) -> Response:
+        """Change the user whose token this is. A new password ends the user's tokens, this one included."""
         return self._change(request.user, MeChangeSerializer)
 
     def _change(self, user: User, serializer: type[MeChangeSerializer]) -> Response:

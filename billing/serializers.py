@@ -28,7 +28,10 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
     payment_token = serializers.CharField(max_length=200, write_only=True, help_text="The provider's, for a card")
     invoice = serializers.SerializerMethodField(help_text="Null until the order is billed")
     lines: serializers.ListSerializer[Any] = serializers.ListSerializer(
-        child=OrderLineSerializer(), min_length=1, max_length=MAX_LINES
+        child=OrderLineSerializer(),
+        min_length=1,
+        max_length=MAX_LINES,
+        help_text="Their total, the sum of quantity times unit_amount, is above 0",
     )
 
     class Meta:

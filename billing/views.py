@@ -14,6 +14,7 @@ from billing.models import Invoice, Order, Payment
 from billing.serializers import InvoiceSerializer, NewPaymentSerializer, OrderSerializer, PaymentSerializer
 from billing.services import cancel_order, place_order, retry_payment
 from idempotency.views import idempotent
+from tenants.errors import answers
 
 
 class OrderFilter(filters.FilterSet):
@@ -25,7 +26,7 @@ class OrderFilter(filters.FilterSet):
 
 
 class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, GenericViewSet[Order]):
-    """An order is billed in the background: `jobs` are the ids of what it has dispatched so far, oldest first."""
+    """The organisation's orders. `jobs` are the ids of what an order has dispatched so far, oldest first."""
 
     queryset = Order.objects.select_related("invoice").prefetch_related("lines")
     serializer_class = OrderSerializer
@@ -33,11 +34,13 @@ class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, Generic
 
     @idempotent()
     def create(self, request: Request) -> Response:
+        """Place an order. It is billed in the background: `jobs` are the ids of what it has dispatched."""
         return super().create(request)
 
     def perform_create(self, serializer: Any) -> None:
         serializer.instance = place_order(placed_by=str(self.request.user.pk), **serializer.validated_data)
 
+    @answers("order_paid", "order_cancelled", "payment_in_progress", "payment_unsettled")
     @idempotent()
     @extend_schema(request=NewPaymentSerializer, responses={201: PaymentSerializer})
     @action(methods=["post"], detail=True)
@@ -51,10 +54,11 @@ class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, Generic
         answer = PaymentSerializer(payment).data
         return Response(answer, status=status.HTTP_201_CREATED, headers={"Location": location})
 
+    @answers("order_paid", "payment_in_progress", "payment_unsettled")
     @extend_schema(request=None, responses=OrderSerializer)
     @action(methods=["post"], detail=True)
     def cancellation(self, request: Request, pk: str) -> Response:
-        """Cancel an order that is not paid, unless a card is being charged. Repeated, it changes nothing."""
+        """Cancel an order that is not paid. A card that is being charged prevents it. Repeated, it changes nothing."""
         cancel_order(order_id=self.get_object().pk)
         return Response(self.get_serializer(self.get_object()).data)
 

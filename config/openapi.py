@@ -1,9 +1,36 @@
-"""What drf-spectacular can't see: the errors, which config/problems.py makes, and how a request names its tenant."""
+"""What drf-spectacular can't see: how each operation may fail, what its ids are, and a line that says what it does.
 
+An operation lists each status that it can answer. A problem's codes are the keys of that answer's `examples`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
-from config.problems import MEDIA_TYPE
+from drf_spectacular.openapi import AutoSchema
+
+from config.codes import REGISTRY
+from config.examples import EXAMPLES
+from config.problems import MEDIA_TYPE, problem
 from tenants.middleware import HEADER
+
+#: Every request can fail like this.
+ALWAYS = {"bad_host", "bad_request", "not_found", "not_acceptable", "throttled", "server_error", "database_away"}
+#: What a tenant adds, by whichever way it is found.
+TENANT = {
+    "bad_tenant",
+    "tenant_mismatch",
+    "tenant_not_found",
+    "tenant_suspended",
+    "tenant_deleting",
+    "tenant_provisioning",
+    "tenant_failed",
+}
+TOKEN = {"not_authenticated", "authentication_failed", "invalid_token"}
+BODY = {"invalid", "parse_error", "too_large", "unsupported_media_type"}
+IDEMPOTENCY_KEY = {"bad_idempotency_key", "request_in_progress", "idempotency_key_reused"}
+#: These operations are the public host's.
+PUBLIC = "/api/v1/tenants/"
 
 ERROR = {
     "type": "object",
@@ -18,9 +45,14 @@ ERROR = {
 }
 PROBLEM = {
     "type": "object",
-    "description": "An error, as RFC 9457 has it.",
+    "description": "An error, as RFC 9457 has it. There may be codes that this page doesn't list yet.",
     "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
+        "type": {
+            "type": "string",
+            "format": "uri-reference",
+            "description": "A page of this host that explains the code",
+            "example": "/problems/slug_taken",
+        },
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
@@ -29,12 +61,12 @@ PROBLEM = {
     },
     "required": ["type", "title", "status", "detail", "code"],
 }
-RESPONSE = {
-    "description": "Any error",
-    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+RETRY_AFTER = {
+    "description": "After how many seconds to ask again",
+    "schema": {"type": "integer", "minimum": 0},
 }
 # A security scheme, because those are what clients and Swagger UI set once for all operations.
-TENANT = {
+TENANT_HEADER = {
     "type": "apiKey",
     "in": "header",
     "name": HEADER,
@@ -42,20 +74,120 @@ TENANT = {
     "host. Set it once, for all requests; sign-up, status and the schema ignore it.",
 }
 
+#: What holds for all texts, and can't be said at each of them.
+TEXTS = (
+    "\n\nTexts hold no control characters; names are one line. E-mail addresses and date-times are checked further "
+    "than their `format`. Every host explains each problem's `code` at its `type`, and lists all at `/problems/`."
+)
 
-def describe_errors(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-    """drf-spectacular's postprocessing hook: every operation may answer with a problem."""
-    result["components"]["schemas"] |= {"Problem": PROBLEM, "ProblemError": ERROR}
-    result["components"]["responses"] = {"Problem": RESPONSE}
-    for operations in result["paths"].values():
-        for operation in operations.values():
-            operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
+
+class Schema(AutoSchema):
+    """drf-spectacular's, with each operation's summary and failures."""
+
+    def get_summary(self) -> str:
+        """The first sentence of the method's docstring; of a mixin's method, a line of ours."""
+        match getattr(self.view, "action", None):
+            case "list":
+                return f"List {self._plural()}"
+            case "retrieve":
+                return f"Read one of the {self._plural()}"
+        return _first_sentence(self.get_description())
+
+    def _plural(self) -> str:
+        view: Any = self.view
+        return str(view.queryset.model._meta.verbose_name_plural)
+
+    def _resolve_path_parameters(self, variables: list[str]) -> list[dict[str, Any]]:
+        parameters: list[dict[str, Any]] = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
+        for parameter in parameters:
+            if parameter["name"] == "id":
+                parameter["schema"] = {"type": "string", "format": "uuid"}
+        return parameters
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
+        if operation is not None:
+            for parameter in operation.get("parameters", []):
+                _refuse_blanks(parameter)
+            operation["responses"] |= _failures(self._codes(operation))
+        return operation
+
+    def _codes(self, operation: dict[str, Any]) -> set[str]:
+        parameters = {(parameter["in"], parameter["name"]) for parameter in operation.get("parameters", [])}
+        places = {place for place, _ in parameters}
+        codes = {*ALWAYS, *self._declared()}
+        if not self.path.startswith(PUBLIC):
+            codes |= TENANT
+        if operation["security"] != [{}]:
+            codes |= TOKEN
+        if "requestBody" in operation:
+            codes |= BODY
+        if "query" in places:
+            codes.add("invalid")
+        if "path" in places:
+            codes.add("not_found")
+        if ("header", "Idempotency-Key") in parameters:
+            codes |= IDEMPOTENCY_KEY
+        return codes
+
+    def _declared(self) -> Iterable[str]:
+        """What `@answers` names."""
+        method = getattr(self.view, getattr(self.view, "action", None) or self.method.lower())
+        codes: tuple[str, ...] = getattr(method, "codes", ())
+        return codes
+
+
+def _refuse_blanks(parameter: dict[str, Any]) -> None:
+    """A parameter of the query has a value, or is left out."""
+    schema = parameter["schema"]
+    if parameter["in"] == "query" and schema.get("type") == "string" and not schema.keys() & {"enum", "format"}:
+        schema["minLength"] = 1
+
+
+def _first_sentence(text: str) -> str:
+    return text.partition("\n\n")[0].replace("\n", " ").partition(". ")[0].rstrip(".")
+
+
+def _failures(codes: Iterable[str]) -> dict[str, Any]:
+    by_status: dict[int, list[str]] = defaultdict(list)
+    for code in sorted(codes):
+        by_status[REGISTRY[code].status].append(code)
+    return {str(status): _failure(listed) for status, listed in sorted(by_status.items())}
+
+
+def _failure(codes: list[str]) -> dict[str, Any]:
+    examples = {code: {"$ref": f"#/components/examples/{code}"} for code in codes}
+    response: dict[str, Any] = {
+        "description": ", ".join(f"`{code}`" for code in codes),
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}},
+    }
+    if REGISTRY[codes[0]].status in (429, 503) or "request_in_progress" in codes:
+        response["headers"] = {"Retry-After": RETRY_AFTER}
+    return response
+
+
+def add_components(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """drf-spectacular's postprocessing hook: what the operations' failures refer to, and an example of each body."""
+    schemas = result["components"]["schemas"]
+    for name in schemas.keys() & EXAMPLES.keys():
+        schemas[name]["example"] = EXAMPLES[name]
+    schemas |= {"Problem": PROBLEM, "ProblemError": ERROR}
+    result["info"]["description"] += TEXTS
+    result["components"]["examples"] = {code: _example(code) for code in sorted(REGISTRY)}
     return result
+
+
+def _example(code: str) -> dict[str, Any]:
+    known = REGISTRY[code]
+    wrong = {"detail": "This field is required.", "code": "required", "pointer": "#/name"}
+    errors = [wrong] if code == "invalid" else None
+    value = problem(known.status, code=code, detail=known.meaning, errors=errors)
+    return {"summary": known.title, "description": known.remedy, "value": value}
 
 
 def describe_tenants(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     """drf-spectacular's postprocessing hook: every operation takes the tenant's header, and none insists on it."""
-    result["components"].setdefault("securitySchemes", {})["tenant"] = TENANT
+    result["components"].setdefault("securitySchemes", {})["tenant"] = TENANT_HEADER
     result["security"] = [{}, {"tenant": []}]
     for operations in result["paths"].values():
         for operation in operations.values():

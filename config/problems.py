@@ -1,7 +1,8 @@
 """Every error of the API as application/problem+json (RFC 9457).
 
 `errors` is a flat list of what is wrong, and where: `pointer` is a JSON pointer into the body, as a fragment
-(`#/lines/0/quantity`); `parameter` is the name of a query parameter.
+(`#/lines/0/quantity`); `parameter` is the name of a query parameter. config/codes.py explains each
+`code`.
 """
 
 import logging
@@ -19,6 +20,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
+from config.codes import REGISTRY
 from tenants.middleware import HEADER, has_answer
 from tenants.outage import is_away
 
@@ -96,9 +98,11 @@ def _render_as_problem(response: Response, request: Any) -> None:
 
 
 def problem(status: int, *, code: str, detail: str, errors: list[dict[str, str]] | None = None) -> dict[str, Any]:
+    """The body of an answer. A code that is not registered has the type that RFC 9457 gives to a bare status."""
+    known = REGISTRY.get(code)
     body = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "type": known.type if known else "about:blank",
+        "title": known.title if known else HTTPStatus(status).phrase,
         "status": status,
         "detail": str(detail),
         "code": code,

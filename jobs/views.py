@@ -21,7 +21,7 @@ from jobs import endings
 from jobs.models import Job
 from jobs.serializers import JobSerializer
 from jobs.status import JobStatus, find_status, of_job
-from tenants.errors import Conflict
+from tenants.errors import Conflict, answers
 from tenants.services import current_tenant
 
 
@@ -74,6 +74,7 @@ class JobViewSet(GenericViewSet[Job]):
             return self.queryset
         return Job.objects.filter(tenant=current_tenant())
 
+    @answers("permission_denied")
     def list(self, request: Request) -> Response:
         page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
         return self.get_paginated_response([self._answer(of_job(job)) for job in page or []])
@@ -85,12 +86,14 @@ class JobViewSet(GenericViewSet[Job]):
         return Response(self._answer(status))
 
     @extend_schema(request=None, responses={202: JobSerializer})
+    @answers("permission_denied", "illegal_state")
     @action(methods=["post"], detail=True)
     def retry(self, request: Request, pk: UUID) -> Response:
         """Let a dead job run again."""
         return self._control(pk, endings.replay, refusal="Only a dead job can be run again.")
 
     @extend_schema(request=None, responses={202: JobSerializer})
+    @answers("permission_denied", "illegal_state")
     @action(methods=["post"], detail=True)
     def cancellation(self, request: Request, pk: UUID) -> Response:
         """Cancel a job that has not begun."""

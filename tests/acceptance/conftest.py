@@ -30,8 +30,14 @@ def product(
 @contextmanager
 def running_product(folder: Path) -> Iterator[int]:
     port = free_port()
-    env = {**os.environ, "DEBUG": "1", "PORT": str(port), "SPARE_SCHEMAS": "1"}
-    env["GUNICORN_CMD_ARGS"] = f"--bind=127.0.0.1:{port} --threads=4"
+    env = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.recorded_settings",
+        "DEBUG": "1",
+        "PORT": str(port),
+        "SPARE_SCHEMAS": "1",
+        "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{port} --threads=4",
+    }
 
     def is_live() -> bool:
         try:

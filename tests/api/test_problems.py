@@ -10,6 +10,7 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from accounts.models import User
 from config import api, problems
+from config.codes import REGISTRY
 from config.parsers import MAX_BYTES
 from tenants.models import Tenant
 from tests.people import add_user, client_of
@@ -33,7 +34,8 @@ def checked(answer: Any, status: int, code: str) -> dict[str, Any]:
     assert answer["Content-Type"] == "application/problem+json"
     body: dict[str, Any] = json.loads(answer.content)
     assert {"type", "title", "status", "detail", "code"} <= body.keys()
-    assert (body["type"], body["status"], body["code"]) == ("about:blank", status, code)
+    assert (body["type"], body["status"], body["code"]) == (f"/problems/{code}", status, code)
+    assert (body["status"], body["title"]) == (REGISTRY[code].status, REGISTRY[code].title)
     assert isinstance(body["detail"], str)
     return body
 
