@@ -97,9 +97,20 @@ class Schema(AutoSchema):
         operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
         if operation is not None:
             for parameter in operation.get("parameters", []):
-                _refuse_blanks(parameter)
+                self._bound(parameter)
             operation["responses"] |= _failures(self._codes(operation))
         return operation
+
+    def _bound(self, parameter: dict[str, Any]) -> None:
+        """A parameter of the query has a value, or is left out. A page's size has its limits."""
+        schema = parameter["schema"]
+        if parameter["in"] != "query":
+            return
+        if schema.get("type") == "string" and not schema.keys() & {"enum", "format"}:
+            schema["minLength"] = 1
+        pages: Any = getattr(self.view, "paginator", None)
+        if pages is not None and parameter["name"] == pages.page_size_query_param:
+            schema |= {"minimum": 1, "maximum": pages.max_page_size}
 
     def _codes(self, operation: dict[str, Any]) -> set[str]:
         parameters = {(parameter["in"], parameter["name"]) for parameter in operation.get("parameters", [])}
@@ -124,13 +135,6 @@ class Schema(AutoSchema):
         method = getattr(self.view, getattr(self.view, "action", None) or self.method.lower())
         codes: tuple[str, ...] = getattr(method, "codes", ())
         return codes
-
-
-def _refuse_blanks(parameter: dict[str, Any]) -> None:
-    """A parameter of the query has a value, or is left out."""
-    schema = parameter["schema"]
-    if parameter["in"] == "query" and schema.get("type") == "string" and not schema.keys() & {"enum", "format"}:
-        schema["minLength"] = 1
 
 
 def _first_sentence(text: str) -> str:
