@@ -13,10 +13,23 @@ from config.codes import REGISTRY
 from config.examples import EXAMPLES
 from config.problems import MEDIA_TYPE, problem
 
-#: Every request can fail like this.
-ALWAYS = {"bad_host", "bad_request", "not_found", "not_acceptable", "throttled", "server_error", "database_away"}
+#: Every request can fail like this: a body is refused by its headers, whether or not the operation takes one.
+ALWAYS = {
+    "bad_host",
+    "bad_request",
+    "not_found",
+    "not_acceptable",
+    "length_required",
+    "too_large",
+    "unsupported_media_type",
+    "throttled",
+    "server_error",
+    "database_away",
+}
 #: What the host of a tenant adds.
 TENANT = {
+    "bad_tenant",
+    "tenant_mismatch",
     "tenant_not_found",
     "tenant_suspended",
     "tenant_deleting",
@@ -24,7 +37,7 @@ TENANT = {
     "tenant_failed",
 }
 TOKEN = {"not_authenticated", "authentication_failed", "invalid_token"}
-BODY = {"invalid", "parse_error", "too_large", "unsupported_media_type"}
+BODY = {"invalid", "parse_error"}
 IDEMPOTENCY_KEY = {"bad_idempotency_key", "request_in_progress", "idempotency_key_reused"}
 #: These operations are the public host's.
 PUBLIC = "/api/v1/tenants/"
