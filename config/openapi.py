@@ -13,10 +13,11 @@ from config.codes import REGISTRY
 from config.examples import EXAMPLES
 from config.problems import MEDIA_TYPE, problem
 
-#: Every request can fail like this: a body is refused by its headers, whether or not the operation takes one.
+#: Every request can fail like this: whatever it takes, unknown parameters and odd bodies are refused.
 ALWAYS = {
     "bad_host",
     "bad_request",
+    "invalid",
     "not_found",
     "not_acceptable",
     "length_required",
@@ -37,7 +38,6 @@ TENANT = {
     "tenant_failed",
 }
 TOKEN = {"not_authenticated", "authentication_failed", "invalid_token"}
-BODY = {"invalid", "parse_error"}
 IDEMPOTENCY_KEY = {"bad_idempotency_key", "request_in_progress", "idempotency_key_reused"}
 #: These operations are the public host's.
 PUBLIC = "/api/v1/tenants/"
@@ -126,20 +126,15 @@ class Schema(AutoSchema):
             schema |= {"minimum": 1, "maximum": pages.max_page_size}
 
     def _codes(self, operation: dict[str, Any]) -> set[str]:
-        parameters = {(parameter["in"], parameter["name"]) for parameter in operation.get("parameters", [])}
-        places = {place for place, _ in parameters}
+        parameters = {parameter["name"] for parameter in operation.get("parameters", [])}
         codes = {*ALWAYS, *self._declared()}
         if not self.path.startswith(PUBLIC):
             codes |= TENANT
         if operation["security"] != [{}]:
             codes |= TOKEN
-        if "requestBody" in operation:
-            codes |= BODY
-        if "query" in places:
-            codes.add("invalid")
-        if "path" in places:
-            codes.add("not_found")
-        if ("header", "Idempotency-Key") in parameters:
+        if self.method != "GET":
+            codes.add("parse_error")
+        if "Idempotency-Key" in parameters:
             codes |= IDEMPOTENCY_KEY
         return codes
 
