@@ -14,9 +14,21 @@ from config.examples import EXAMPLES
 from config.problems import MEDIA_TYPE, problem
 from tenants.middleware import HEADER
 
-#: Every request can fail like this.
-ALWAYS = {"bad_host", "bad_request", "not_found", "not_acceptable", "throttled", "server_error", "database_away"}
-#: What a tenant adds, by whichever way it is found.
+#: Every request can fail like this: whatever it takes, unknown parameters and odd bodies are refused.
+ALWAYS = {
+    "bad_host",
+    "bad_request",
+    "invalid",
+    "not_found",
+    "not_acceptable",
+    "length_required",
+    "too_large",
+    "unsupported_media_type",
+    "throttled",
+    "server_error",
+    "database_away",
+}
+#: What the host of a tenant adds.
 TENANT = {
     "bad_tenant",
     "tenant_mismatch",
@@ -27,7 +39,6 @@ TENANT = {
     "tenant_failed",
 }
 TOKEN = {"not_authenticated", "authentication_failed", "invalid_token"}
-BODY = {"invalid", "parse_error", "too_large", "unsupported_media_type"}
 IDEMPOTENCY_KEY = {"bad_idempotency_key", "request_in_progress", "idempotency_key_reused"}
 #: These operations are the public host's.
 PUBLIC = "/api/v1/tenants/"
@@ -108,25 +119,31 @@ class Schema(AutoSchema):
         operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
         if operation is not None:
             for parameter in operation.get("parameters", []):
-                _refuse_blanks(parameter)
+                self._bound(parameter)
             operation["responses"] |= _failures(self._codes(operation))
         return operation
 
+    def _bound(self, parameter: dict[str, Any]) -> None:
+        """A parameter of the query has a value, or is left out. A page's size has its limits."""
+        schema = parameter["schema"]
+        if parameter["in"] != "query":
+            return
+        if schema.get("type") == "string" and not schema.keys() & {"enum", "format"}:
+            schema["minLength"] = 1
+        pages: Any = getattr(self.view, "paginator", None)
+        if pages is not None and parameter["name"] == pages.page_size_query_param:
+            schema |= {"minimum": 1, "maximum": pages.max_page_size}
+
     def _codes(self, operation: dict[str, Any]) -> set[str]:
-        parameters = {(parameter["in"], parameter["name"]) for parameter in operation.get("parameters", [])}
-        places = {place for place, _ in parameters}
+        parameters = {parameter["name"] for parameter in operation.get("parameters", [])}
         codes = {*ALWAYS, *self._declared()}
         if not self.path.startswith(PUBLIC):
             codes |= TENANT
         if operation["security"] != [{}]:
             codes |= TOKEN
-        if "requestBody" in operation:
-            codes |= BODY
-        if "query" in places:
-            codes.add("invalid")
-        if "path" in places:
-            codes.add("not_found")
-        if ("header", "Idempotency-Key") in parameters:
+        if self.method != "GET":
+            codes.add("parse_error")
+        if "Idempotency-Key" in parameters:
             codes |= IDEMPOTENCY_KEY
         return codes
 
@@ -135,13 +152,6 @@ class Schema(AutoSchema):
         method = getattr(self.view, getattr(self.view, "action", None) or self.method.lower())
         codes: tuple[str, ...] = getattr(method, "codes", ())
         return codes
-
-
-def _refuse_blanks(parameter: dict[str, Any]) -> None:
-    """A parameter of the query has a value, or is left out."""
-    schema = parameter["schema"]
-    if parameter["in"] == "query" and schema.get("type") == "string" and not schema.keys() & {"enum", "format"}:
-        schema["minLength"] = 1
 
 
 def _first_sentence(text: str) -> str:
