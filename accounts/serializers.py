@@ -24,12 +24,20 @@ class PasswordField(serializers.CharField):
         )
 
 
+class NewPasswordField(PasswordField):
+    """One that is going to be set. `check_password` has the rules."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        rules = "At least 8 characters, not all digits, not among the most common ones, not like the name or the e-mail"
+        super().__init__(help_text=rules, **kwargs)
+
+
 class PersonSerializer(serializers.Serializer[User]):
     """Somebody who will log in."""
 
     email = serializers.EmailField(max_length=254)
     full_name = serializers.CharField(max_length=200, validators=[validate_printable])
-    password = PasswordField()
+    password = NewPasswordField()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         check_password(attrs["password"], User(email=attrs["email"], full_name=attrs["full_name"]))
@@ -46,8 +54,17 @@ def check_password(password: str, user: User) -> None:
 
 class SignUpSerializer(serializers.Serializer[Tenant]):
     name = serializers.CharField(max_length=200, validators=[validate_printable])
-    slug = serializers.CharField(max_length=MAX_SLUG_LENGTH, validators=[validate_slug, validate_not_reserved])
-    timezone = serializers.CharField(max_length=64, default="UTC", validators=[validate_timezone])
+    slug = serializers.CharField(
+        max_length=MAX_SLUG_LENGTH,
+        validators=[validate_slug, validate_not_reserved],
+        help_text="The organisation's name in its host. Some names are reserved, such as `www`",
+    )
+    timezone = serializers.CharField(
+        max_length=64,
+        default="UTC",
+        validators=[validate_timezone],
+        help_text="A name of the IANA time zone database, such as `Europe/Berlin`",
+    )
     owner = PersonSerializer()
 
 
@@ -93,7 +110,7 @@ class MeChangeSerializer(serializers.Serializer[User]):
     """What a user may change of themself. A new password ends the user's tokens, this one included."""
 
     full_name = serializers.CharField(max_length=200, validators=[validate_printable], required=False)
-    password = PasswordField(required=False)
+    password = NewPasswordField(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if "password" in attrs:

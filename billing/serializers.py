@@ -26,7 +26,10 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
     currency = serializers.CharField(min_length=3, max_length=3, help_text="ISO 4217, in capitals")
     payment_token = serializers.CharField(max_length=200, write_only=True, help_text="The provider's, for a card")
     lines: serializers.ListSerializer[Any] = serializers.ListSerializer(
-        child=OrderLineSerializer(), min_length=1, max_length=MAX_LINES
+        child=OrderLineSerializer(),
+        min_length=1,
+        max_length=MAX_LINES,
+        help_text="Their total, the sum of quantity times unit_amount, is above 0",
     )
 
     class Meta:

@@ -20,6 +20,7 @@ USER = {
     "is_active": True,
     "created_at": CREATED_AT,
 }
+MEMBER = {"email": "mia@initech.example", "full_name": "Mia Moss", "role": "member"}
 LINE = {"description": "Tea", "quantity": 2, "unit_amount": 1250}
 
 #: By the component's name.
@@ -29,14 +30,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Tenant": {**TENANT, "status": "active"},
     "CredentialsRequest": {"email": "ian@initech.example", "password": "correct horse battery"},
     "Token": {"token": "0f" * 32, "expires_at": "2026-11-26T21:00:00Z"},
-    "NewUserRequest": {**PERSON, "email": "mia@initech.example", "full_name": "Mia Moss", "role": "member"},
-    "CreatedUser": {
-        **USER,
-        "email": "mia@initech.example",
-        "full_name": "Mia Moss",
-        "role": "member",
-        "jobs": [JOB_ID],
-    },
+    "NewUserRequest": {**MEMBER, "password": "correct horse battery"},
+    "CreatedUser": {**USER, **MEMBER, "jobs": [JOB_ID]},
     "User": USER,
     "PatchedMeChangeRequest": {"full_name": "Ian Inkwell"},
     "PatchedUserChangeRequest": {"role": "admin"},
@@ -73,7 +68,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "Job": {
         "id": JOB_ID,
-        "task": "billing.tasks.bill_order",
+        "task": "notifications.tasks.deliver_message",
         "state": "success",
         "attempts": 1,
         "result": None,

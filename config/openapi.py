@@ -13,10 +13,24 @@ from config.codes import REGISTRY
 from config.examples import EXAMPLES
 from config.problems import MEDIA_TYPE, problem
 
-#: Every request can fail like this.
-ALWAYS = {"bad_host", "bad_request", "not_found", "not_acceptable", "throttled", "server_error", "database_away"}
+#: Every request can fail like this: whatever it takes, unknown parameters and odd bodies are refused.
+ALWAYS = {
+    "bad_host",
+    "bad_request",
+    "invalid",
+    "not_found",
+    "not_acceptable",
+    "length_required",
+    "too_large",
+    "unsupported_media_type",
+    "throttled",
+    "server_error",
+    "database_away",
+}
 #: What the host of a tenant adds.
 TENANT = {
+    "bad_tenant",
+    "tenant_mismatch",
     "tenant_not_found",
     "tenant_suspended",
     "tenant_deleting",
@@ -24,7 +38,6 @@ TENANT = {
     "tenant_failed",
 }
 TOKEN = {"not_authenticated", "authentication_failed", "invalid_token"}
-BODY = {"invalid", "parse_error", "too_large", "unsupported_media_type"}
 IDEMPOTENCY_KEY = {"bad_idempotency_key", "request_in_progress", "idempotency_key_reused"}
 #: These operations are the public host's.
 PUBLIC = "/api/v1/tenants/"
@@ -63,6 +76,12 @@ RETRY_AFTER = {
     "schema": {"type": "integer", "minimum": 0},
 }
 
+#: What holds for all texts, and can't be said at each of them.
+TEXTS = (
+    "\n\nTexts hold no control characters; names are one line. E-mail addresses and date-times are checked further "
+    "than their `format`. Every host explains each problem's `code` at its `type`, and lists all at `/problems/`."
+)
+
 
 class Schema(AutoSchema):
     """drf-spectacular's, with each operation's summary and failures."""
@@ -90,24 +109,32 @@ class Schema(AutoSchema):
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
         if operation is not None:
+            for parameter in operation.get("parameters", []):
+                self._bound(parameter)
             operation["responses"] |= _failures(self._codes(operation))
         return operation
 
+    def _bound(self, parameter: dict[str, Any]) -> None:
+        """A parameter of the query has a value, or is left out. A page's size has its limits."""
+        schema = parameter["schema"]
+        if parameter["in"] != "query":
+            return
+        if schema.get("type") == "string" and not schema.keys() & {"enum", "format"}:
+            schema["minLength"] = 1
+        pages: Any = getattr(self.view, "paginator", None)
+        if pages is not None and parameter["name"] == pages.page_size_query_param:
+            schema |= {"minimum": 1, "maximum": pages.max_page_size}
+
     def _codes(self, operation: dict[str, Any]) -> set[str]:
-        parameters = {(parameter["in"], parameter["name"]) for parameter in operation.get("parameters", [])}
-        places = {place for place, _ in parameters}
+        parameters = {parameter["name"] for parameter in operation.get("parameters", [])}
         codes = {*ALWAYS, *self._declared()}
         if not self.path.startswith(PUBLIC):
             codes |= TENANT
         if operation["security"] != [{}]:
             codes |= TOKEN
-        if "requestBody" in operation:
-            codes |= BODY
-        if "query" in places:
-            codes.add("invalid")
-        if "path" in places:
-            codes.add("not_found")
-        if ("header", "Idempotency-Key") in parameters:
+        if self.method != "GET":
+            codes.add("parse_error")
+        if "Idempotency-Key" in parameters:
             codes |= IDEMPOTENCY_KEY
         return codes
 
@@ -146,6 +173,7 @@ def add_components(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     for name in schemas.keys() & EXAMPLES.keys():
         schemas[name]["example"] = EXAMPLES[name]
     schemas |= {"Problem": PROBLEM, "ProblemError": ERROR}
+    result["info"]["description"] += TEXTS
     result["components"]["examples"] = {code: _example(code) for code in sorted(REGISTRY)}
     return result
 

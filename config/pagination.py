@@ -15,6 +15,7 @@ class Pages(CursorPagination):
     ordering = "-id"
     page_size_query_param = "page_size"
     max_page_size = 200
+    cursor_query_description = "Of `next` or `previous`, as it is."
 
     def paginate_queryset(
         self, queryset: QuerySet[Any] | Sequence[Any], request: Request, view: APIView | None = None

@@ -27,7 +27,7 @@ Action = TypeVar("Action", bound=Callable[..., object])
 def answers(*codes: str) -> Callable[[Action], Action]:
     """Tell the schema of codes that this method of a view may answer with, beside those that config/openapi.py adds.
 
-    What follows from the method's address, query, body, token or Idempotency-Key is added there.
+    What every request can meet, and what follows from the host, the token or the Idempotency-Key, is added there.
     """
 
     def mark(action: Action) -> Action:

@@ -28,6 +28,7 @@ FIRST = (
     "tests/chaos/",
     "tests/tenants/test_migrate_tenants.py",
     "tests/test_without_billing.py",
+    "tests/api/test_schema_fuzz.py",
     "tests/jobs/test_state_machine.py",
     "tests/tenants/test_session_machine.py",
     "tests/jobs/test_clean_pools.py",

@@ -3,6 +3,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.test import override_settings
 from drf_spectacular.generators import SchemaGenerator
@@ -13,6 +14,8 @@ from config.examples import EXAMPLES
 from tenants.models import Tenant
 from tests import contract
 from tests.people import add_user, client_of
+
+OF_BILLING = {"OrderRequest", "Order", "Invoice"}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ def test_codes_of_an_operation(schema: dict[str, Any]) -> None:
     assert codes("post", "tokens/", "401") == {"wrong_credentials"}
     assert "401" not in schema["paths"]["/api/v1/tenants/{slug}/"]["get"]["responses"]
     assert codes("post", "jobs/{id}/retry/", "409") == {"illegal_state"}
-    assert "400" in schema["paths"]["/api/v1/orders/"]["get"]["responses"]
+    assert "400" in schema["paths"]["/api/v1/users/"]["get"]["responses"]
 
 
 def test_every_operation_has_a_summary(schema: dict[str, Any]) -> None:
@@ -82,11 +85,17 @@ def test_every_body_has_an_example(schema: dict[str, Any]) -> None:
                 assert "example" in component, name
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_is_what_its_component_says(schema: dict[str, Any], name: str) -> None:
-    component = schema["components"]["schemas"][name]
-    assert list(contract.validator({"$ref": f"#/components/schemas/{name}"}).iter_errors(component["example"])) == []
-    assert component["example"].keys() <= component["properties"].keys()
+def test_an_example_is_what_its_component_says(schema: dict[str, Any]) -> None:
+    components = schema["components"]["schemas"]
+    for name in EXAMPLES.keys() & components.keys():
+        example = components[name]["example"]
+        validator = contract.validator({"$ref": f"#/components/schemas/{name}"})
+        assert [error.message for error in validator.iter_errors(example)] == [], name
+        assert example.keys() <= components[name]["properties"].keys()
+
+
+def test_no_example_is_left_over(schema: dict[str, Any]) -> None:
+    assert schema["components"]["schemas"].keys() >= EXAMPLES.keys() - OF_BILLING
 
 
 def test_the_examples_of_requests_are_accepted(acme: Tenant, public_client: APIClient) -> None:
@@ -94,7 +103,8 @@ def test_the_examples_of_requests_are_accepted(acme: Tenant, public_client: APIC
     add_user(acme, "abe", "owner")
     client = client_of(acme, ian)
     assert public_client.post("/api/v1/tenants/", EXAMPLES["SignUpRequest"]).status_code == 202
-    assert client.post("/api/v1/orders/", EXAMPLES["OrderRequest"]).status_code == 201
+    if apps.is_installed("billing"):
+        assert client.post("/api/v1/orders/", EXAMPLES["OrderRequest"]).status_code == 201
     assert client.post("/api/v1/users/", EXAMPLES["NewUserRequest"]).status_code == 201
     credentials = {**EXAMPLES["CredentialsRequest"], "email": ian.email}
     assert client.post("/api/v1/tokens/", credentials).status_code == 201
@@ -102,12 +112,15 @@ def test_the_examples_of_requests_are_accepted(acme: Tenant, public_client: APIC
     assert client.patch(f"/api/v1/users/{ian.pk}/", EXAMPLES["PatchedUserChangeRequest"]).status_code == 200
 
 
-def test_what_is_sent_is_not_what_is_answered(schema: dict[str, Any]) -> None:
-    """A card's token goes in, and never comes out; nobody sends an id."""
+@pytest.mark.skipif(not apps.is_installed("billing"), reason="it has the orders")
+def test_a_card_s_token_goes_in_and_never_comes_out(schema: dict[str, Any]) -> None:
     schemas = schema["components"]["schemas"]
     assert "payment_token" in schemas["OrderRequest"]["required"]
     assert "payment_token" not in schemas["Order"]["properties"]
     assert "id" not in schemas["OrderRequest"]["properties"]
+
+
+def test_what_is_sent_is_not_what_is_answered(schema: dict[str, Any]) -> None:
     for name, operation in operations(schema):
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
         reference = body.get("schema", {}).get("$ref", "Request")
