@@ -91,6 +91,12 @@ TEXTS = (
     "than their `format`. Every host explains each problem's `code` at its `type`, and lists all at `/problems/`."
 )
 
+#: What holds for all texts, and can't be said at each of them.
+TEXTS = (
+    "\n\nTexts hold no control characters; names are one line. E-mail addresses and date-times are checked further "
+    "than their `format`. Every host explains each problem's `code` at its `type`, and lists all at `/problems/`."
+)
+
 
 class Schema(AutoSchema):
     """drf-spectacular's, with each operation's summary and failures."""
