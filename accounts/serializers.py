@@ -7,10 +7,10 @@ from rest_framework import serializers
 
 from accounts.models import User
 from tenants.models import Tenant
+from tenants.strict import EmailField, NameField, StrictSerializer
 from tenants.validators import (
     MAX_SLUG_LENGTH,
     validate_not_reserved,
-    validate_printable,
     validate_slug,
     validate_timezone,
 )
@@ -24,11 +24,11 @@ class PasswordField(serializers.CharField):
         )
 
 
-class PersonSerializer(serializers.Serializer[User]):
+class PersonSerializer(StrictSerializer):
     """Somebody who will log in."""
 
-    email = serializers.EmailField(max_length=254)
-    full_name = serializers.CharField(max_length=200, validators=[validate_printable])
+    email = EmailField()
+    full_name = NameField()
     password = PasswordField()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -44,8 +44,8 @@ def check_password(password: str, user: User) -> None:
         raise serializers.ValidationError({"password": details}) from error
 
 
-class SignUpSerializer(serializers.Serializer[Tenant]):
-    name = serializers.CharField(max_length=200, validators=[validate_printable])
+class SignUpSerializer(StrictSerializer):
+    name = NameField()
     slug = serializers.CharField(max_length=MAX_SLUG_LENGTH, validators=[validate_slug, validate_not_reserved])
     timezone = serializers.CharField(max_length=64, default="UTC", validators=[validate_timezone])
     owner = PersonSerializer()
@@ -89,10 +89,10 @@ class CreatedUserSerializer(UserSerializer):
         read_only_fields = fields
 
 
-class MeChangeSerializer(serializers.Serializer[User]):
+class MeChangeSerializer(StrictSerializer):
     """What a user may change of themself. A new password ends the user's tokens, this one included."""
 
-    full_name = serializers.CharField(max_length=200, validators=[validate_printable], required=False)
+    full_name = NameField(required=False)
     password = PasswordField(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class UserChangeSerializer(MeChangeSerializer):
     is_active = serializers.BooleanField(required=False)
 
 
-class CredentialsSerializer(serializers.Serializer[User]):
+class CredentialsSerializer(StrictSerializer):
     email = serializers.CharField(max_length=254)
     password = PasswordField()
 

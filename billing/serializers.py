@@ -4,17 +4,21 @@ from rest_framework import serializers
 
 from billing.currencies import CURRENCIES
 from billing.models import Invoice, Order, OrderLine
+from tenants.strict import StrictSerializer
 
 MAX_LINES = 100
-# Their product times MAX_LINES fits the total's 64 bits.
 MAX_QUANTITY = 10_000
 MAX_UNIT_AMOUNT = 10**12
+# JavaScript and many JSON parsers know no larger integer exactly.
+MAX_TOTAL = 2**53 - 1
 
 
-class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
+class OrderLineSerializer(StrictSerializer, serializers.ModelSerializer[OrderLine]):
     quantity = serializers.IntegerField(min_value=1, max_value=MAX_QUANTITY)
     unit_amount = serializers.IntegerField(
-        min_value=0, max_value=MAX_UNIT_AMOUNT, help_text="In the currency's minor unit (cents)"
+        min_value=0,
+        max_value=MAX_UNIT_AMOUNT,
+        help_text="In the currency's minor unit (cents), as a JSON integer: 12, not 12.0",
     )
 
     class Meta:
@@ -22,11 +26,14 @@ class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
         fields = ("description", "quantity", "unit_amount")
 
 
-class OrderSerializer(serializers.ModelSerializer[Order]):
+class OrderSerializer(StrictSerializer, serializers.ModelSerializer[Order]):
     currency = serializers.CharField(min_length=3, max_length=3, help_text="ISO 4217, in capitals")
     payment_token = serializers.CharField(max_length=200, write_only=True, help_text="The provider's, for a card")
     lines: serializers.ListSerializer[Any] = serializers.ListSerializer(
-        child=OrderLineSerializer(), min_length=1, max_length=MAX_LINES
+        child=OrderLineSerializer(),
+        min_length=1,
+        max_length=MAX_LINES,
+        help_text=f"Their total, the sum of quantity times unit_amount, is from 1 to {MAX_TOTAL}",
     )
 
     class Meta:
@@ -40,8 +47,13 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
         return code
 
     def validate_lines(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        if not any(line["unit_amount"] for line in lines):
-            raise serializers.ValidationError("There is nothing to pay: give a line a unit_amount above 0.")
+        total = sum(line["quantity"] * line["unit_amount"] for line in lines)
+        if total == 0:
+            raise serializers.ValidationError(
+                "There is nothing to pay: give a line a unit_amount above 0.", "min_value"
+            )
+        if total > MAX_TOTAL:
+            raise serializers.ValidationError(f"The total is {total}; it may be {MAX_TOTAL} at the most.", "max_value")
         return lines
 
 

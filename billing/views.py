@@ -10,10 +10,12 @@ from billing.models import Invoice, Order
 from billing.serializers import InvoiceSerializer, OrderSerializer
 from billing.services import place_order
 from idempotency.views import idempotent
+from tenants.filters import IdFilter, TimeFilter
 
 
 class OrderFilter(filters.FilterSet):
-    created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
+    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
 
     class Meta:
         model = Order
@@ -36,8 +38,9 @@ class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, Generic
 
 
 class InvoiceFilter(filters.FilterSet):
-    order = filters.UUIDFilter(field_name="order_id")
-    created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
+    order = IdFilter(field_name="order_id")
+    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
 
     class Meta:
         model = Invoice

@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from django.http import Http404, HttpRequest, JsonResponse
@@ -24,10 +25,14 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 NO_FIELD = "non_field_errors"
+# An answer names so many of them. A body of 1 MiB may have a hundred thousand.
+MAX_ERRORS = 100
 
 
 class ProblemRenderer(JSONRenderer):
     media_type = MEDIA_TYPE
+    # A problem quotes the client, who may have sent half a character, which has no UTF-8.
+    ensure_ascii = True
 
 
 class DatabaseAway(APIException):
@@ -64,7 +69,7 @@ def _described(response: Response, exc: Exception, method: str) -> dict[str, Any
     if not isinstance(exc, APIException):  # Django's Http404 and PermissionDenied
         return problem(status, code=data["detail"].code, detail=data["detail"])
     place = "parameter" if method in SAFE_METHODS else "pointer"
-    errors = [_entry(path, detail, place) for path, detail in _flat(data)]
+    errors = [_entry(path, detail, place) for path, detail in islice(_flat(data), MAX_ERRORS)]
     return problem(status, code=exc.default_code, detail="The request is not valid; see `errors`.", errors=errors)
 
 
@@ -107,8 +112,9 @@ def problem(status: int, *, code: str, detail: str, errors: list[dict[str, str]]
 # What Django itself answers
 
 
-def render(status: int, *, code: str, detail: str) -> JsonResponse:
-    return JsonResponse(problem(status, code=code, detail=detail), status=status, content_type=MEDIA_TYPE)
+def render(status: int, *, code: str, detail: str, errors: list[dict[str, str]] | None = None) -> JsonResponse:
+    body = problem(status, code=code, detail=detail, errors=errors)
+    return JsonResponse(body, status=status, content_type=MEDIA_TYPE)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:

@@ -5,11 +5,13 @@ from rest_framework.viewsets import GenericViewSet
 
 from notifications.models import Message
 from notifications.serializers import MessageSerializer
+from tenants.filters import TimeFilter
 
 
 class MessageFilter(filters.FilterSet):
     to = filters.CharFilter(lookup_expr="iexact")
-    created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
+    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
 
     class Meta:
         model = Message

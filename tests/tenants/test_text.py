@@ -108,7 +108,7 @@ def test_a_long_name_is_refused_before_it_costs_anything() -> None:
         ("x@bu\u0308cher.example", "x@xn--bcher-kva.example"),
         ("x@XN--BCHER-KVA.Example", "x@xn--bcher-kva.example"),
         ("x@bücher。example", "x@xn--bcher-kva.example"),
-        ("x@ｂücher.example", "x@xn--bcher-kva.example"),
+        ("x@\uff42ücher.example", "x@xn--bcher-kva.example"),
         ("x@straße.example", "x@xn--strae-oqa.example"),
         ("x@例え.example", "x@xn--r8jz45g.example"),
         ("x@r3---sn.example", "x@r3---sn.example"),
