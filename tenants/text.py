@@ -5,6 +5,7 @@ import unicodedata
 import idna
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
+from django.db.models import Q
 from precis_i18n.context import context_rule_error
 from precis_i18n.derived import CONTEXTJ, CONTEXTO, FREE_PVAL, PVALID, derived_property
 from precis_i18n.unicode import UnicodeData
@@ -83,6 +84,23 @@ def normalize_email(address: str) -> str:
     if not local.isprintable():
         raise ValidationError("An address has no control characters.", code="invalid")
     return email
+
+
+def spellings(address: str) -> list[str]:
+    """An address as it is written, and its normal form if it has one."""
+    try:
+        return list({address, normalize_email(address)})
+    except ValidationError:
+        return [address]
+
+
+def possibly_unnormalized(column: str) -> Q:
+    """For a queryset: the rows whose address may not be in its normal form, or be none. They are few."""
+    return (
+        Q(**{f"{column}__regex": "[^ -~]|@.*[A-Z]"})
+        | Q(**{f"{column}__icontains": "xn--"})
+        | Q(**{f"{column}__regex": f"^.{{{MAX_LOCAL_LENGTH + 1},}}@"})
+    )
 
 
 def _normalize_domain(domain: str) -> str:

@@ -1,5 +1,7 @@
 """What a query may hold: the parameters that the view takes, once each, each with a value that makes sense."""
 
+# ruff: noqa: RUF001  # letters of other scripts are what is tested
+
 from typing import Any
 from urllib.parse import quote
 

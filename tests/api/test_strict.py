@@ -1,5 +1,7 @@
 """What a body may hold: the fields that the schema names, in its JSON types, once each."""
 
+# ruff: noqa: RUF001  # letters of other scripts are what is tested
+
 import json
 from collections.abc import Callable
 from typing import Any
