@@ -1,5 +1,6 @@
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from rest_framework import serializers
 
 from billing.currencies import CURRENCIES
@@ -11,6 +12,30 @@ MAX_QUANTITY = 10_000
 MAX_UNIT_AMOUNT = 10**12
 # JavaScript and many JSON parsers know no larger integer exactly.
 MAX_TOTAL = 2**53 - 1
+
+
+class CurrencyField(serializers.CharField):
+    """A code of ISO 4217. Those that the schema lists are taken; an answer may name one that was withdrawn since."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_length=3, max_length=3, help_text="ISO 4217, in capitals", **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        code: str = super().to_internal_value(data)
+        if code not in CURRENCIES:
+            raise serializers.ValidationError(f"{code} is no currency of ISO 4217; give a code such as EUR.")
+        return code
+
+
+class CurrencySchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]  # registers itself
+    """Lists the codes, where one is asked for."""
+
+    target_class = CurrencyField
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        """As drf-spectacular has it."""
+        schema: dict[str, Any] = auto_schema._map_serializer_field(self.target, direction, bypass_extensions=True)
+        return schema if direction == "response" else {"type": "string", "enum": sorted(CURRENCIES)}
 
 
 class OrderLineSerializer(StrictSerializer, serializers.ModelSerializer[OrderLine]):
@@ -27,7 +52,7 @@ class OrderLineSerializer(StrictSerializer, serializers.ModelSerializer[OrderLin
 
 
 class OrderSerializer(StrictSerializer, serializers.ModelSerializer[Order]):
-    currency = serializers.CharField(min_length=3, max_length=3, help_text="ISO 4217, in capitals")
+    currency = CurrencyField()
     payment_token = serializers.CharField(max_length=200, write_only=True, help_text="The provider's, for a card")
     lines: serializers.ListSerializer[Any] = serializers.ListSerializer(
         child=OrderLineSerializer(),
@@ -40,11 +65,6 @@ class OrderSerializer(StrictSerializer, serializers.ModelSerializer[Order]):
         model = Order
         read_only_fields = ("id", "status", "total_amount", "jobs", "placed_by", "created_at")
         fields = ("currency", "payment_token", "lines", *read_only_fields)
-
-    def validate_currency(self, code: str) -> str:
-        if code not in CURRENCIES:
-            raise serializers.ValidationError(f"{code} is no currency of ISO 4217; give a code such as EUR.")
-        return code
 
     def validate_lines(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         total = sum(line["quantity"] * line["unit_amount"] for line in lines)

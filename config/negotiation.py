@@ -2,8 +2,13 @@ from typing import Any
 
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.renderers import JSONRenderer
 
-from config.problems import ProblemRenderer
+
+class ProblemRenderer(JSONRenderer):
+    media_type = "application/problem+json"
+    # A problem quotes the client, who may have sent half a character, which has no UTF-8.
+    ensure_ascii = True
 
 
 class Negotiation(DefaultContentNegotiation):

@@ -15,24 +15,18 @@ from django.http import Http404, HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException
 from rest_framework.permissions import SAFE_METHODS
-from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
+from config.negotiation import ProblemRenderer
 from tenants.outage import is_away
 
 logger = logging.getLogger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE = ProblemRenderer.media_type
 NO_FIELD = "non_field_errors"
 # An answer names so many of them. A body of 1 MiB may have a hundred thousand.
 MAX_ERRORS = 100
-
-
-class ProblemRenderer(JSONRenderer):
-    media_type = MEDIA_TYPE
-    # A problem quotes the client, who may have sent half a character, which has no UTF-8.
-    ensure_ascii = True
 
 
 class DatabaseAway(APIException):

@@ -79,7 +79,7 @@ SILENCED_SYSTEM_CHECKS = ["auth.E003"]
 MIDDLEWARE = [
     "config.health.HealthMiddleware",
     "config.logs.RequestLogMiddleware",
-    "config.bodies.BodyMiddleware",
+    "config.refusals.RefusalMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "tenants.middleware.TenantMiddleware",

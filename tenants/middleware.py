@@ -19,6 +19,7 @@ from tenants.postgresql.internals import skip_health_check
 
 # Seconds after which a client may ask again for a tenant that is being provisioned
 RETRY_SECONDS = 2
+MAX_PORT_LENGTH = len("65535")
 FIELDS = [field.attname for field in Tenant._meta.concrete_fields]
 FIND = f"""
     SELECT {", ".join(f"tenant.{field}" for field in FIELDS)}
@@ -106,10 +107,13 @@ def _find(host: str) -> Tenant | None:
 
 def _host(request: HttpRequest) -> str:
     try:
-        host = request.get_host()
+        host, _, port = request.get_host().partition(":")
     except DisallowedHost:
         raise ParseError("The Host header names no host of this site.", code="bad_host") from None
-    return host.partition(":")[0].lower().rstrip(".")
+    # Django takes a port of any length, which links in mails and answers would have, too.
+    if len(port) > MAX_PORT_LENGTH:
+        raise ParseError("The Host header names no port.", code="bad_host")
+    return host.lower().rstrip(".")
 
 
 def _rendered(error: Exception, request: HttpRequest) -> HttpResponse | None:

@@ -35,7 +35,8 @@ class StrictSerializer(serializers.Serializer[Any]):
 
     def _unknown(self, data: Mapping[str, Any]) -> dict[str, Any]:
         writable = self._writable()
-        unknown = ErrorDetail(f"There is no such field; there are: {', '.join(writable)}.", "unknown_field")
+        there_are = f"there are: {', '.join(writable)}" if writable else "there are none here"
+        unknown = ErrorDetail(f"There is no such field; {there_are}.", "unknown_field")
         read_only = ErrorDetail("This field can't be set.", "read_only")
         return {name: [read_only if name in self.fields else unknown] for name in data if name not in writable}
 

@@ -5,13 +5,20 @@
 import json
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from django.urls import resolve
+from django_filters import DateTimeFilter, IsoDateTimeFromToRangeFilter, UUIDFilter
 from django_tenants.utils import tenant_context
+from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIClient
 
 from accounts.models import User
 from billing.models import Order
+from config import api
+from config.queries import known_parameters
+from tenants.filters import IdFilter, TimeFilter
 from tenants.models import Tenant
 from tests.people import PASSWORD, add_user, client_of
 
@@ -179,3 +186,62 @@ def test_what_is_no_address(client: APIClient, email: str) -> None:
     [(pointer, _)] = wrong(client.post(USERS, {**BOB, "email": email}))
     assert pointer == "#/email"
     assert client.post(TOKENS, {"email": email, "password": PASSWORD}).status_code == 401
+
+
+def test_what_takes_no_fields_refuses_them(client: APIClient) -> None:
+    job = client.post(ORDERS, ORDER).json()["jobs"][0]
+    answer = client.post(f"/api/v1/jobs/{job}/cancellation/", {"reason": "a mistake"})
+    assert wrong(answer) == {("#/reason", "unknown_field")}
+    assert client.post(f"/api/v1/jobs/{job}/cancellation/", {}).status_code == 202
+
+
+@pytest.fixture(scope="module")
+def operations() -> list[dict[str, Any]]:
+    generator: Any = SchemaGenerator
+    described: dict[str, Any] = generator(urlconf="config.api").get_schema(public=True)
+    components = described["components"]["schemas"]
+    paths = described["paths"].items()
+    return [
+        {**operation, "path": path, "method": method, "components": components}
+        for path, methods in paths
+        for method, operation in methods.items()
+    ]
+
+
+def test_the_schema_says_that_other_fields_are_refused(operations: list[dict[str, Any]]) -> None:
+    """So a serializer that takes a body, and is no StrictSerializer, fails here."""
+    seen = set()
+    for operation in operations:
+        if "requestBody" in operation:
+            named = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+            seen.add(named)
+            assert operation["components"][named].get("additionalProperties") is False, named
+    assert len(seen) >= 6
+
+
+def test_the_schema_has_the_bounds_of_an_order(operations: list[dict[str, Any]]) -> None:
+    [order] = [operation for operation in operations if operation["path"] == ORDERS and operation["method"] == "post"]
+    named = order["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    fields = order["components"][named]["properties"]
+    assert (fields["lines"]["minItems"], fields["lines"]["maxItems"]) == (1, 100)
+    assert str(2**53 - 1) in fields["lines"]["description"]
+    line = order["components"][fields["lines"]["items"]["$ref"].rpartition("/")[2]]["properties"]
+    assert (line["unit_amount"]["minimum"], line["unit_amount"]["maximum"]) == (0, 10**12)
+    assert (line["quantity"]["minimum"], line["quantity"]["maximum"]) == (1, 10_000)
+
+
+def test_a_view_takes_the_parameters_that_the_schema_lists(operations: list[dict[str, Any]]) -> None:
+    for operation in operations:
+        path = operation["path"].replace("{id}", str(uuid4())).replace("{slug}", "acme")
+        urls = "config.public_urls" if path.startswith("/api/v1/tenants/") else "config.urls"
+        view = resolve(path, urls).func
+        listed = {parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "query"}
+        assert set(known_parameters(view, operation["method"].upper())) == listed, path
+
+
+@pytest.mark.parametrize("view", [view for _, view, _ in api.tenant.registry])
+def test_filters_are_strict(view: Any) -> None:
+    """A time without a zone, and an id in braces, get past django-filter's own."""
+    for name, kind in view.filterset_class.base_filters.items():
+        assert not isinstance(kind, DateTimeFilter | IsoDateTimeFromToRangeFilter) or isinstance(kind, TimeFilter), name
+        assert not isinstance(kind, UUIDFilter) or isinstance(kind, IdFilter), name
