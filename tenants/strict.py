@@ -19,9 +19,9 @@ JSON_TYPES: list[tuple[type[serializers.Field[Any, Any, Any, Any]], type, str]] 
 ]
 
 
+# The base of each serializer that takes a body; DRF's ModelSerializer comes after it, where there is a model. It has no
+# docstring, because the schema would show it as the description of each.
 class StrictSerializer(serializers.Serializer[Any]):
-    """The base of each serializer that takes a body. DRF's ModelSerializer comes after it, where there is a model."""
-
     def to_internal_value(self, data: Any) -> Any:
         """DRF's, which also refuses unknown fields, fields that can't be set, and values of another JSON type."""
         errors = self._unknown(data) | self._mistyped(data) if isinstance(data, Mapping) else {}

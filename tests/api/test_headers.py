@@ -263,10 +263,8 @@ def test_no_header_breaks_anything(ask: Ask, header: str) -> None:
             assert answer.status < 500 or answer.status in allowed, (request_line, value, answer)
 
 
-@pytest.mark.parametrize(
-    "request_line", [LIST[0], "GET /api/v1/docs/ HTTP/1.1", "GET /livez HTTP/1.1", "GET /x HTTP/1.1"]
-)
-def test_neither_do_the_others(ask: Ask, request_line: str) -> None:
+@pytest.mark.parametrize("path", ["/api/v1/users/?email=%41", "/api/v1/docs/", "/livez", "/nowhere"])
+def test_neither_do_the_others(ask: Ask, path: str) -> None:
     for value in ODD:
         if len(value) < 1000:  # all of them at once would be too long
             headers = [f"{header}: ".encode() + value for header in OTHERS]
