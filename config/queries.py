@@ -54,8 +54,8 @@ def known_parameters(view: Any, method: str) -> dict[str, bool]:
     if action != "list":
         return {}
     known = {name: isinstance(kind, MultipleChoiceFilter) for name, kind in _filters(view.cls).items()}
-    pages = view.cls.pagination_class
-    return known | {pages.cursor_query_param: False, pages.page_size_query_param: False}
+    pages = view.cls.pagination_class().get_schema_operation_parameters(view)
+    return known | {parameter["name"]: False for parameter in pages}
 
 
 def _filters(view_class: Any) -> dict[str, Any]:
