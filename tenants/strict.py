@@ -94,7 +94,9 @@ class StrictSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
 
     def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
         """As drf-spectacular has it."""
-        schema: dict[str, Any] = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
+        # What the extension maps without us. The instance knows whether it takes a part of the fields, as for a PATCH.
+        self.target_class = self.target
+        schema: dict[str, Any] = super().map_serializer(auto_schema, direction)
         if direction == "request":
             schema["additionalProperties"] = False
         for name, field in self.target.fields.items():
