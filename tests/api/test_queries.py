@@ -12,8 +12,9 @@ from config import api
 from tenants.models import Tenant
 from tests.people import add_user, client_of
 
-LISTS = [prefix for prefix, _, _ in api.tenant.registry]
-TIMED = ["orders", "invoices", "messages"]
+VIEWS: list[tuple[str, Any, str]] = api.tenant.registry
+LISTS = [path for path, _, _ in VIEWS]
+TIMED = [path for path, view, _ in VIEWS if "created_after" in view.filterset_class.base_filters]
 
 
 @pytest.fixture
@@ -41,8 +42,7 @@ def test_an_unknown_parameter_is_named_as_it_was_written(client: APIClient, name
         ("get", "users/me/"),
         ("patch", "users/me/"),
         ("post", "users/"),
-        ("post", "orders/"),
-        ("get", "orders/01a2040f-3363-722a-9cc9-398661955af6/"),
+        ("get", "users/01a2040f-3363-722a-9cc9-398661955af6/"),
         ("post", "jobs/01a2040f-3363-722a-9cc9-398661955af6/retry/"),
         ("post", "tokens/"),
         ("delete", "tokens/current/"),
@@ -139,13 +139,6 @@ def test_times(client: APIClient, time: str) -> None:
             assert client.get(f"/api/v1/{path}/", {name: time}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "id", ["1", "{01a2040f-3363-722a-9cc9-398661955af6}", "01a2040f3363722a9cc9398661955af6", "٣" * 32]
-)
-def test_an_id_is_in_its_usual_spelling(client: APIClient, id: str) -> None:
-    assert wrong(client.get(f"/api/v1/invoices/?order={quote(id)}")) == [("order", "invalid")]
-
-
 def test_all_that_is_wrong_is_told(client: APIClient) -> None:
-    answer = client.get("/api/v1/orders/?statuss=paid&page_size=7&page_size=8&status=")
+    answer = client.get("/api/v1/messages/?statuss=sent&page_size=7&page_size=8&status=")
     assert wrong(answer) == [("statuss", "unknown_parameter"), ("page_size", "repeated"), ("status", "blank")]
