@@ -54,8 +54,9 @@ def known_parameters(view: Any, method: str) -> dict[str, bool]:
     if action != "list":
         return {}
     known = {name: isinstance(kind, MultipleChoiceFilter) for name, kind in _filters(view.cls).items()}
-    pages = view.cls.pagination_class().get_schema_operation_parameters(view)
-    return known | {parameter["name"]: False for parameter in pages}
+    pages = view.cls.pagination_class
+    parameters = [] if pages is None else pages().get_schema_operation_parameters(view)
+    return known | {parameter["name"]: False for parameter in parameters}
 
 
 def _filters(view_class: Any) -> dict[str, Any]:

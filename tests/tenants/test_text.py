@@ -1,8 +1,13 @@
 import unicodedata
+from contextlib import suppress
 
 import pytest
 from django.core.exceptions import ValidationError
+from hypothesis import given
+from hypothesis import strategies as st
 
+from accounts.models import User
+from tenants.models import Tenant
 from tenants.text import normalize_email, normalize_name
 
 ZWNJ, ZWJ, VS16 = "\u200c", "\u200d", "\ufe0f"
@@ -155,3 +160,32 @@ def test_spellings_of_one_address_are_one(written: str, stored: str) -> None:
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(ValidationError):
         normalize_email(address)
+
+
+@given(st.text() | st.text("aé\u0301\u200c\u200d\ufe0f\u094d\u0915👩💻🏽ع \u3000"))
+def test_what_is_stored_is_in_its_form_already(text: str) -> None:
+    for normalize, written in ((normalize_name, text), (normalize_email, f"x@{text}.example")):
+        with suppress(ValidationError):
+            stored = normalize(written)
+            assert normalize(stored) == stored
+
+
+@given(st.emails(domains=st.just("bücher.example")))
+def test_an_address_is_stored_as_its_local_part_was_written(address: str) -> None:
+    with suppress(ValidationError):  # a local part of more than 64 characters
+        assert normalize_email(address) == address.replace("bücher", "xn--bcher-kva")
+
+
+def test_the_admin_stores_the_same_forms() -> None:
+    tenant, user = Tenant(name="Ac\u00a0me"), User(full_name="Zoe\u0308", email="Zoe@BÜCHER.example")
+    tenant.clean()
+    user.clean()
+    assert (tenant.name, user.full_name, user.email) == ("Ac me", "Zoë", "Zoe@xn--bcher-kva.example")
+
+
+@pytest.mark.parametrize("fields", [{"full_name": "a\u202eb"}, {"email": '"a\x0bb"@acme.example'}])
+def test_the_admin_is_told_which_field_is_wrong(fields: dict[str, str]) -> None:
+    user = User(**{"full_name": "Zoe", "email": "zoe@acme.example", **fields})
+    with pytest.raises(ValidationError) as refusal:
+        user.clean()
+    assert set(refusal.value.message_dict) == set(fields)
