@@ -7,10 +7,10 @@ from rest_framework import serializers
 
 from accounts.models import User
 from tenants.models import Tenant
+from tenants.strict import EmailField, NameField, StrictSerializer
 from tenants.validators import (
     MAX_SLUG_LENGTH,
     validate_not_reserved,
-    validate_printable,
     validate_slug,
     validate_timezone,
 )
@@ -32,11 +32,11 @@ class NewPasswordField(PasswordField):
         super().__init__(help_text=rules, **kwargs)
 
 
-class PersonSerializer(serializers.Serializer[User]):
+class PersonSerializer(StrictSerializer):
     """Somebody who will log in."""
 
-    email = serializers.EmailField(max_length=254)
-    full_name = serializers.CharField(max_length=200, validators=[validate_printable])
+    email = EmailField()
+    full_name = NameField()
     password = NewPasswordField()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -52,8 +52,8 @@ def check_password(password: str, user: User) -> None:
         raise serializers.ValidationError({"password": details}) from error
 
 
-class SignUpSerializer(serializers.Serializer[Tenant]):
-    name = serializers.CharField(max_length=200, validators=[validate_printable])
+class SignUpSerializer(StrictSerializer):
+    name = NameField()
     slug = serializers.CharField(
         max_length=MAX_SLUG_LENGTH,
         validators=[validate_slug, validate_not_reserved],
@@ -106,10 +106,10 @@ class CreatedUserSerializer(UserSerializer):
         read_only_fields = fields
 
 
-class MeChangeSerializer(serializers.Serializer[User]):
+class MeChangeSerializer(StrictSerializer):
     """What a user may change of themself. A new password ends the user's tokens, this one included."""
 
-    full_name = serializers.CharField(max_length=200, validators=[validate_printable], required=False)
+    full_name = NameField(required=False)
     password = NewPasswordField(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class UserChangeSerializer(MeChangeSerializer):
     is_active = serializers.BooleanField(required=False)
 
 
-class CredentialsSerializer(serializers.Serializer[User]):
+class CredentialsSerializer(StrictSerializer):
     email = serializers.CharField(max_length=254)
     password = PasswordField()
 

@@ -15,10 +15,13 @@ from billing.serializers import InvoiceSerializer, NewPaymentSerializer, OrderSe
 from billing.services import cancel_order, place_order, retry_payment
 from idempotency.views import idempotent
 from tenants.errors import answers
+from tenants.filters import IdFilter, TimeFilter
+from tenants.strict import StrictSerializer
 
 
 class OrderFilter(filters.FilterSet):
-    created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
+    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
 
     class Meta:
         model = Order
@@ -59,13 +62,15 @@ class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, Generic
     @action(methods=["post"], detail=True)
     def cancellation(self, request: Request, pk: str) -> Response:
         """Cancel an order that is not paid. A card that is being charged prevents it. Repeated, it changes nothing."""
+        StrictSerializer(data=request.data).is_valid(raise_exception=True)  # a body says nothing here
         cancel_order(order_id=self.get_object().pk)
         return Response(self.get_serializer(self.get_object()).data)
 
 
 class InvoiceFilter(filters.FilterSet):
-    order = filters.UUIDFilter(field_name="order_id")
-    created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
+    order = IdFilter(field_name="order_id")
+    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
 
     class Meta:
         model = Invoice
@@ -81,9 +86,10 @@ class InvoiceViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Invoice]
 
 
 class PaymentFilter(filters.FilterSet):
-    order = filters.UUIDFilter(field_name="invoice__order_id")
-    invoice = filters.UUIDFilter(field_name="invoice_id")
-    created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
+    order = IdFilter(field_name="invoice__order_id")
+    invoice = IdFilter(field_name="invoice_id")
+    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
 
     class Meta:
         model = Payment

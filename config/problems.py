@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from django.conf import settings
@@ -16,22 +17,20 @@ from django.http import Http404, HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException
 from rest_framework.permissions import SAFE_METHODS
-from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
 from config.codes import REGISTRY
+from config.negotiation import ProblemRenderer
 from tenants.middleware import HEADER, has_answer
 from tenants.outage import is_away
 
 logger = logging.getLogger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE = ProblemRenderer.media_type
 NO_FIELD = "non_field_errors"
-
-
-class ProblemRenderer(JSONRenderer):
-    media_type = MEDIA_TYPE
+# An answer names so many of them. A body of 1 MiB may have a hundred thousand.
+MAX_ERRORS = 100
 
 
 class DatabaseAway(APIException):
@@ -68,7 +67,7 @@ def _described(response: Response, exc: Exception, method: str) -> dict[str, Any
     if not isinstance(exc, APIException):  # Django's Http404 and PermissionDenied
         return problem(status, code=data["detail"].code, detail=data["detail"])
     place = "parameter" if method in SAFE_METHODS else "pointer"
-    errors = [_entry(path, detail, place) for path, detail in _flat(data)]
+    errors = [_entry(path, detail, place) for path, detail in islice(_flat(data), MAX_ERRORS)]
     return problem(status, code=exc.default_code, detail="The request is not valid; see `errors`.", errors=errors)
 
 
@@ -113,8 +112,9 @@ def problem(status: int, *, code: str, detail: str, errors: list[dict[str, str]]
 # What Django itself answers
 
 
-def render(status: int, *, code: str, detail: str) -> JsonResponse:
-    return JsonResponse(problem(status, code=code, detail=detail), status=status, content_type=MEDIA_TYPE)
+def render(status: int, *, code: str, detail: str, errors: list[dict[str, str]] | None = None) -> JsonResponse:
+    body = problem(status, code=code, detail=detail, errors=errors)
+    return JsonResponse(body, status=status, content_type=MEDIA_TYPE)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:

@@ -23,6 +23,7 @@ from jobs.serializers import JobSerializer
 from jobs.status import JobStatus, find_status, of_job
 from tenants.errors import Conflict, answers
 from tenants.services import current_tenant
+from tenants.strict import StrictSerializer
 
 
 class JobPages(api_settings.DEFAULT_PAGINATION_CLASS):  # type: ignore[name-defined]  # a setting names it
@@ -100,6 +101,7 @@ class JobViewSet(GenericViewSet[Job]):
         return self._control(pk, endings.cancel, refusal="This job has begun, or has ended: it can't be cancelled.")
 
     def _control(self, pk: UUID, change: Callable[[Job], bool], *, refusal: str) -> Response:
+        StrictSerializer(data=self.request.data).is_valid(raise_exception=True)  # a body says nothing here
         job = self.get_queryset().filter(pk=pk).first()
         before = find_status(str(pk))
         if before is None:

@@ -24,6 +24,7 @@ from tenants.validators import validate_slug
 HEADER = "Tenant"
 # Seconds after which a client may ask again for a tenant that is being provisioned
 RETRY_SECONDS = 2
+MAX_PORT_LENGTH = len("65535")
 FIELDS = [field.attname for field in Tenant._meta.concrete_fields]
 COLUMNS = ", ".join(f"tenant.{field}" for field in FIELDS)
 FIND_BY_HOST = f"""
@@ -135,10 +136,13 @@ def _check_active(tenant: Tenant) -> None:
 def host_of(request: HttpRequest) -> str:
     """The request's host in lower case, without a port. Raises ParseError for one that is not of this site."""
     try:
-        host = request.get_host()
+        host, _, port = request.get_host().partition(":")
     except DisallowedHost:
         raise ParseError("The Host header names no host of this site.", code="bad_host") from None
-    return host.partition(":")[0].lower().rstrip(".")
+    # Django takes a port of any length, which links in mails and answers would have, too.
+    if len(port) > MAX_PORT_LENGTH:
+        raise ParseError("The Host header names no port.", code="bad_host")
+    return host.lower().rstrip(".")
 
 
 def _slug(request: HttpRequest) -> str | None:

@@ -1,9 +1,12 @@
 """What a tenant may be called."""
 
 import zoneinfo
+from collections.abc import Callable
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
+
+from tenants.text import normalize_name
 
 MAX_SLUG_LENGTH = 40
 
@@ -31,9 +34,16 @@ def validate_not_reserved(slug: str) -> None:
 
 
 def validate_printable(value: str) -> None:
-    """Raise ValidationError for line breaks and control characters. Names go into mail headers and logs."""
-    if not value.isprintable():
-        raise ValidationError("Use printable characters only, on one line.", code="not_printable")
+    """Raise ValidationError for what no name holds. Names go into mail headers and logs."""
+    normalize_name(value)
+
+
+def clean_field(name: str, normalize: Callable[[str], str], value: str) -> str:
+    """The value in its normal form, for a model's `clean`. Raises ValidationError that names the field."""
+    try:
+        return normalize(value)
+    except ValidationError as error:
+        raise ValidationError({name: error}) from error
 
 
 def validate_timezone(value: str) -> None:

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import random
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,9 +23,6 @@ SEED = int(os.environ.get("FUZZ_SEED") or (random.getrandbits(32) if MINUTES els
 LIMITS = {"max-time": int(60 * MINUTES / len(schema_fuzz.ROLES))} if MINUTES else {}
 
 
-@pytest.mark.xfail(
-    find_spec("tenants.strict") is None, reason="unknown fields and other JSON types are taken", run=False
-)
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 @pytest.mark.parametrize("role", schema_fuzz.ROLES)
 def test_a_client_finds_what_the_schema_says(
