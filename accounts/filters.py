@@ -12,6 +12,8 @@ class UserFilter(filters.FilterSet):
         filters.TypedChoiceFilter(choices=[("true", "true"), ("false", "false")], coerce="true".__eq__)
     )
     email = filters.CharFilter(method="with_email", label="In any case")
+    created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
+    updated = filters.IsoDateTimeFromToRangeFilter(field_name="updated_at")
 
     class Meta:
         model = User

@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from accounts.models import User
 from tenants.models import Tenant
+from tenants.services import domain_of
 from tenants.validators import (
     MAX_SLUG_LENGTH,
     validate_not_reserved,
@@ -62,6 +63,30 @@ class TenantSerializer(serializers.ModelSerializer[Tenant]):
         read_only_fields = fields
 
 
+class OrganisationSerializer(serializers.ModelSerializer[Tenant]):
+    """What its users know of their organisation."""
+
+    domain = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Tenant
+        fields = ("slug", "name", "timezone", "domain", "created_at")
+        read_only_fields = fields
+
+    def get_domain(self, tenant: Tenant) -> str:
+        return domain_of(tenant.slug)
+
+
+class OrganisationChangeSerializer(serializers.Serializer[Tenant]):
+    name = serializers.CharField(max_length=200, validators=[validate_printable], required=False)
+    timezone = serializers.CharField(
+        max_length=64,
+        validators=[validate_timezone],
+        required=False,
+        help_text="An IANA name such as Europe/Berlin; dates in mails follow it",
+    )
+
+
 class SignedUpSerializer(TenantSerializer):
     status_url = serializers.HyperlinkedIdentityField(view_name="tenant-detail", lookup_field="slug")
 
@@ -73,7 +98,7 @@ class SignedUpSerializer(TenantSerializer):
 class UserSerializer(serializers.ModelSerializer[User]):
     class Meta:
         model = User
-        fields: tuple[str, ...] = ("id", "email", "full_name", "role", "is_active", "created_at")
+        fields: tuple[str, ...] = ("id", "email", "full_name", "role", "is_active", "created_at", "updated_at")
         read_only_fields = fields
 
 

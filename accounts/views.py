@@ -1,15 +1,16 @@
 from typing import Any
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.urls import reverse
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
-from rest_framework.permissions import AllowAny
+from rest_framework.permissions import SAFE_METHODS, AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.reverse import reverse
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
@@ -17,12 +18,15 @@ from rest_framework.viewsets import GenericViewSet
 from accounts import services
 from accounts.filters import UserFilter
 from accounts.models import User
+from accounts.permissions import IsOwner
 from accounts.requests import UserRequest
 from accounts.serializers import (
     CreatedUserSerializer,
     CredentialsSerializer,
     MeChangeSerializer,
     NewUserSerializer,
+    OrganisationChangeSerializer,
+    OrganisationSerializer,
     SignedUpSerializer,
     SignUpSerializer,
     TenantSerializer,
@@ -32,7 +36,7 @@ from accounts.serializers import (
 )
 from idempotency.views import idempotent
 from tenants.models import Tenant
-from tenants.services import domain_of
+from tenants.services import current_tenant, domain_of, update_tenant
 from tenants.validators import validate_slug
 
 
@@ -70,6 +74,24 @@ class TenantViewSet(RetrieveModelMixin, GenericViewSet[Tenant]):
         return Response(signed_up, status=status.HTTP_202_ACCEPTED, headers={"Location": signed_up["status_url"]})
 
 
+class OrganisationView(APIView):
+    """The organisation whose host this is. All of its users see it, and owners change it."""
+
+    def get_permissions(self) -> list[Any]:
+        permissions = super().get_permissions()
+        return [*permissions] if self.request.method in SAFE_METHODS else [*permissions, IsOwner()]
+
+    @extend_schema(responses=OrganisationSerializer)
+    def get(self, request: UserRequest) -> Response:
+        return Response(OrganisationSerializer(current_tenant()).data)
+
+    @extend_schema(request=OrganisationChangeSerializer, responses=OrganisationSerializer)
+    def patch(self, request: UserRequest) -> Response:
+        """Rename the organisation, or set the time zone that dates in its mails follow."""
+        changes = _valid(OrganisationChangeSerializer(data=request.data))
+        return Response(OrganisationSerializer(update_tenant(current_tenant(), **changes)).data)
+
+
 class TokensView(APIView):
     authentication_classes = ()
     permission_classes = (AllowAny,)
@@ -84,7 +106,8 @@ class TokensView(APIView):
         """Log in."""
         token, secret = services.log_in(**_valid(CredentialsSerializer(data=request.data)))
         answer = TokenSerializer({"token": secret, "expires_at": token.expiry}).data
-        return Response(answer, status=status.HTTP_201_CREATED, headers={"Cache-Control": "no-store"})
+        headers = {"Cache-Control": "no-store", "Location": reverse("current-token", request=request)}
+        return Response(answer, status=status.HTTP_201_CREATED, headers=headers)
 
 
 class CurrentTokenView(APIView):
@@ -102,6 +125,7 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     queryset = User.objects.all()
     serializer_class = UserSerializer
     filterset_class = UserFilter
+    lookup_value_converter = "id"
 
     def get_queryset(self) -> QuerySet[User]:
         return services.visible_users(self.request.user)
@@ -113,10 +137,12 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
         person = _valid(NewUserSerializer(data=request.data))
         login_url = request.build_absolute_uri(reverse("docs"))
         user, jobs = services.create_user(actor=request.user, login_url=login_url, **person)
-        return Response({**UserSerializer(user).data, "jobs": jobs}, status=status.HTTP_201_CREATED)
+        location = reverse("user-detail", kwargs={"pk": user.pk}, request=request)
+        created = {**UserSerializer(user).data, "jobs": jobs}
+        return Response(created, status=status.HTTP_201_CREATED, headers={"Location": location})
 
     @extend_schema(request=UserChangeSerializer, responses=UserSerializer)
-    def partial_update(self, request: UserRequest, pk: str) -> Response:
+    def partial_update(self, request: UserRequest, pk: UUID) -> Response:
         """Change a user. A new password, or deactivation, ends the user's tokens."""
         return self._change(self.get_object(), UserChangeSerializer)
 

@@ -4,6 +4,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Func, Q, UUIDField, Value
+from django.db.models.functions import Now
 
 from tenants.ids import new_id
 
@@ -24,9 +25,11 @@ class Order(models.Model):
     placed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     jobs = ArrayField(models.UUIDField(), default=list, help_text="What the order has dispatched so far, oldest first")
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
     billed_at = models.DateTimeField(null=True)
 
     class Meta:
+        indexes = (models.Index(fields=["updated_at", "id"], name="order_updated"),)
         constraints = (models.CheckConstraint(condition=Q(total_amount__gt=0), name="order_total_positive"),)
 
     def __str__(self) -> str:
@@ -87,11 +90,15 @@ class Invoice(models.Model):
     currency = models.CharField(max_length=3)
     total_amount = models.BigIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
     paid_at = models.DateTimeField(null=True)
     reminded_at = models.DateTimeField(null=True)
 
     class Meta:
-        indexes = (models.Index(fields=["created_at"], condition=~Q(status="paid"), name="invoice_unpaid"),)
+        indexes = (
+            models.Index(fields=["created_at"], condition=~Q(status="paid"), name="invoice_unpaid"),
+            models.Index(fields=["updated_at", "id"], name="invoice_updated"),
+        )
 
     def __str__(self) -> str:
         return self.number
@@ -113,7 +120,11 @@ class Payment(models.Model):
     charge_id = models.CharField(max_length=200, blank=True, help_text="The gateway's name for the charge")
     reason = models.CharField(max_length=200, blank=True, help_text="Why it was declined, in the gateway's words")
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
     settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = (models.Index(fields=["updated_at", "id"], name="payment_updated"),)
 
     def __str__(self) -> str:
         return str(self.pk)

@@ -1,4 +1,5 @@
 from typing import Any
+from uuid import UUID
 
 from rest_framework import serializers
 
@@ -29,10 +30,25 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
         child=OrderLineSerializer(), min_length=1, max_length=MAX_LINES
     )
 
+    invoice = serializers.SerializerMethodField(help_text="Its id; null until it is written")
+
     class Meta:
         model = Order
-        read_only_fields = ("id", "status", "total_amount", "jobs", "placed_by", "created_at")
+        read_only_fields = (
+            "id",
+            "status",
+            "total_amount",
+            "jobs",
+            "placed_by",
+            "invoice",
+            "created_at",
+            "updated_at",
+        )
         fields = ("currency", "payment_token", "lines", *read_only_fields)
+
+    def get_invoice(self, order: Order) -> UUID | None:
+        # A new order has none, and need not be asked for it.
+        return order.invoice.pk if order.billed_at else None
 
     def validate_currency(self, code: str) -> str:
         if code not in CURRENCIES:
@@ -48,5 +64,5 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
 class InvoiceSerializer(serializers.ModelSerializer[Invoice]):
     class Meta:
         model = Invoice
-        fields = ("id", "number", "order", "status", "currency", "total_amount", "created_at", "paid_at")
+        fields = ("id", "number", "order", "status", "currency", "total_amount", "created_at", "updated_at", "paid_at")
         read_only_fields = fields

@@ -1,12 +1,17 @@
-"""DRF's throttles, counting in fixed windows, and out of the way while the cache is."""
+"""DRF's throttles, counting in fixed windows, and out of the way while the cache is.
+
+They tell what they counted by `RateLimit-Policy` and `RateLimit`, as draft-ietf-httpapi-ratelimit-headers-10 has them.
+"""
 
 import logging
+import math
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.cache import caches
+from django.http import HttpRequest
 from redis.exceptions import RedisError
 from rest_framework.request import Request
 from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, SimpleRateThrottle, UserRateThrottle
@@ -44,9 +49,31 @@ class Circuit:
 circuit = Circuit()
 
 
+class Counted(NamedTuple):
+    """A request that one throttle counted. Times are in seconds."""
+
+    policy: str
+    quota: int
+    window: int
+    remaining: int
+    reset: int
+
+
+def rate_limits(request: HttpRequest) -> dict[str, str]:
+    """The headers that tell what the throttles counted of this request; none if none did."""
+    counted: list[Counted] = getattr(request, "counted_by_throttles", [])
+    if not counted:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join(f'"{one.policy}";q={one.quota};w={one.window}' for one in counted),
+        "RateLimit": ", ".join(f'"{one.policy}";r={one.remaining};t={one.reset}' for one in counted),
+    }
+
+
 class Throttle(SimpleRateThrottle):
     """Counts requests in fixed windows. While the cache is away, nobody is throttled: it mustn't fail requests."""
 
+    scope: str | None
     num_requests: int | None
     duration: int
 
@@ -65,10 +92,16 @@ class Throttle(SimpleRateThrottle):
         except RedisError as error:
             circuit.open(error)
             return True
+        self._tell(request, remaining=max(self.num_requests - count, 0), quota=self.num_requests)
         return count <= self.num_requests
 
     def wait(self) -> float:
         return self.duration - self.seconds_in
+
+    def _tell(self, request: Request, *, remaining: int, quota: int) -> None:
+        told = Counted(str(self.scope), quota, self.duration, remaining, math.ceil(self.wait()))
+        below = request._request  # what middleware sees
+        below.counted_by_throttles = [*getattr(below, "counted_by_throttles", []), told]  # type: ignore[attr-defined]
 
     def _count(self, key: str) -> int:
         try:

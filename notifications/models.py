@@ -1,7 +1,7 @@
 from django.conf import settings
 from django.db import models
 from django.db.models import F
-from django.db.models.functions import Upper
+from django.db.models.functions import Now, Upper
 
 from tenants.ids import new_id
 
@@ -23,10 +23,14 @@ class Message(models.Model):
     attempts = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True, help_text="Of the last attempt")
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
     sent_at = models.DateTimeField(null=True)
 
     class Meta:
-        indexes = (models.Index(Upper("to"), F("id").desc(), name="message_newest_to"),)
+        indexes = (
+            models.Index(Upper("to"), F("id").desc(), name="message_newest_to"),
+            models.Index(fields=["updated_at", "id"], name="message_updated"),
+        )
 
     def __str__(self) -> str:
         return f"{self.subject} to {self.to}"

@@ -8,5 +8,5 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
     class Meta:
         model = Message
-        fields = ("id", "to", "subject", "status", "attempts", "error", "created_at", "sent_at")
+        fields = ("id", "to", "subject", "status", "attempts", "error", "created_at", "updated_at", "sent_at")
         read_only_fields = fields

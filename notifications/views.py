@@ -10,6 +10,7 @@ from notifications.serializers import MessageSerializer
 class MessageFilter(filters.FilterSet):
     to = filters.CharFilter(lookup_expr="iexact")
     created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
+    updated = filters.IsoDateTimeFromToRangeFilter(field_name="updated_at")
 
     class Meta:
         model = Message
@@ -22,6 +23,7 @@ class MessageViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Message]
     queryset = Message.objects.all()
     serializer_class = MessageSerializer
     filterset_class = MessageFilter
+    lookup_value_converter = "id"
 
     def get_queryset(self) -> QuerySet[Message]:
         user, messages = self.request.user, super().get_queryset()

@@ -17,8 +17,9 @@ from tenants.connection import connection, fetch_one, retry_on_broken_connection
 from tenants.models import Tenant
 from tenants.postgresql.internals import skip_health_check
 
-# Seconds after which a client may ask again for a tenant that is being provisioned
+# Seconds after which a client may ask again for a tenant that is being provisioned, or that waits for staff
 RETRY_SECONDS = 2
+FAILED_RETRY_SECONDS = 600
 FIELDS = [field.attname for field in Tenant._meta.concrete_fields]
 FIND = f"""
     SELECT {", ".join(f"tenant.{field}" for field in FIELDS)}
@@ -28,13 +29,14 @@ FIND = f"""
 
 
 class Unavailable(APIException):
-    """The tenant exists, and is not served."""
+    """The tenant exists, and is not served. `wait` becomes the Retry-After header, in seconds."""
 
     status_code = 503
+    wait: int
 
 
 class Provisioning(Unavailable):
-    """The tenant's schema is being made. `wait` becomes the Retry-After header, in seconds."""
+    """The tenant's schema is being made."""
 
     default_code = "tenant_provisioning"
     default_detail = "This organisation is being set up; try again in a moment."
@@ -46,6 +48,7 @@ class Failed(Unavailable):
 
     default_code = "tenant_failed"
     default_detail = "This organisation could not be set up; ask the platform's staff."
+    wait = FAILED_RETRY_SECONDS
 
 
 class TenantMiddleware:
