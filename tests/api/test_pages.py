@@ -1,0 +1,190 @@
+"""Lists: their pages, their order, and what a client that has a page already gets."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django_tenants.utils import tenant_context
+from rest_framework.test import APIClient
+
+from billing import tasks
+from billing.models import Invoice, Order
+from notifications.models import Message
+from tenants.connection import connection
+from tenants.ids import new_id
+from tenants.models import Tenant
+from tests.billing.conftest import place_order
+from tests.people import add_user, client_of
+
+URL = "/api/v1/messages/"
+
+
+@pytest.fixture
+def client(acme: Tenant) -> APIClient:
+    return client_of(acme, add_user(acme, "ada", "owner"))
+
+
+@pytest.fixture
+def messages(acme: Tenant) -> list[str]:
+    """Seven, by subject, oldest first."""
+    subjects = [f"{number}" for number in range(7)]
+    with tenant_context(acme):
+        for subject in subjects:
+            Message.objects.create(subject=subject)
+    return subjects
+
+
+def change(tenant: Tenant, *subjects: str) -> None:
+    with tenant_context(tenant):
+        for subject in subjects:
+            Message.objects.filter(subject=subject).update(attempts=1)
+
+
+def subjects_of(page: dict[str, Any]) -> list[str]:
+    return [message["subject"] for message in page["results"]]
+
+
+def pages(client: APIClient, url: str, link: str = "next") -> Iterator[dict[str, Any]]:
+    following: str | None = url
+    while following:
+        page = client.get(following).json()
+        yield page
+        following = page[link]
+
+
+@pytest.mark.parametrize(
+    ("ordering", "expected"),
+    [
+        ("", "6543210"),
+        ("&ordering=-created_at", "6543210"),
+        ("&ordering=created_at", "0123456"),
+        ("&ordering=updated_at", "0234561"),
+        ("&ordering=-updated_at", "1654320"),
+    ],
+)
+def test_pages_in_order_forward_and_back(
+    client: APIClient, acme: Tenant, messages: list[str], ordering: str, expected: str
+) -> None:
+    change(acme, "1")
+    forward = list(pages(client, f"{URL}?page_size=2{ordering}"))
+    parts = [expected[:2], expected[2:4], expected[4:6], expected[6:]]
+    assert ["".join(subjects_of(page)) for page in forward] == parts
+    assert forward[0]["previous"] is None
+    back = list(pages(client, forward[-1]["previous"], "previous"))
+    assert ["".join(subjects_of(page)) for page in back] == parts[2::-1]
+    again = client.get(back[-1]["next"]).json()
+    assert "".join(subjects_of(again)) == parts[1]
+
+
+@pytest.mark.parametrize("ordering", ["updated_at", "-updated_at"])
+def test_rows_of_one_time_are_paged_through(
+    client: APIClient, acme: Tenant, messages: list[str], ordering: str
+) -> None:
+    """As those are that a migration gave `updated_at`."""
+    with tenant_context(acme), connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE notifications_message DISABLE TRIGGER set_updated_at")
+        cursor.execute("UPDATE notifications_message SET updated_at = '2020-01-01T00:00:00Z'")
+    turned = pages(client, f"{URL}?page_size=2&ordering={ordering}")
+    assert sorted(subject for page in turned for subject in subjects_of(page)) == messages
+
+
+def test_what_changes_meanwhile_comes_again_and_hides_nothing(
+    client: APIClient, acme: Tenant, messages: list[str]
+) -> None:
+    turned = pages(client, f"{URL}?page_size=2&ordering=updated_at")
+    found = subjects_of(next(turned))
+    change(acme, "0", "3")
+    found += [subject for page in turned for subject in subjects_of(page)]
+    assert "".join(found) == "01" + "245603"
+
+
+def test_a_page_whose_rows_are_gone_leads_back(client: APIClient, acme: Tenant, messages: list[str]) -> None:
+    page = client.get(f"{URL}?page_size=5").json()
+    with tenant_context(acme):
+        Message.objects.filter(subject__in="01").delete()
+    empty = client.get(page["next"]).json()
+    assert (empty["results"], empty["next"]) == ([], None)
+    assert "".join(subjects_of(client.get(empty["previous"]).json())) == "65432"
+
+
+@pytest.mark.parametrize("ordering", ["subject", "-id", "", "updated_at,id", "%00"])
+def test_an_ordering_of_nothing_names_its_parameter(client: APIClient, ordering: str) -> None:
+    answer = client.get(f"{URL}?ordering={ordering}")
+    assert answer.status_code == 400
+    assert [error["parameter"] for error in answer.json()["errors"]] == ["ordering"]
+
+
+def test_a_cursor_of_another_ordering_is_refused(client: APIClient, messages: list[str]) -> None:
+    link = client.get(f"{URL}?page_size=2&ordering=updated_at").json()["next"]
+    for url in (link.replace("ordering=updated_at", "ordering=created_at"), link.replace("messages", "jobs")):
+        answer = client.get(url)
+        assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (400, "cursor")
+
+
+# What people look for
+
+
+def test_users_are_found_by_their_times(client: APIClient, acme: Tenant) -> None:
+    ann = add_user(acme, "ann")
+    url = "/api/v1/users/"
+
+    def names(query: str) -> list[str]:
+        return [user["email"].partition("@")[0] for user in client.get(f"{url}?{query}").json()["results"]]
+
+    created = client.get(f"{url}{ann.pk}/").json()
+    assert names(f"created_after={created['created_at']}") == ["ann"]
+    assert names(f"created_before={created['created_at']}") == ["ann", "ada"]
+    changed = client.patch(f"{url}{ann.pk}/", {"full_name": "Ann Other"}).json()
+    assert changed["updated_at"] > created["updated_at"]
+    assert changed == client.get(f"{url}{ann.pk}/").json()
+    assert names(f"updated_after={changed['updated_at']}") == ["ann"]
+    assert names(f"updated_before={created['updated_at']}") == ["ada"]
+
+
+def test_orders_and_invoices_are_found_by_user_and_number(client: APIClient, acme: Tenant) -> None:
+    bob, cat = add_user(acme, "bob"), add_user(acme, "cat")
+    orders = [place_order(acme, user) for user in (bob, cat)]
+    with tenant_context(acme), transaction.atomic():
+        for order in orders:
+            tasks.bill_order(str(order.pk))
+        numbers = list(Invoice.objects.order_by("id").values_list("number", flat=True))
+
+    def found(path: str, field: str) -> list[str]:
+        return [row[field] for row in client.get(f"/api/v1/{path}").json()["results"]]
+
+    assert found(f"orders/?placed_by={bob.pk}", "id") == [str(orders[0].pk)]
+    assert found(f"invoices/?placed_by={cat.pk}", "number") == numbers[1:]
+    assert found(f"invoices/?number={numbers[0]}", "order") == [str(orders[0].pk)]
+    assert found("invoices/?number=INV", "order") == []
+    assert found(f"orders/?placed_by={new_id()}", "id") == []
+    assert client.get("/api/v1/orders/?placed_by=bob").status_code == 400
+
+
+def test_an_order_names_its_invoice_and_changes_with_it(client: APIClient, acme: Tenant) -> None:
+    order = place_order(acme, add_user(acme, "bob"))
+    url = f"/api/v1/orders/{order.pk}/"
+    before = client.get(url).json()
+    assert before["invoice"] is None
+    with tenant_context(acme), transaction.atomic():
+        tasks.bill_order(str(order.pk))
+    after = client.get(url).json()
+    invoice = client.get(f"/api/v1/invoices/{after['invoice']}/").json()
+    assert invoice["order"] == after["id"]
+    assert after["updated_at"] > before["updated_at"]
+    [listed] = client.get(f"/api/v1/orders/?updated_after={after['updated_at']}").json()["results"]
+    assert listed == after
+
+
+def test_a_list_of_billed_orders_takes_as_many_queries_as_of_one(
+    client: APIClient, acme: Tenant, django_assert_max_num_queries: Any
+) -> None:
+    bob = add_user(acme, "bob")
+    orders = [place_order(acme, bob) for _ in range(4)]
+    with tenant_context(acme), transaction.atomic():
+        for order in orders:
+            tasks.bill_order(str(order.pk))
+        assert Order.objects.exclude(invoice=None).count() == 4
+    # Tenant, token, synced_until, orders, lines
+    with django_assert_max_num_queries(5):
+        assert all(order["invoice"] for order in client.get("/api/v1/orders/").json()["results"])
