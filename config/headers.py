@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.middleware.http import ConditionalGetMiddleware
 from django.utils.cache import patch_vary_headers
 from rest_framework.response import Response
@@ -19,7 +19,10 @@ class HeadersMiddleware(ConditionalGetMiddleware):
     Whoever is throttled sees by `RateLimit-Policy` and `RateLimit` how often they may ask.
     """
 
-    def process_response(self, request: HttpRequest, response: Any) -> HttpResponse:
+    def process_request(self, request: Any) -> None:
+        request.counted = []  # config/throttles.py adds to it
+
+    def process_response(self, request: Any, response: Any) -> HttpResponse:
         if not isinstance(response, Response):
             return response  # type: ignore[no-any-return]
         patch_vary_headers(response, VARY)
@@ -27,6 +30,6 @@ class HeadersMiddleware(ConditionalGetMiddleware):
         if response.status_code == 200:
             response.headers.setdefault("Cache-Control", "private, no-cache")
             answer = super().process_response(request, response)
-        for name, value in rate_limits(request).items():
+        for name, value in rate_limits(request.counted).items():
             answer.headers[name] = value
         return answer  # type: ignore[no-any-return]

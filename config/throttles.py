@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from django.core.cache import caches
-from django.http import HttpRequest
 from redis.exceptions import RedisError
 from rest_framework.request import Request
 from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, SimpleRateThrottle, UserRateThrottle
@@ -59,9 +58,8 @@ class Counted(NamedTuple):
     reset: int
 
 
-def rate_limits(request: HttpRequest) -> dict[str, str]:
-    """The headers that tell what the throttles counted of this request; none if none did."""
-    counted: list[Counted] = getattr(request, "counted_by_throttles", [])
+def rate_limits(counted: list[Counted]) -> dict[str, str]:
+    """The headers that tell what the throttles counted of a request; none if none did."""
     if not counted:
         return {}
     return {
@@ -99,9 +97,9 @@ class Throttle(SimpleRateThrottle):
         return self.duration - self.seconds_in
 
     def _tell(self, request: Request, *, remaining: int, quota: int) -> None:
-        told = Counted(str(self.scope), quota, self.duration, remaining, math.ceil(self.wait()))
-        below = request._request  # what middleware sees
-        below.counted_by_throttles = [*getattr(below, "counted_by_throttles", []), told]  # type: ignore[attr-defined]
+        # Of the request of Django, which DRF's hands on: middleware sees that one.
+        told: list[Counted] = getattr(request, "counted", [])
+        told.append(Counted(str(self.scope), quota, self.duration, remaining, math.ceil(self.wait())))
 
     def _count(self, key: str) -> int:
         try:
