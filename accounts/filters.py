@@ -12,8 +12,10 @@ class UserFilter(filters.FilterSet):
         filters.TypedChoiceFilter(choices=[("true", "true"), ("false", "false")], coerce="true".__eq__)
     )
     email = filters.CharFilter(method="with_email", label="In any case")
-    created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
-    updated = filters.IsoDateTimeFromToRangeFilter(field_name="updated_at")
+    created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lte")
+    updated_after = filters.IsoDateTimeFilter(field_name="updated_at", lookup_expr="gte")
+    updated_before = filters.IsoDateTimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = User

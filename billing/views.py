@@ -16,7 +16,8 @@ from idempotency.views import idempotent
 class OrderFilter(filters.FilterSet):
     placed_by = filters.UUIDFilter(field_name="placed_by_id")
     created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
-    updated = filters.IsoDateTimeFromToRangeFilter(field_name="updated_at")
+    updated_after = filters.IsoDateTimeFilter(field_name="updated_at", lookup_expr="gte")
+    updated_before = filters.IsoDateTimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = Order
@@ -46,7 +47,8 @@ class InvoiceFilter(filters.FilterSet):
     order = filters.UUIDFilter(field_name="order_id")
     placed_by = filters.UUIDFilter(field_name="order__placed_by_id")
     created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
-    updated = filters.IsoDateTimeFromToRangeFilter(field_name="updated_at")
+    updated_after = filters.IsoDateTimeFilter(field_name="updated_at", lookup_expr="gte")
+    updated_before = filters.IsoDateTimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = Invoice

@@ -5,12 +5,12 @@ from typing import Any
 from django.http import HttpResponse
 from django.middleware.http import ConditionalGetMiddleware
 from django.utils.cache import patch_vary_headers
-from rest_framework.response import Response
 
 from config.throttles import rate_limits
 
+API = "/api/"
 #: What an answer of the API depends on, beside its address
-VARY = ("Accept", "Authorization", "Tenant")
+VARY = ("Accept", "Authorization")
 
 
 class HeadersMiddleware(ConditionalGetMiddleware):
@@ -23,7 +23,7 @@ class HeadersMiddleware(ConditionalGetMiddleware):
         request.counted = []  # config/throttles.py adds to it
 
     def process_response(self, request: Any, response: Any) -> HttpResponse:
-        if not isinstance(response, Response):
+        if not request.path_info.startswith(API):
             return response  # type: ignore[no-any-return]
         patch_vary_headers(response, VARY)
         answer: Any = response

@@ -1,6 +1,7 @@
 """Pages of lists. A page begins after a row, not after so many rows: what comes or changes meanwhile shifts none."""
 
 import hashlib
+import re
 from base64 import b64decode, b64encode
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from rest_framework.views import APIView
 
 from tenants.changes import synced_until
 
+SIZE = re.compile(r"[1-9][0-9]{0,3}")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BAD_CURSOR = "Use `next` or `previous` of a page as it is."
 
@@ -70,6 +72,15 @@ class Pages(CursorPagination):
     #: Whether rows have `updated_at`. If not, `ordering` is a field, and the only one.
     has_changes = True
 
+    def get_page_size(self, request: Request) -> int:
+        """Raises ValidationError for a size that is no number from 1 to `max_page_size`. DRF would take its default."""
+        asked = request.query_params.get(self.page_size_query_param)
+        if asked is None:
+            return int(self.page_size or 0)
+        if not SIZE.fullmatch(asked) or int(asked) > self.max_page_size:
+            raise ValidationError({self.page_size_query_param: [f"Give a number from 1 to {self.max_page_size}."]})
+        return int(asked)
+
     def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> list[Any]:
         self._base_url = request.build_absolute_uri()
         self._fields = self._ordering_fields(request)
@@ -78,7 +89,7 @@ class Pages(CursorPagination):
             # Before the list's own query, which must not be the older of the two.
             until = self._cursor.synced_until or synced_until() or _updated_after(request)
             self._cursor = self._cursor._replace(synced_until=until)
-        size = self.get_page_size(request) or 0
+        size = self.get_page_size(request)
         rows = list(self._query(queryset)[: size + 1])
         self._is_more, self._page = len(rows) > size, rows[:size]
         if self._cursor.backward:

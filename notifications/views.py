@@ -10,7 +10,8 @@ from notifications.serializers import MessageSerializer
 class MessageFilter(filters.FilterSet):
     to = filters.CharFilter(lookup_expr="iexact")
     created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
-    updated = filters.IsoDateTimeFromToRangeFilter(field_name="updated_at")
+    updated_after = filters.IsoDateTimeFilter(field_name="updated_at", lookup_expr="gte")
+    updated_before = filters.IsoDateTimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = Message

@@ -188,3 +188,17 @@ def test_a_list_of_billed_orders_takes_as_many_queries_as_of_one(
     # Tenant, token, synced_until, orders, lines
     with django_assert_max_num_queries(5):
         assert all(order["invoice"] for order in client.get("/api/v1/orders/").json()["results"])
+
+
+@pytest.mark.parametrize("size", ["0", "201", "-1", "abc", "1e1", "٣", "1_0", "9999999"])
+def test_a_size_that_no_page_has_names_its_parameter(client: APIClient, size: str) -> None:
+    answer = client.get(f"{URL}?page_size={size}")
+    assert answer.status_code == 400
+    assert [error["parameter"] for error in answer.json()["errors"]] == ["page_size"]
+
+
+@pytest.mark.parametrize("name", ["created_after", "created_before", "updated_after", "updated_before"])
+def test_a_time_of_nothing_names_its_parameter(client: APIClient, name: str) -> None:
+    answer = client.get(f"/api/v1/users/?{name}=yesterday")
+    assert answer.status_code == 400
+    assert [error["parameter"] for error in answer.json()["errors"]] == [name]
