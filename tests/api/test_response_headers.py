@@ -105,6 +105,18 @@ def test_an_id_is_read_in_capitals_too(client: APIClient, ada: User, path: str) 
     assert found.json().get("id", str(ada.pk)) == str(ada.pk)
 
 
+@pytest.mark.django_db
+def test_the_schema_says_what_an_id_is(public_client: APIClient) -> None:
+    schema = public_client.get("/api/v1/schema/?format=json").json()
+    operations = [operation for path in schema["paths"].values() for operation in path.values()]
+    parameters = [parameter for operation in operations for parameter in operation.get("parameters", [])]
+    in_paths = [parameter["schema"] for parameter in parameters if parameter["name"] == "id"]
+    in_bodies = [body.get("properties", {}).get("id") for body in schema["components"]["schemas"].values()]
+    found = [*in_paths, *filter(None, in_bodies)]
+    assert len(found) > 8
+    assert {id.get("format") for id in found} == {"uuid"}
+
+
 # How often
 
 
