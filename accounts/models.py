@@ -4,7 +4,7 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.db import models
 from django.db.models import Value
-from django.db.models.functions import Lower
+from django.db.models.functions import Lower, Now
 
 from tenants.ids import new_id
 from tenants.text import normalize_email, normalize_name, spellings
@@ -52,6 +52,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False, help_text="May use the admin, which is on the public host")
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
 
     objects: ClassVar[UserManager] = UserManager()
 
@@ -59,6 +60,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     REQUIRED_FIELDS: ClassVar[list[str]] = ["full_name"]
 
     class Meta:
+        indexes = (models.Index(fields=["updated_at", "id"], name="user_updated"),)
         constraints = (
             models.UniqueConstraint(Lower("email"), name="user_email_unique", violation_error_message="E-mail taken."),
         )

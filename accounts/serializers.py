@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from accounts.models import User
 from tenants.models import Tenant
+from tenants.services import domain_of
 from tenants.strict import EmailField, NameField, StrictSerializer
 from tenants.validators import (
     MAX_SLUG_LENGTH,
@@ -79,6 +80,30 @@ class TenantSerializer(serializers.ModelSerializer[Tenant]):
         read_only_fields = fields
 
 
+class OrganisationSerializer(serializers.ModelSerializer[Tenant]):
+    """What its users know of their organisation."""
+
+    domain = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Tenant
+        fields = ("slug", "name", "timezone", "domain", "created_at")
+        read_only_fields = fields
+
+    def get_domain(self, tenant: Tenant) -> str:
+        return domain_of(tenant.slug)
+
+
+class OrganisationChangeSerializer(StrictSerializer):
+    name = NameField(required=False)
+    timezone = serializers.CharField(
+        max_length=64,
+        validators=[validate_timezone],
+        required=False,
+        help_text="A name of the IANA time zone database, such as `Europe/Berlin`; dates in mails follow it",
+    )
+
+
 class SignedUpSerializer(TenantSerializer):
     status_url = serializers.HyperlinkedIdentityField(view_name="tenant-detail", lookup_field="slug")
 
@@ -90,7 +115,7 @@ class SignedUpSerializer(TenantSerializer):
 class UserSerializer(serializers.ModelSerializer[User]):
     class Meta:
         model = User
-        fields: tuple[str, ...] = ("id", "email", "full_name", "role", "is_active", "created_at")
+        fields: tuple[str, ...] = ("id", "email", "full_name", "role", "is_active", "created_at", "updated_at")
         read_only_fields = fields
 
 

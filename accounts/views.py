@@ -1,16 +1,17 @@
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.urls import reverse
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
-from rest_framework.permissions import AllowAny
+from rest_framework.permissions import SAFE_METHODS, AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.reverse import reverse
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
@@ -18,12 +19,15 @@ from rest_framework.viewsets import GenericViewSet
 from accounts import services
 from accounts.filters import UserFilter
 from accounts.models import User
+from accounts.permissions import IsOwner
 from accounts.requests import UserRequest
 from accounts.serializers import (
     CreatedUserSerializer,
     CredentialsSerializer,
     MeChangeSerializer,
     NewUserSerializer,
+    OrganisationChangeSerializer,
+    OrganisationSerializer,
     SignedUpSerializer,
     SignUpSerializer,
     TenantSerializer,
@@ -36,7 +40,7 @@ from tenants.connection import connection
 from tenants.errors import answers
 from tenants.middleware import host_of
 from tenants.models import Tenant
-from tenants.services import domain_of
+from tenants.services import current_tenant, domain_of, update_tenant
 from tenants.validators import validate_slug
 
 
@@ -75,6 +79,26 @@ class TenantViewSet(RetrieveModelMixin, GenericViewSet[Tenant]):
         return Response(signed_up, status=status.HTTP_202_ACCEPTED, headers={"Location": signed_up["status_url"]})
 
 
+class OrganisationView(APIView):
+    """The organisation of this request. All of its users see it, and owners change it."""
+
+    def get_permissions(self) -> list[Any]:
+        permissions = super().get_permissions()
+        return [*permissions] if self.request.method in SAFE_METHODS else [*permissions, IsOwner()]
+
+    @extend_schema(responses=OrganisationSerializer)
+    def get(self, request: UserRequest) -> Response:
+        """Read the organisation."""
+        return Response(OrganisationSerializer(current_tenant()).data)
+
+    @extend_schema(request=OrganisationChangeSerializer, responses=OrganisationSerializer)
+    @answers("permission_denied")
+    def patch(self, request: UserRequest) -> Response:
+        """Change the organisation. Its time zone is what dates in mails follow."""
+        changes = _valid(OrganisationChangeSerializer(data=request.data))
+        return Response(OrganisationSerializer(update_tenant(current_tenant(), **changes)).data)
+
+
 class TokensView(APIView):
     authentication_classes = ()
     permission_classes = (AllowAny,)
@@ -90,7 +114,8 @@ class TokensView(APIView):
         """Log in."""
         token, secret = services.log_in(**_valid(CredentialsSerializer(data=request.data)))
         answer = TokenSerializer({"token": secret, "expires_at": token.expiry}).data
-        return Response(answer, status=status.HTTP_201_CREATED, headers={"Cache-Control": "no-store"})
+        headers = {"Cache-Control": "no-store", "Location": reverse("current-token", request=request)}
+        return Response(answer, status=status.HTTP_201_CREATED, headers=headers)
 
 
 class CurrentTokenView(APIView):
@@ -108,6 +133,7 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     queryset = User.objects.all()
     serializer_class = UserSerializer
     filterset_class = UserFilter
+    lookup_value_converter = "id"
 
     def get_queryset(self) -> QuerySet[User]:
         return services.visible_users(self.request.user)
@@ -120,11 +146,13 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
         person = _valid(NewUserSerializer(data=request.data))
         login_url = _login_url(request, connection.tenant.slug)
         user, jobs = services.create_user(actor=request.user, login_url=login_url, **person)
-        return Response({**UserSerializer(user).data, "jobs": jobs}, status=status.HTTP_201_CREATED)
+        location = reverse("user-detail", kwargs={"pk": user.pk}, request=request)
+        created = {**UserSerializer(user).data, "jobs": jobs}
+        return Response(created, status=status.HTTP_201_CREATED, headers={"Location": location})
 
     @extend_schema(request=UserChangeSerializer, responses=UserSerializer)
     @answers("permission_denied", "last_owner")
-    def partial_update(self, request: UserRequest, pk: str) -> Response:
+    def partial_update(self, request: UserRequest, pk: UUID) -> Response:
         """Change a user. A new password, or deactivation, ends the user's tokens."""
         return self._change(self.get_object(), UserChangeSerializer)
 

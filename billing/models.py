@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Func, Q, UUIDField, Value
+from django.db.models.functions import Now
 
 from tenants.ids import new_id
 
@@ -36,11 +37,13 @@ class Order(models.Model):
     placed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     jobs = ArrayField(models.UUIDField(), default=list, help_text="What the order has dispatched so far, oldest first")
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
     billed_at = models.DateTimeField(null=True)
 
     objects: ClassVar[OrderManager] = OrderManager()
 
     class Meta:
+        indexes = (models.Index(fields=["updated_at", "id"], name="order_updated"),)
         constraints = (models.CheckConstraint(condition=Q(total_amount__gt=0), name="order_total_positive"),)
 
     def __str__(self) -> str:
@@ -102,12 +105,16 @@ class Invoice(models.Model):
     currency = models.CharField(max_length=3)
     total_amount = models.BigIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
     paid_at = models.DateTimeField(null=True)
     reminded_at = models.DateTimeField(null=True)
     reminders = models.PositiveSmallIntegerField(default=0, db_default=0, help_text="How many were written")
 
     class Meta:
-        indexes = (models.Index(fields=["created_at"], condition=~Q(status="paid"), name="invoice_unpaid"),)
+        indexes = (
+            models.Index(fields=["created_at"], condition=~Q(status="paid"), name="invoice_unpaid"),
+            models.Index(fields=["updated_at", "id"], name="invoice_updated"),
+        )
 
     def __str__(self) -> str:
         return self.number
@@ -131,11 +138,15 @@ class Payment(models.Model):
     reason = models.CharField(max_length=200, blank=True, help_text="Why it was declined, in the gateway's words")
     job = models.UUIDField(null=True, help_text="The job that charges the card")
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
     settled_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ("id",)
-        indexes = (models.Index(fields=["invoice"], name="payment_invoice"),)
+        indexes = (
+            models.Index(fields=["invoice"], name="payment_invoice"),
+            models.Index(fields=["updated_at", "id"], name="payment_updated"),
+        )
         # Whatever the code does: no second card while one is being charged, and none after one was.
         constraints = (
             models.UniqueConstraint(

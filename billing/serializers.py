@@ -54,7 +54,7 @@ class OrderLineSerializer(StrictSerializer, serializers.ModelSerializer[OrderLin
 class OrderSerializer(StrictSerializer, serializers.ModelSerializer[Order]):
     currency = CurrencyField()
     payment_token = serializers.CharField(max_length=200, write_only=True, help_text="The provider's, for a card")
-    invoice = serializers.SerializerMethodField(help_text="Null until the order is billed")
+    invoice = serializers.SerializerMethodField(help_text="Its id; null until the order is billed")
     lines: serializers.ListSerializer[Any] = serializers.ListSerializer(
         child=OrderLineSerializer(),
         min_length=1,
@@ -64,10 +64,13 @@ class OrderSerializer(StrictSerializer, serializers.ModelSerializer[Order]):
 
     class Meta:
         model = Order
-        read_only_fields = ("id", "status", "total_amount", "invoice", "jobs", "placed_by", "created_at")
+        read_only_fields = (
+            "id", "status", "total_amount", "invoice", "jobs", "placed_by", "created_at", "updated_at",
+        )  # fmt: skip
         fields = ("currency", "payment_token", "lines", *read_only_fields)
 
     def get_invoice(self, order: Order) -> UUID | None:
+        # A new order has none, and need not be asked for it.
         return order.invoice.pk if order.billed_at else None
 
     def validate_lines(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -91,7 +94,8 @@ class PaymentSerializer(serializers.ModelSerializer[Payment]):
     class Meta:
         model = Payment
         fields = (
-            "id", "order", "invoice", "status", "reason", "currency", "amount", "job", "created_at", "settled_at",
+            "id", "order", "invoice", "status", "reason", "currency", "amount", "job", "created_at",
+            "updated_at", "settled_at",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -101,5 +105,8 @@ class InvoiceSerializer(serializers.ModelSerializer[Invoice]):
 
     class Meta:
         model = Invoice
-        fields = ("id", "number", "order", "status", "currency", "total_amount", "payments", "created_at", "paid_at")
+        fields = (
+            "id", "number", "order", "status", "currency", "total_amount", "payments", "created_at", "updated_at",
+            "paid_at",
+        )  # fmt: skip
         read_only_fields = fields

@@ -20,8 +20,11 @@ from tenants.strict import StrictSerializer
 
 
 class OrderFilter(filters.FilterSet):
+    placed_by = IdFilter(field_name="placed_by_id")
     created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
     created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
+    updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte")
+    updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = Order
@@ -34,11 +37,15 @@ class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, Generic
     queryset = Order.objects.select_related("invoice").prefetch_related("lines")
     serializer_class = OrderSerializer
     filterset_class = OrderFilter
+    lookup_value_converter = "id"
 
     @idempotent()
     def create(self, request: Request) -> Response:
         """Place an order. It is billed in the background: `jobs` are the ids of what it has dispatched."""
         return super().create(request)
+
+    def get_success_headers(self, data: Any) -> dict[str, str]:
+        return {"Location": reverse("order-detail", kwargs={"pk": data["id"]}, request=self.request)}
 
     def perform_create(self, serializer: Any) -> None:
         serializer.instance = place_order(placed_by=str(self.request.user.pk), **serializer.validated_data)
@@ -69,12 +76,15 @@ class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, Generic
 
 class InvoiceFilter(filters.FilterSet):
     order = IdFilter(field_name="order_id")
+    placed_by = IdFilter(field_name="order__placed_by_id")
     created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
     created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
+    updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte")
+    updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = Invoice
-        fields = ("status", "currency")
+        fields = ("number", "status", "currency")
 
 
 class InvoiceViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Invoice]):
@@ -83,6 +93,7 @@ class InvoiceViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Invoice]
     queryset = Invoice.objects.prefetch_related("payments")
     serializer_class = InvoiceSerializer
     filterset_class = InvoiceFilter
+    lookup_value_converter = "id"
 
 
 class PaymentFilter(filters.FilterSet):
@@ -90,6 +101,8 @@ class PaymentFilter(filters.FilterSet):
     invoice = IdFilter(field_name="invoice_id")
     created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
     created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
+    updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte")
+    updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = Payment
@@ -102,3 +115,4 @@ class PaymentViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Payment]
     queryset = Payment.objects.select_related("invoice")
     serializer_class = PaymentSerializer
     filterset_class = PaymentFilter
+    lookup_value_converter = "id"

@@ -20,6 +20,7 @@ USER = {
     "role": "owner",
     "is_active": True,
     "created_at": CREATED_AT,
+    "updated_at": CREATED_AT,
 }
 MEMBER = {"email": "mia@initech.example", "full_name": "Mia Moss", "role": "member"}
 LINE = {"description": "Tea", "quantity": 2, "unit_amount": 1250}
@@ -33,6 +34,7 @@ PAYMENT = {
     "amount": 2500,
     "job": JOB_ID,
     "created_at": CREATED_AT,
+    "updated_at": LATER,
     "settled_at": LATER,
 }
 
@@ -41,6 +43,14 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "SignUpRequest": {"name": "Initech", "slug": "initech", "timezone": "Europe/Berlin", "owner": PERSON},
     "SignedUp": {**TENANT, "status_url": "http://localhost:8000/api/v1/tenants/initech/"},
     "Tenant": {**TENANT, "status": "active"},
+    "Organisation": {
+        "slug": "initech",
+        "name": "Initech",
+        "timezone": "Europe/Berlin",
+        "domain": "initech.localhost",
+        "created_at": CREATED_AT,
+    },
+    "PatchedOrganisationChangeRequest": {"timezone": "Pacific/Auckland"},
     "CredentialsRequest": {"email": "ian@initech.example", "password": "correct horse battery"},
     "Token": {"token": "0f" * 32, "expires_at": "2026-11-26T21:00:00Z"},
     "NewUserRequest": {**MEMBER, "password": "correct horse battery"},
@@ -59,6 +69,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "jobs": [JOB_ID],
         "placed_by": USER_ID,
         "created_at": CREATED_AT,
+        "updated_at": CREATED_AT,
     },
     "Invoice": {
         "id": INVOICE_ID,
@@ -69,6 +80,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "total_amount": 2500,
         "payments": [PAYMENT],
         "created_at": CREATED_AT,
+        "updated_at": LATER,
         "paid_at": LATER,
     },
     "NewPaymentRequest": {"payment_token": "tok_ok"},
@@ -82,6 +94,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "error": "",
         "job": JOB_ID,
         "created_at": LATER,
+        "updated_at": LATER,
         "sent_at": LATER,
     },
     "Job": {

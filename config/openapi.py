@@ -72,6 +72,7 @@ PROBLEM = {
     },
     "required": ["type", "title", "status", "detail", "code"],
 }
+NOT_MODIFIED = {"description": "The client has this answer already: `If-None-Match` has the `ETag` that came with it"}
 RETRY_AFTER = {
     "description": "After how many seconds to ask again",
     "schema": {"type": "integer", "minimum": 0},
@@ -126,6 +127,8 @@ class Schema(AutoSchema):
         if operation is not None:
             for parameter in operation.get("parameters", []):
                 self._bound(parameter)
+            if self.method == "GET":
+                operation["responses"]["304"] = NOT_MODIFIED
             operation["responses"] |= _failures(self._codes(operation))
         return operation
 

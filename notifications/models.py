@@ -3,7 +3,7 @@ from typing import Self
 from django.conf import settings
 from django.db import models
 from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
-from django.db.models.functions import Coalesce, NullIf, Upper
+from django.db.models.functions import Coalesce, Now, NullIf, Upper
 
 from jobs.models import Job
 from tenants.ids import new_id
@@ -58,12 +58,16 @@ class Message(models.Model):
     error = models.TextField(blank=True, help_text="Of the last attempt")
     job = models.UUIDField(null=True, help_text="The job that sends it")
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
     sent_at = models.DateTimeField(null=True)
 
     objects = MessageQuerySet.as_manager()
 
     class Meta:
-        indexes = (models.Index(Upper("to"), F("id").desc(), name="message_newest_to"),)
+        indexes = (
+            models.Index(Upper("to"), F("id").desc(), name="message_newest_to"),
+            models.Index(fields=["updated_at", "id"], name="message_updated"),
+        )
 
     def __str__(self) -> str:
         return f"{self.subject} to {self.to}"

@@ -13,5 +13,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
     class Meta:
         model = Message
-        fields = ("id", "to", "subject", "status", "attempts", "error", "job", "created_at", "sent_at")
+        fields = (
+            "id", "to", "subject", "status", "attempts", "error", "job", "created_at", "updated_at", "sent_at",
+        )  # fmt: skip
         read_only_fields = fields

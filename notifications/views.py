@@ -17,6 +17,8 @@ class MessageFilter(filters.FilterSet):
     status = filters.ChoiceFilter(field_name="outcome", choices=Message.Status.choices)
     created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
     created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
+    updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte")
+    updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = Message
@@ -33,6 +35,7 @@ class MessageViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Message]
     queryset = Message.objects.with_outcome()
     serializer_class = MessageSerializer
     filterset_class = MessageFilter
+    lookup_value_converter = "id"
 
     def get_queryset(self) -> QuerySet[Message]:
         user, messages = self.request.user, super().get_queryset()

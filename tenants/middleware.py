@@ -22,8 +22,9 @@ from tenants.validators import validate_slug
 
 # On the public host it names the tenant, by its slug.
 HEADER = "Tenant"
-# Seconds after which a client may ask again for a tenant that is being provisioned
+# Seconds after which a client may ask again for a tenant that is being provisioned, or that waits for staff
 RETRY_SECONDS = 2
+FAILED_RETRY_SECONDS = 600
 MAX_PORT_LENGTH = len("65535")
 FIELDS = [field.attname for field in Tenant._meta.concrete_fields]
 COLUMNS = ", ".join(f"tenant.{field}" for field in FIELDS)
@@ -36,13 +37,14 @@ FIND_BY_SLUG = f"SELECT {COLUMNS} FROM public.tenants_tenant tenant WHERE tenant
 
 
 class Unavailable(APIException):
-    """The tenant exists, and is not served."""
+    """The tenant exists, and is not served. `wait` becomes the Retry-After header, in seconds."""
 
     status_code = 503
+    wait: int
 
 
 class Provisioning(Unavailable):
-    """The tenant's schema is being made. `wait` becomes the Retry-After header, in seconds."""
+    """The tenant's schema is being made."""
 
     default_code = "tenant_provisioning"
     default_detail = "This organisation is being set up; try again in a moment."
@@ -54,6 +56,7 @@ class Failed(Unavailable):
 
     default_code = "tenant_failed"
     default_detail = "This organisation could not be set up; ask the platform's staff."
+    wait = FAILED_RETRY_SECONDS
 
 
 class TenantMiddleware:

@@ -2,6 +2,7 @@
 
 import zoneinfo
 from collections.abc import Callable
+from functools import cache
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
@@ -46,7 +47,14 @@ def clean_field(name: str, normalize: Callable[[str], str], value: str) -> str:
         raise ValidationError({name: error}) from error
 
 
+@cache
+def time_zones() -> frozenset[str]:
+    """The IANA time zones of this machine. To list them reads all of its files."""
+    # The first is whatever this machine is set to, the second says that nobody has set it.
+    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
+
+
 def validate_timezone(value: str) -> None:
     """Raise ValidationError for what is no IANA time zone on this machine."""
-    if value not in zoneinfo.available_timezones():
+    if value not in time_zones():
         raise ValidationError(f"{value!r} is no IANA time zone, such as Europe/Berlin.", code="unknown_timezone")

@@ -28,7 +28,7 @@ def emails(tenant: Tenant) -> list[str]:
 
 def migrate(tenant: Tenant) -> None:
     """Bring a schema up to date that lacks the migrations."""
-    names = [("accounts", "0002_normalize_email"), ("notifications", "0003_normalize_to")]
+    names = [("accounts", "0003_normalize_email"), ("notifications", "0004_normalize_to")]
     with tenant_context(tenant), connection.cursor() as cursor:
         for name in names:
             cursor.execute("DELETE FROM django_migrations WHERE (app, name) = (%s, %s)", name)
@@ -96,7 +96,7 @@ def test_a_sign_up_that_waits_is_normalised(acme: Tenant) -> None:
     waiting: dict[str, Any] = {"full_name": "Ian", "password_hash": "", "login_url": "http://initech.localhost/"}
     SignUp.objects.create(tenant=acme, email="ian@bücher.example", **waiting)
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM django_migrations WHERE app = 'tenants' AND name = '0003_normalize_email'")
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'tenants' AND name = '0004_normalize_email'")
 
     call_command("migrate_schemas", shared=True, interactive=False, verbosity=0)
 

@@ -12,6 +12,7 @@ from billing.models import Invoice, Order
 from jobs.models import Job
 from notifications.models import Message
 from tenants.models import Tenant
+from tenants.services import update_tenant
 from tests.billing.conftest import place_order
 from tests.people import add_user, at_once
 
@@ -45,6 +46,22 @@ def test_an_old_unpaid_invoice_is_reminded_of_once_a_week(acme: Tenant, status: 
         assert "25.00 EUR" in message.text
         Invoice.objects.update(reminded_at=timezone.now() - timedelta(days=8))
     assert remind(acme) == 1
+
+
+@pytest.mark.parametrize(
+    ("zone", "date"), [("Pacific/Auckland", "1 January 2026"), ("UTC", "31 December 2025"), ("America/Lima", "31")]
+)
+def test_it_is_dated_by_the_organisations_calendar(acme: Tenant, zone: str, date: str) -> None:
+    """It is half past midnight on New Year's Day in Auckland."""
+    invoice = add_invoice(acme, days_old=15)
+    update_tenant(acme, timezone=zone)
+    with tenant_context(acme):
+        Invoice.objects.filter(pk=invoice.pk).update(created_at=datetime(2025, 12, 31, 11, 30, tzinfo=UTC))
+    assert remind(acme) == 1
+    with tenant_context(acme):
+        message = Message.objects.get()
+    assert f"invoice {invoice.number} of {date}" in message.text
+    assert f"invoice {invoice.number} of {date}" in message.html
 
 
 def test_what_is_young_or_paid_is_left_alone(acme: Tenant) -> None:

@@ -16,5 +16,5 @@ def normalize(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tenants", "0002_spare")]
+    dependencies = [("tenants", "0003_set_updated_at")]
     operations = [migrations.RunPython(normalize, migrations.RunPython.noop)]

@@ -31,5 +31,5 @@ def normalize(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0001_initial")]
+    dependencies = [("accounts", "0002_updated_at")]
     operations = [migrations.RunPython(normalize, migrations.RunPython.noop)]

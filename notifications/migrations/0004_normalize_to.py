@@ -17,5 +17,5 @@ def normalize(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("notifications", "0002_message_job")]
+    dependencies = [("notifications", "0003_updated_at")]
     operations = [migrations.RunPython(normalize, migrations.RunPython.noop)]
