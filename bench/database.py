@@ -1,5 +1,6 @@
 """A database of the embedded PostgreSQL, as the measuring process sees it."""
 
+import time
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -7,6 +8,9 @@ import psycopg
 from psycopg import sql
 
 from devstack.postgres import ROLE, Postgres
+
+# Seconds after which an idle session has told of its I/O
+SILENCE = 11
 
 
 class Database:
@@ -52,6 +56,22 @@ class Database:
 
     def reset_count(self) -> None:
         self.sql("SELECT setval('public.work_count', 1, false)")
+
+    def size(self, table: str) -> int:
+        """Bytes, with its indexes."""
+        [(size,)] = self.sql("SELECT pg_total_relation_size(%s)", [table])
+        return int(size)
+
+    def wal(self) -> int:
+        """Bytes that the whole server has written to its log."""
+        [(written,)] = self.sql("SELECT pg_current_wal_insert_lsn() - '0/0'")
+        return int(written)
+
+    def flushes(self) -> int:
+        """How often the whole server has flushed its log to disk. It takes a while, until each session has told."""
+        time.sleep(SILENCE)
+        [(flushes,)] = self.sql("SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'")
+        return int(flushes)
 
     def empty(self, *tables: str) -> None:
         """These tables, in every schema that has them.

@@ -117,10 +117,10 @@ class World:
     # Its peers
 
     @contextmanager
-    def plain_celery(self, **settings: Any) -> Iterator[System]:
+    def plain_celery(self, name: str = PLAIN_CELERY.name, **settings: Any) -> Iterator[System]:
         """As Celery's guide for Django sets it up, but for these settings; one schema."""
         PLAIN_CELERY.set_up()
-        with Database.create(self.postgres, PLAIN_CELERY.name) as database:
+        with Database.create(self.postgres, name) as database:
             env = self._peer_environment(PLAIN_CELERY, database, settings)
             PLAIN_CELERY.run("-m django migrate", env)
             add_work(database, "public")
@@ -144,7 +144,7 @@ class World:
 
     def _peer(self, peer: Peer, database: Database, env: Mapping[str, str], homes: Sequence[str]) -> System:
         worker = f"celery -A {peer.package} worker -l INFO -c {CHILDREN}"
-        return System(peer.name, database, env, {"worker": worker}, homes=homes, folder=self.folder)
+        return System(database.name, database, env, {"worker": worker}, homes=homes, folder=self.folder)
 
     # The servers
 

@@ -106,13 +106,6 @@ class Job(models.Model):
                 name="jobs_job_one_run_waits",
                 condition=Q(schedule__gt="", state="waiting", attempt=0),
             ),
-            # Python can read no time after the year 9999.
-            models.CheckConstraint(
-                name="jobs_job_times", condition=Q(due_at__lt=PARKED) & (Q(expires_at=None) | Q(expires_at__lt=PARKED))
-            ),
-            models.CheckConstraint(
-                name="jobs_job_dead_is_not_in_line", condition=Q(state="waiting") | Q(tag__isnull=True)
-            ),
         )
 
     def __str__(self) -> str:

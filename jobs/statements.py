@@ -12,21 +12,13 @@ Those about many rows, WAKE and MARK first, are in jobs/relay/statements.py.
 
 # Call: in the caller's transaction. An immediate job takes its place in line.
 
+# By a function of migration 0007, whose plan the session keeps.
 INSERT = """
-    INSERT INTO public.jobs_job (
-        id, tenant_id, task, args, kwargs, link, link_error, soft_limit, hard_limit, request_id,
-        due_at, next_send_at, expires_at, tag, codec,
-        state, attempt, retries, kills, lost, sends, error, traceback, created_at
-    )
-    SELECT
-        %(id)s, tenant.id, %(task)s, %(args)s, %(kwargs)s, %(link)s, %(link_error)s,
+    SELECT public.jobs_dispatch(
+        %(id)s, %(schema)s, %(task)s, %(args)s, %(kwargs)s, %(link)s, %(link_error)s,
         %(soft_limit)s, %(hard_limit)s, %(request_id)s,
-        coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
-        coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
-        coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
-        CASE WHEN %(immediate)s THEN public.jobs_next_tag(tenant.id) END, 1,
-        'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
-    FROM (SELECT public.jobs_tenant_of(%(schema)s, %(task)s) AS id) AS tenant
+        %(eta)s, %(countdown)s, %(expires_at)s, %(expires_in)s, %(immediate)s
+    )
 """
 # One job for each call; none if the tenant does not exist. Materialized, or each call would look its place up again.
 INSERT_MANY = """
@@ -92,53 +84,13 @@ INSERT_RUN = """
     RETURNING id = %(id)s
 """
 
-# Claim: committed before the body. A crash of the server may forget the claim of a job that is one transaction, since
-# the server forgets that transaction with it: so the first claim of such a job is not flushed to disk.
+# Claim: committed before the body. By another function of migration 0007.
 
 CLAIM = """
-    UPDATE public.jobs_job job SET
-        attempt = attempt + (token IS DISTINCT FROM %(token)s)::int,
-        lost = lost + (token IS NOT NULL AND token <> %(token)s)::int,
-        token = %(token)s,
-        lease_until = clock_timestamp() + %(lease)s,
-        deadline = clock_timestamp() + %(limit)s,
-        next_send_at = clock_timestamp() + %(lease)s,
-        tag = NULL,
-        unknown_since = NULL
-    WHERE id = %(id)s AND task = %(task)s AND state = 'waiting'
-        AND coalesce(
-            (SELECT tenant.status = 'active' AND to_regnamespace(quote_ident(tenant.schema_name)) IS NOT NULL
-             FROM public.tenants_tenant tenant WHERE tenant.id = job.tenant_id),
-            job.tenant_id IS NULL
-        )
-        AND (
-            token = %(token)s
-            OR (
-                due_at <= clock_timestamp()
-                AND (attempt > 0 OR expires_at IS NULL OR expires_at > clock_timestamp())
-                AND (
-                    token IS NULL
-                    OR (
-                        lease_until <= clock_timestamp()
-                        -- Nobody could renew while the server was down.
-                        AND pg_postmaster_start_time() + %(renewal_interval)s <= clock_timestamp()
-                    )
-                )
-                AND kills < %(max_kills)s
-                AND lost + (token IS NOT NULL)::int < %(max_lost)s
-            )
-        )
-    RETURNING
-        tenant_id,
-        coalesce((SELECT schema_name FROM public.tenants_tenant tenant WHERE tenant.id = job.tenant_id), 'public'),
-        codec, args, kwargs, link, link_error, attempt, retries, transients, snoozes, created_at,
-        -- By the statement's snapshot: the token before this claim.
-        CASE WHEN lost > 0 THEN (SELECT before.token FROM public.jobs_job before WHERE before.id = job.id) END,
-        set_config(
-            'synchronous_commit',
-            CASE WHEN %(atomic)s AND sends <= 1 THEN 'off' ELSE current_setting('synchronous_commit') END,
-            true
-        )
+    SELECT * FROM public.jobs_claim(
+        %(id)s, %(task)s, %(token)s, %(atomic)s, %(lease)s, %(limit)s, %(renewal_interval)s,
+        %(max_kills)s, %(max_lost)s
+    )
 """
 
 # A worker that has lost its lease may be gone, with its host, and PostgreSQL still keep its transaction and row locks.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bench.figures import durable, fairness, http, latency, memory, plain, scale, schemas
+from bench.figures import durable, fairness, http, latency, memory, plain, scale, schemas, steady
 from bench.statistics import Outcome
 from bench.world import World
 
@@ -25,6 +25,7 @@ FIGURES: dict[str, Callable[[World], Outcome]] = {
         fairness.noisy_alone,
         scale.fan_out,
         scale.durable_cost,
+        steady.steady,
         memory.memory,
     )
 }

@@ -10,7 +10,7 @@ from tests.chaos.proxy import Mode, Proxy
 
 TENANTS = 8
 WARM_UP = 100
-ORDERS = 700
+ORDERS = 500
 ORDER = {
     "currency": "EUR",
     "payment_token": "tok_ok",

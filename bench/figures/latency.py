@@ -13,7 +13,7 @@ JOBS = 20
 PAUSES = (0.05, 0.15)
 # Hard time limits, in seconds.
 LIMITS = (30, 3600)
-LOSSES = 3
+LOSSES = 2
 PATIENCE = 120
 
 

@@ -14,6 +14,8 @@ from devstack import DevstackError
 SIGN_UPS = 7
 TENANTS = 200
 ROUNDS = 3
+# Where the target is far
+FEWER_ROUNDS = 2
 OURS, THEIRS = "migrate_tenants", "migrate_schemas"
 # Back to before the release: the last migration of the bench's app is undone.
 SET_BACK = """
@@ -66,7 +68,7 @@ def migrate_tenants(world: World) -> Outcome:
             return seconds
 
         additions = interleaved(lambda: adding(OURS), lambda: adding(THEIRS), rounds=ROUNDS)
-        idlings = interleaved(lambda: idle(OURS), lambda: idle(THEIRS), rounds=ROUNDS)
+        idlings = interleaved(lambda: idle(OURS), lambda: idle(THEIRS), rounds=FEWER_ROUNDS)
     parts = [
         compare("AddField and AddIndex", additions, float, at_most=0.06),
         compare("nothing to do", idlings, float, at_most=0.06),

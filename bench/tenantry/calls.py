@@ -1,5 +1,6 @@
 """What only Tenantry's driver does, and what all do."""
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +11,16 @@ from django.test import override_settings
 from knox.models import AuthToken
 
 from accounts.models import User
+from bench.tenantry.costs import let_pass, statement_costs  # noqa: F401
 from bench.work.calls import *  # noqa: F403
 from bench.work.calls import at
 from bench.work.tasks import count
+from jobs.relay.listener import Listener
 from jobs.relay.process import Relay
 from jobs.relay.publisher import Publisher
 from tenants import spares
 from tenants.binding import bind_to_public
+from tenants.connection import connection
 from tenants.services import create_schema, register_tenant
 
 # The driver's process is the platform's.
@@ -46,6 +50,22 @@ def publish_all() -> int:
     """All that is due, however much that is for the broker."""
     app: Any = app_or_default()
     return Relay(Publisher(app, app.send_job)).drain()
+
+
+def play_relay(is_busy: bool) -> None:
+    """Until the driver ends, dispatches see a relay that is busy, as under load, or one that they have to notify."""
+    is_told = threading.Event()
+
+    def play() -> None:
+        bind_to_public()
+        with connection.direct():
+            connection.ensure_connection()
+            Listener().tell(is_busy=is_busy)
+            is_told.set()
+            threading.Event().wait()
+
+    threading.Thread(target=play, daemon=True).start()
+    is_told.wait()
 
 
 def fan_out() -> float:

@@ -23,7 +23,8 @@ def at(home: str) -> AbstractContextManager[Any]:
     return entered
 
 
-def _turns(homes: Sequence[str], times: int) -> Iterator[str]:
+def turns(homes: Sequence[str], times: int) -> Iterator[str]:
+    """One tenant after the other, and again."""
     return islice(cycle(homes), times)
 
 
@@ -31,7 +32,7 @@ def delay(task: str, homes: Sequence[str], times: int, **arguments: Any) -> floa
     """Plain dispatch, one tenant after the other."""
     called = getattr(tasks, task)
     began = time.perf_counter()
-    for home in _turns(homes, times):
+    for home in turns(homes, times):
         with at(home):
             called.delay(home, **arguments)
     return time.perf_counter() - began
@@ -41,7 +42,7 @@ def insert(task: str, homes: Sequence[str], times: int, **arguments: Any) -> flo
     """Durable jobs, a transaction each."""
     called = getattr(tasks, task)
     began = time.perf_counter()
-    for home in _turns(homes, times):
+    for home in turns(homes, times):
         with at(home), transaction.atomic():
             called.delay_on_commit(home, **arguments)
     return time.perf_counter() - began

@@ -57,6 +57,13 @@ class Migration(migrations.Migration):
         migrations.RunSQL(ADVANCE, "DROP FUNCTION public.jobs_advance_virtual_time(bigint)"),
         migrations.RunSQL(NEXT_TAGS, before.NEXT_TAGS.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")),
         migrations.RunSQL(DEAD_ARE_NEVER_SENT, migrations.RunSQL.noop),
+        migrations.AlterField(
+            model_name="job",
+            name="next_send_at",
+            field=models.DateTimeField(
+                help_text="When it is to be sent (again); the year 9999 if never, or while its tenant is suspended"
+            ),
+        ),
         migrations.RemoveIndex(model_name="job", name="jobs_job_tenant_line"),
         migrations.AddIndex(
             model_name="job",

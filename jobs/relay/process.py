@@ -23,6 +23,8 @@ from tenants.postgresql.base import DatabaseWrapper
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between two looks at a queue that was full
+FULL_POLL = 0.1
 #: Rows that a tick wakes at once, so that publishing does not wait for it
 WOKEN = 200
 
@@ -44,6 +46,7 @@ class Relay:
         self.publisher = publisher
         self._listener = Listener()
         self._view = View()
+        self._is_full = False
         self._loop = Loop("publishing", self._look, recover=self._recover, stops=stops or self._listener)
         self._wake_timer = Timer(settings.RELAY_IDLE_POLL)
         self._heartbeat_timer = Timer(settings.HEARTBEAT_SECONDS if heartbeat_interval is None else heartbeat_interval)
@@ -68,6 +71,7 @@ class Relay:
         """One look at outbox and broker; how many jobs were sent."""
         woken = self._wake()
         room = self.publisher.room()
+        self._is_full = room == 0
         due = mark(room, self._view) if room else []
         if due:
             self.publisher.publish(due)
@@ -90,9 +94,12 @@ class Relay:
     def _look(self) -> float:
         # It is also busy while workers drain the queue, which could run dry while this sleeps.
         is_busy = bool(self.tick() or self.publisher.drained)
-        if self._listener.tell(is_busy=is_busy):
+        # While there is no room, it has to wake up for no dispatch.
+        if self._listener.tell(is_busy=is_busy or self._is_full):
             return 0.0
-        return float(settings.RELAY_BUSY_POLL if is_busy else settings.RELAY_IDLE_POLL)
+        if is_busy:
+            return float(settings.RELAY_BUSY_POLL)
+        return float(min(settings.RELAY_IDLE_POLL, FULL_POLL) if self._is_full else settings.RELAY_IDLE_POLL)
 
     def _wake(self) -> int:
         # A busy relay looks at the line more often than this: what is woken has waited for its time anyway.

@@ -109,7 +109,7 @@ PLACES = {
     "the token": b"knox_authtoken",
     "what is kept of its key": b"idempotency_keptresponse",
     "its own row": b'INSERT INTO "accounts_user"',
-    "its job": b"INSERT INTO public.jobs_job",
+    "its job": b"public.jobs_dispatch(",
 }
 
 
@@ -131,7 +131,7 @@ def test_a_request_that_is_cut_gets_503_and_has_no_effect_until_it_is_sent_again
 
 
 def test_a_request_whose_commit_is_cut_may_be_sent_again(ask: Ask, acme: Tenant, database: Proxy) -> None:
-    database.trap = Trap(b"COMMIT", after=b"INSERT INTO public.jobs_job")
+    database.trap = Trap(b"COMMIT", after=b"public.jobs_dispatch(")
     first = create(ask)
     database.trap = None
     if first.status_code != 201:

@@ -109,7 +109,7 @@ def test_a_dispatch_needs_no_broker_and_is_sent_when_called(acme: Tenant, monkey
         Group.objects.create(name="a row")
         probe.delay_on_commit("one")
     assert len(sent) == 3
-    assert sent[1].startswith("INSERT INTO public.jobs_job")
+    assert sent[1].startswith("SELECT public.jobs_dispatch(")
     assert sent[2] == "COMMIT"
     assert Job.objects.count() == 1
 

@@ -56,7 +56,7 @@ def test_an_order(acme: Tenant, monkeypatch: pytest.MonkeyPatch, headers: dict[s
                 "finds the tenant of the host or the header, and sees that it is active",
             ),
             (f'{path}; SELECT "knox_authtoken"', "who asks: the token, and its user"),
-            ("BEGIN; INSERT INTO public.jobs_job", "the job that bills the order"),
+            ("BEGIN; SELECT public.jobs_dispatch(", "the job that bills the order"),
             (f'{path}; INSERT INTO "billing_order"', "the order, which names its job"),
             (f'{path}; INSERT INTO "billing_orderline"', "its lines"),
             ("COMMIT", "all of them, or none"),
@@ -73,7 +73,7 @@ def test_a_durable_job(acme: Tenant) -> None:
     check(
         sent,
         [
-            (f"{CLEAN}; UPDATE public.jobs_job job SET attempt", "the claim, which commits by itself"),
+            (f"{CLEAN}; SELECT * FROM public.jobs_claim(", "the claim, which commits by itself"),
             (
                 "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '35000ms'; SELECT pg_try_advisory",
                 "how long it may idle; the gate: its tenant is not being deleted, is active, and the lease is ours",
@@ -126,7 +126,7 @@ def test_an_idle_tick_of_the_relay(relay: Callable[[float], Relay]) -> None:
         sent,
         [
             ("WITH due AS", "lets rows whose time has come join the line"),
-            ("WITH line AS", "takes those from its head that the queue has room for"),
+            ("WITH found AS", "takes those from its head that the queue has room for"),
         ],
     )
     assert names(asked) == LENGTH  # is there room?
@@ -141,7 +141,7 @@ def test_a_busy_tick_of_the_relay(relay: Callable[[float], Relay], acme: Tenant)
     check(
         sent,
         [
-            ("WITH line AS", "takes what there is room for, and marks it as sent; nothing was to be woken so soon"),
+            ("WITH found AS", "takes what there is room for, and marks it as sent; nothing was to be woken so soon"),
         ],
     )
     assert names(asked) == [*LENGTH, *3 * ["LPUSH"]]  # one batch

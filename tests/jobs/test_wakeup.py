@@ -13,6 +13,7 @@ from django_tenants.utils import schema_context
 
 from devstack.processes import Process
 from jobs.relay.listener import CHANNEL, IS_BUSY, LISTENS, LOCK
+from jobs.relay.publisher import MIN_DEPTH
 from tenants.connection import connection
 from tenants.models import Tenant
 from tests.jobs.conftest import eventually
@@ -90,6 +91,22 @@ def test_a_dispatch_wakes_a_relay_that_sleeps(start: Callable[[], Process], acme
         dispatch(acme)
         eventually(lambda number=number: queue_length() == number, "it is published", seconds=10)  # type: ignore[misc]  # mypy infers no type of a lambda with a default
         eventually(lambda: not sql(HOLDERS, LOCK, IS_BUSY), "it sleeps again")
+
+
+def test_nobody_wakes_a_relay_whose_queue_is_full_and_it_sees_when_there_is_room(
+    start: Callable[[], Process], sessions: tuple[Session, Session], acme: Tenant
+) -> None:
+    start()
+    with schema_context(acme.schema_name):
+        probe.map_on_commit([("one",)] * 50)
+    eventually(lambda: queue_length() >= MIN_DEPTH, "it is full", seconds=10)
+    eventually(lambda: sql(HOLDERS, LOCK, IS_BUSY), "it asks nobody to wake it")
+    sessions[0].wakes()
+    dispatch(acme)
+    assert sessions[0].wakes() == 0
+
+    current_app.control.purge()
+    eventually(queue_length, "it sends more", seconds=10)
 
 
 def test_a_stop_wakes_it_too(start: Callable[[], Process]) -> None:

@@ -14,25 +14,31 @@ from jobs.claim import Lease
 from tenants.binding import bind_to_public
 from tenants.connection import connection
 from tests.chaos.saboteur.mutations.endings import completion_unfenced
-from tests.chaos.saboteur.mutations.ways import edit, execute, mutation
+from tests.chaos.saboteur.mutations.ways import edit, edit_function, execute, mutation
 from tests.chaos.saboteur.points import note, wrap
 
 
 @mutation
 def claim_in_any_tenant() -> None:
-    for name in ("CLAIM", "GATE"):
-        edit(statements, name, "tenant.status = 'active'", "true")
+    edit_function("jobs_claim", "tenant.status = 'active'", "true")
+    edit(statements, "GATE", "tenant.status = 'active'", "true")
 
 
 @mutation
 def claim_before_due() -> None:
-    edit(statements, "CLAIM", "due_at <= clock_timestamp()", "true")
+    edit_function("jobs_claim", "due_at <= clock_timestamp()", "true")
 
 
 @mutation
 def claim_by_the_workers_clock() -> None:
-    edit(statements, "CLAIM", "due_at <= clock_timestamp()", "due_at <= to_timestamp(%(now)s)")
-    wrap(claim, "fetch_one", lambda fetch, statement, terms: fetch(statement, {**terms, "now": time.time()}))
+    now = "to_timestamp(current_setting('chaos.now')::float8)"
+    edit_function("jobs_claim", "due_at <= clock_timestamp()", f"due_at <= {now}")
+
+    def fetch_by_clock(fetch: Callable[..., Any], statement: str, terms: Any) -> Any:
+        execute("SELECT set_config('chaos.now', %s, false)", str(time.time()))
+        return fetch(statement, terms)
+
+    wrap(claim, "fetch_one", fetch_by_clock)
 
 
 @mutation
@@ -53,13 +59,15 @@ def claim_repeated_with_another_token() -> None:
 @mutation
 def claim_keeps_next_send() -> None:
     """Nobody sends a killed worker's job again."""
-    edit(statements, "CLAIM", "next_send_at = clock_timestamp()", "next_send_at = interval '1 day' + clock_timestamp()")
+    edit_function(
+        "jobs_claim", "next_send_at = clock_timestamp()", "next_send_at = interval '1 day' + clock_timestamp()"
+    )
 
 
 @mutation
 def claim_not_flushed() -> None:
     """A crash of the database forgets an attempt that has called the outside world."""
-    edit(statements, "CLAIM", "WHEN %(atomic)s AND sends <= 1 THEN", "WHEN true OR %(atomic)s THEN")
+    edit_function("jobs_claim", "WHEN is_atomic AND sends <= 1 THEN", "WHEN true THEN")
 
 
 @mutation

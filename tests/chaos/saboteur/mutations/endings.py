@@ -13,7 +13,7 @@ from jobs import claim, endings, results, run, statements, task
 from jobs.claim import Lease
 from jobs.relay import line, maintenance
 from jobs.worker.request import TenantRequest
-from tests.chaos.saboteur.mutations.ways import edit, execute, mutation
+from tests.chaos.saboteur.mutations.ways import edit, edit_function, execute, mutation
 from tests.chaos.saboteur.points import wrap
 
 
@@ -27,7 +27,7 @@ def completion_unfenced() -> None:
 def nothing_fenced() -> None:
     """A message is all that it takes to run a job."""
     completion_unfenced()
-    edit(statements, "CLAIM", "token IS NULL OR lease_until <= clock_timestamp()", "true")
+    edit_function("jobs_claim", "token IS NULL\n", "true OR token IS NULL\n")
     edit(statements, "GATE", "AND token = %(token)s AND state = 'waiting'", "")
 
 
