@@ -23,7 +23,7 @@ class QueryMiddleware:
         self, request: HttpRequest, view: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> HttpResponse | None:
         """Before the view, so that no view can forget it. Views that are not DRF's are the admin's."""
-        if not request.GET or request.method == "OPTIONS" or not hasattr(view, "cls"):
+        if not request.GET or request.method == "OPTIONS" or not _is_offered(view, str(request.method)):
             return None
         errors = list(_errors(request, known_parameters(view, str(request.method))))
         if not errors:
@@ -44,6 +44,12 @@ def _errors(request: HttpRequest, known: dict[str, bool]) -> Iterator[dict[str, 
 
 def _error(name: str, code: str, detail: str) -> dict[str, str]:
     return {"detail": detail, "code": code, "parameter": name}
+
+
+def _is_offered(view: Any, method: str) -> bool:
+    """Whether a view of DRF's has this method. If not, it answers 405, whatever the query."""
+    name = "get" if method == "HEAD" else method.lower()
+    return name in view.actions if hasattr(view, "actions") else hasattr(getattr(view, "cls", None), name)
 
 
 def known_parameters(view: Any, method: str) -> dict[str, bool]:

@@ -14,7 +14,18 @@ pytestmark = pytest.mark.django_db
 ROOMS = ("accounts", "billing", "config", "idempotency", "jobs", "notifications", "tenants")
 HOSTS = ["localhost", "acme.localhost", "nobody.localhost", "elsewhere.example"]
 #: Of `errors`' entries, which have no pages.
-OF_FIELDS = {"not_printable", "required", "reserved", "unknown_timezone", "weak_password"}
+OF_FIELDS = {
+    "max_length",
+    "not_printable",
+    "read_only",
+    "repeated",
+    "required",
+    "reserved",
+    "unknown_field",
+    "unknown_timezone",
+    "weak_password",
+    "wrong_type",
+}
 
 
 @pytest.mark.parametrize("host", HOSTS)

@@ -142,3 +142,8 @@ def test_times(client: APIClient, time: str) -> None:
 def test_all_that_is_wrong_is_told(client: APIClient) -> None:
     answer = client.get("/api/v1/messages/?statuss=sent&page_size=7&page_size=8&status=")
     assert wrong(answer) == [("statuss", "unknown_parameter"), ("page_size", "repeated"), ("status", "blank")]
+
+
+@pytest.mark.parametrize("path", ["users/", "tokens/current/"])
+def test_a_method_that_is_not_there_is_told_whatever_the_query(client: APIClient, path: str) -> None:
+    assert client.put(f"/api/v1/{path}?statuss=sent").status_code == 405
