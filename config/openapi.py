@@ -1,4 +1,4 @@
-"""What drf-spectacular can't see: how each operation may fail, what its ids are, and a line that says what it does.
+"""What drf-spectacular can't see: how each operation may fail, how a tenant is named, and a line that tells of it.
 
 An operation lists each status that it can answer. A problem's codes are the keys of that answer's `examples`.
 """
@@ -114,13 +114,6 @@ class Schema(AutoSchema):
     def _plural(self) -> str:
         view: Any = self.view
         return str(view.queryset.model._meta.verbose_name_plural)
-
-    def _resolve_path_parameters(self, variables: list[str]) -> list[dict[str, Any]]:
-        parameters: list[dict[str, Any]] = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
-        for parameter in parameters:
-            if parameter["name"] == "id":
-                parameter["schema"] = {"type": "string", "format": "uuid"}
-        return parameters
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
