@@ -208,3 +208,8 @@ def test_the_documentation_s_files_are_served() -> None:
     for file in files:
         with closing(client.get(f"/static/{file}")) as answer:
             assert answer.status_code == 200
+
+
+def test_what_is_read_may_be_had_already(schema: dict[str, Any]) -> None:
+    for name, operation in operations(schema):
+        assert ("304" in operation["responses"]) == name.startswith("get "), name

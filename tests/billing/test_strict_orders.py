@@ -74,3 +74,10 @@ def test_the_schema_has_the_bounds_of_an_order() -> None:
 def test_an_id_is_in_its_usual_spelling(at_acme: APIClient, id: str) -> None:
     answer = at_acme.get(f"/api/v1/invoices/?order={quote(id)}")
     assert [(error["parameter"], error["code"]) for error in answer.json()["errors"]] == [("order", "invalid")]
+
+
+@pytest.mark.parametrize("path", ["payments", "cancellation"])
+def test_an_unknown_field_is_refused_below_an_order_too(at_acme: APIClient, path: str) -> None:
+    order = at_acme.post(ORDERS, ORDER).json()["id"]
+    answer = at_acme.post(f"{ORDERS}{order}/{path}/", {"payment_token": "tok_ok", "reason": "late"})
+    assert ("#/reason", "unknown_field") in wrong(answer)
