@@ -46,7 +46,7 @@ chaos-mutants: setup ## Break the product in one place after the other, and see 
 chaos-peers: setup ## Do the same to Tenantry's peers, in environments of their own (ONLY=poison PEERS=plain_celery)
 	@$(VENV) -m tests.peers
 
-bench: setup ## Measure everything beside its peers, in 25 minutes (ONLY=plain-task-tuned,durable-drain)
+bench: setup ## Measure everything beside its peers, in 30 minutes (ONLY=plain-task-tuned,durable-drain)
 	@$(VENV) -m bench
 
 lint: lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi ## Check style, types, imports, migrations and the OpenAPI schema

@@ -10,6 +10,7 @@ PATIENCE = 60.0
 LOOK_SECONDS = 0.02
 # The share of the work that is not counted: workers wake up, connect, fill their buffers.
 WARM_UP = 0.1
+WARM_UP_SECONDS = 1.0
 
 
 def tasks_per_second(system: System, times: int, *, task: str = "look", results: int = 0) -> float:
@@ -34,6 +35,23 @@ def work_off(system: System, times: int, *, results: int) -> float:
         wait_until(lambda: system.is_idle() and system.results() >= results, seconds=PATIENCE, what="idle")
     system.check(times, results=results)
     return rate
+
+
+def rate_of_first(system: System, times: int, *, seconds: float) -> float:
+    """Bodies a second, from the end of the first second on; what is not done after so many seconds is forgotten."""
+    looks = [(0.0, 0)]
+    began = time.perf_counter()
+    with system.awake():
+        while looks[-1][1] < times and looks[-1][0] < seconds:
+            time.sleep(LOOK_SECONDS)
+            looks.append((time.perf_counter() - began, system.database.count()))
+        system.forget()
+        wait_until(system.is_idle, seconds=PATIENCE, what="idle")
+    bodies = system.database.count()
+    system.check(bodies, results=bodies)
+    counted = [look for look in looks if look[0] >= WARM_UP_SECONDS and look[1] < times]
+    (first_at, first), (last_at, last) = counted[0], counted[-1]
+    return (last - first) / (last_at - first_at)
 
 
 def watch(system: System, times: int) -> float:

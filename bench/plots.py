@@ -1,4 +1,4 @@
-"""A picture of each figure: what its pairs said, their median within the null control's spread, and the target."""
+"""A picture of each figure: what its pairs said, their median within the null control's spread, and any target."""
 
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -33,23 +33,24 @@ def svg(name: str, outcome: Outcome) -> str:
 
 
 def _row(part: Part, top: int) -> Iterator[str]:
-    colour = MET if part.holds else MISSED
-    most = 1.1 * max(*part.values, part.target, part.value * (1 + part.spread))
-    bound = "at least" if part.at_least else "at most"
+    colour = INK if part.target is None else MET if part.holds else MISSED
+    most = 1.1 * max(*part.values, part.target or 0, part.value * (1 + part.spread)) or 1
+    bound = "reported" if part.target is None else f"to be {'at least' if part.at_least else 'at most'} {part.target:g}"
     axis = top + 48
 
     def x(value: float) -> float:
         return LEFT + (RIGHT - LEFT) * value / most
 
     low, high = x(part.value * max(1 - part.spread, 0)), x(part.value * (1 + part.spread))
-    yield _text(LEFT, top + 18, f"{part.name}: {part.value:.3g}, to be {bound} {part.target:g}", colour=colour)
+    yield _text(LEFT, top + 18, f"{part.name}: {part.value:.3g}, {bound}", colour=colour)
     yield f'<line x1="{LEFT}" x2="{RIGHT}" y1="{axis}" y2="{axis}" stroke="{FAINT}"/>'
     yield f'<rect x="{low:.1f}" y="{axis - 9}" width="{high - low:.1f}" height="18" fill="{colour}" opacity="0.2"/>'
     yield from (f'<circle cx="{x(value):.1f}" cy="{axis}" r="3" fill="{colour}"/>' for value in part.values)
     yield _upright(x(part.value), axis, colour)
-    yield _upright(x(part.target), axis, INK, dashed=True)
     yield _text(LEFT, axis + 26, "0", colour=FAINT)
-    yield _text(x(part.target), axis + 26, f"{part.target:g}", anchor="middle")
+    if part.target is not None:
+        yield _upright(x(part.target), axis, INK, dashed=True)
+        yield _text(x(part.target), axis + 26, f"{part.target:g}", anchor="middle")
 
 
 def _upright(x: float, axis: int, colour: str, *, dashed: bool = False) -> str:

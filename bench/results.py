@@ -24,6 +24,8 @@ def lines(name: str, outcome: Outcome, *, seconds: float) -> str:
 
 
 def _line(name: str, part: Part, holds: bool) -> str:
+    if part.target is None:
+        return f"{name:44}{part.value:9.3f}{'-':>10}{part.spread:9.3f}  reported"
     target = f"{'≥' if part.at_least else '≤'} {part.target:g}"
     return f"{name:44}{part.value:9.3f}{target:>10}{part.spread:9.3f}  {'yes' if holds else 'NO'}"
 
@@ -40,7 +42,10 @@ def write(outcomes: Mapping[str, Outcome], file: Path = FILE) -> None:
 
 
 def entry(name: str, outcome: Outcome) -> dict[str, Any]:
-    """`value`, `target` and `spread` are those of the part that is nearest to failing; `detail` has all parts."""
+    """`value`, `target` and `spread` are those of the part that is nearest to failing; `detail` has all parts.
+
+    What has no target is reported only: `target` is null, and it holds.
+    """
     worst = outcome.worst
     return {
         "figure": name,

@@ -1,7 +1,7 @@
 """What a figure says, from the rounds in which it was measured."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Generic, TypeVar
@@ -20,12 +20,12 @@ class Round(Generic[T]):
 
 @dataclass(frozen=True)
 class Part:
-    """One number that has a target. A figure holds if each of its parts does."""
+    """One number, and what it has to reach; without a target it is reported only. A figure holds if its parts do."""
 
     name: str
     values: Sequence[float]
     nulls: Sequence[float]  # the same ratio of ours against ours: how far from 1 chance alone leads
-    target: float
+    target: float | None
     at_least: bool  # else: at most
 
     @property
@@ -34,12 +34,14 @@ class Part:
 
     @property
     def spread(self) -> float:
-        """How far from 1 half of the null control's ratios lie at the most."""
-        return median(abs(null - 1) for null in self.nulls)
+        """How far from 1 half of the null control's ratios lie at the most; 0 where there is none."""
+        return median(abs(null - 1) for null in self.nulls) if self.nulls else 0.0
 
     @property
     def margin(self) -> float:
         """1 and more: the target is met. The value's share of the target, or the reverse where less is better."""
+        if self.target is None:
+            return math.inf
         if self.at_least:
             return self.value / self.target
         return self.target / self.value if self.value else math.inf
@@ -79,6 +81,19 @@ def interleaved(ours: Callable[[], T], theirs: Callable[[], T], *, rounds: int =
     return measured
 
 
+def in_turn(ours: Callable[[], T], theirs: Mapping[str, Callable[[], T]], *, rounds: int) -> dict[str, list[Round[T]]]:
+    """As `interleaved`, with several peers, by name, between ours and ours once more."""
+    measured: dict[str, list[Round[T]]] = {name: [] for name in theirs}
+    for number in range(rounds):
+        first = ours()
+        found = {name: theirs[name]() for name in list(theirs)[:: -1 if number % 2 else 1]}
+        last = ours()
+        one, again = (last, first) if number % 2 else (first, last)
+        for name, their in found.items():
+            measured[name].append(Round(ours=one, theirs=their, again=again))
+    return measured
+
+
 def compare(
     name: str,
     rounds: Sequence[Round[T]],
@@ -87,9 +102,8 @@ def compare(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> Part:
-    """`of` what was measured: ours against theirs, and ours against itself."""
+    """`of` what was measured: ours against theirs, and ours against itself. Without a target it is reported only."""
     target = at_least if at_least is not None else at_most
-    assert target is not None, "a part has a target"
     return Part(
         name,
         values=[of(round.ours) / of(round.theirs) for round in rounds],

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import redis
 
@@ -20,6 +20,22 @@ RESULTS = "django_celery_results_taskresult"
 # What jobs leave behind.
 EMPTIED = ("jobs_job", RESULTS, "work_note")
 PULSE = "SELECT FROM public.jobs_relaypulse WHERE name LIKE %s"
+
+RECORDS = """
+    SELECT COALESCE(sum(rows), 0)::int, count(*), COALESCE(max(first), 0)
+    FROM (
+        SELECT count(*) AS rows, min(split_part(text, ' ', 2)::float) AS first
+        FROM ({union}) AS each GROUP BY home, split_part(text, ' ', 1)
+    ) AS each
+"""
+
+
+class Records(NamedTuple):
+    """The rows that the task `record` has written, how many are different, and when the last of these began."""
+
+    rows: int
+    different: int
+    last: float
 
 
 class System:
@@ -66,12 +82,15 @@ class System:
         self._exits.close()
 
     def _is_ready(self, kind: str) -> bool:
+        if kind == "relay":
+            return bool(self.database.sql(PULSE, [f"%:{self.processes[kind].pid}"]))
+        return self._says(kind, "Listening at: " if kind == "web" else " ready.")
+
+    def _says(self, kind: str, text: str) -> bool:
         process = self.processes[kind]
         if not process.running:
             raise DevstackError(f"{process.name} ended:\n{process.output[-2000:]}")
-        if kind == "relay":
-            return bool(self.database.sql(PULSE, [f"%:{process.pid}"]))
-        return {"worker": " ready.", "web": "Listening at: "}[kind] in process.output
+        return text in process.output
 
     # Taking turns
 
@@ -105,9 +124,17 @@ class System:
         self.database.empty(*EMPTIED)
         self.database.reset_count()
 
+    def forget(self) -> None:
+        """Nobody begins the jobs that nobody has begun."""
+        self.database.sql("DELETE FROM public.jobs_job WHERE token IS NULL")
+
     def is_idle(self) -> bool:
         """No message, no row waits; nobody is at work."""
         return not any(self.redis.exists(name) for name in QUEUES[:3]) and not self._waiting()
+
+    def left(self) -> int:
+        """How many jobs have not ended."""
+        return int(self.database.sql("SELECT count(*) FROM public.jobs_job")[0][0])
 
     def check_dispatched(self, times: int) -> None:
         """So many jobs or messages wait, and nobody has run any."""
@@ -133,6 +160,11 @@ class System:
         tables = (f'"{home}".{RESULTS}' for home in homes or self.homes)
         union = " UNION ALL ".join(f"SELECT FROM {table} WHERE status = 'SUCCESS'" for table in tables)
         return int(self.database.sql(f"SELECT count(*) FROM ({union}) AS each")[0][0])
+
+    def records(self) -> "Records":
+        union = " UNION ALL ".join(f"SELECT '{home}' AS home, text FROM \"{home}\".work_note" for home in self.homes)
+        [found] = self.database.sql(RECORDS.format(union=union))
+        return Records(*found)
 
     @cached_property
     def _tables(self) -> set[str]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from bench import tenants
 from bench.database import Database
 from bench.driver import Driver
+from bench.postgresql_peers import PostgresqlPeer, PostgresqlSystem
 from bench.system import System
 from bench.tenants import PATTERN, TABLES_OF_JOBS, add_tenants, add_work
 from devstack import CHECKOUT, DevstackError, application
@@ -53,10 +54,13 @@ class World:
         tables: Sequence[str] = TABLES_OF_JOBS,
         name: str = "tenantry",
         valkey_port: int | None = None,
+        hosts: int = 1,
     ) -> Iterator[System]:
-        """The product with these of the Procfile's processes, and so many tenants."""
-        extra = {"worker": f"-c {CHILDREN}"}
-        lines = {kind: f"{commands()[kind]} {extra.get(kind, '')}" for kind in kinds}
+        """The product with these of the Procfile's processes, the worker's children on so many hosts."""
+        lines = {kind: commands()[kind] for kind in kinds}
+        if "worker" in kinds:
+            worker = f"{lines.pop('worker')} -c {CHILDREN // hosts}"
+            lines |= {name: f"{worker} -n {name}@%h" for name in _workers(hosts)}
         with self._with_tenants(name, count, tables) as (database, homes):
             env = self.tenantry_environment(database, valkey_port)
             # A copy of a database does not have them.
@@ -139,6 +143,23 @@ class World:
             with self._peer(TENANT_SCHEMAS, database, env, homes) as system:
                 yield system
 
+    @contextmanager
+    def on_postgresql(self, like: PostgresqlPeer, *, hosts: int = 1, polling: str = "eager") -> Iterator[System]:
+        """As its guide sets it up; as many jobs at a time as Tenantry's worker, on so many hosts."""
+        peer, at_a_time = like.peer, CHILDREN // hosts
+        peer.set_up()
+        with Database.create(self.postgres, peer.name) as database:
+            env = self._peer_environment(peer, database, {})
+            for command in like.set_up:
+                peer.run(command.format(at_a_time=at_a_time, polling=polling), env)
+            add_work(database, "public")
+            lines = dict.fromkeys(_workers(hosts if like.pool else CHILDREN), like.worker)
+            calls = f"{peer.package}.calls"
+            with PostgresqlSystem(
+                like, peer.name, database, env, lines, homes=["public"], folder=self.folder, calls=calls
+            ) as system:
+                yield system
+
     def _peer_environment(self, peer: Peer, database: Database, settings: Mapping[str, Any]) -> dict[str, str]:
         return {**peer.environment(self._servers(database), **settings), "PEER_APPS": WORK}
 
@@ -167,6 +188,10 @@ class World:
         done = subprocess.run(argv, env={**os.environ, **env}, cwd=CHECKOUT, capture_output=True, text=True)
         if done.returncode:
             raise DevstackError(f"{command} failed:\n{done.stdout}{done.stderr}")
+
+
+def _workers(count: int) -> list[str]:
+    return ["worker", *(f"worker-{number}" for number in range(2, count + 1))]
 
 
 @contextmanager

@@ -138,14 +138,8 @@ def find(job_id: str, *, task: str, token: str = NO_TOKEN) -> Lease | None:
 
 def pass_gate(lease: Lease) -> bool:
     """Whether the body may start. No deletion of its tenant begins before this transaction ends."""
-    # One message; two questions, so that the second sees what the lock waited for. `public` is never deleted.
-    questions = [statements.HOLD_BY_TOKEN, statements.GATE]
-    if lease.tenant_id is not None:
-        questions.insert(0, statements.TRY_SHARE_TENANT)
-    with connection.shared_cursor() as cursor:
-        cursor.execute("; ".join([statements.GUARD, *questions]), {**lease.key, **_lock_key(lease), **_idle(lease)})
-        answers = [cursor.fetchone() for _ in questions if cursor.nextset()]
-        return all(answer is not None and answer[0] for answer in answers)
+    [passed] = fetch_one(statements.GATE, {**lease.key, **_lock_key(lease), **_idle(lease)})
+    return bool(passed)
 
 
 def begin_completion(lease: Lease) -> None:
@@ -182,7 +176,7 @@ def _checked(value: Any, kind: type[T]) -> T:
 
 
 def _lock_key(lease: Lease) -> dict[str, Any]:
-    return {"class": TENANT_LOCK, "tenant": str(lease.tenant_id)}
+    return {"class": TENANT_LOCK, "tenant": None if lease.tenant_id is None else str(lease.tenant_id)}
 
 
 def _idle(lease: Lease) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""Every statement about one durable job, whole, in the order of docs/explanation/protocol.md.
+"""Every statement about one durable job, in the order of docs/explanation/protocol.md.
+
+Dispatch, claim, gate and completion are functions, in migration 0007; the others stand here, whole.
 
 All of them run under READ COMMITTED, by the database's clock, and name the schema of each table. Four conditions recur:
 
@@ -113,30 +115,17 @@ RENEW = """
     WHERE id = ANY(%(ids)s::uuid[]) AND token = ANY(%(tokens)s::uuid[]) AND state = 'waiting'
 """
 
-# Gate: the lock first, and then, as a statement of its own, the look that sees what the lock waited for.
+# Gate: by a function of migration 0007, as the claim.
 
-# A body may think for as long as its job may run, and no longer: see tenants/role.py for sessions without a job.
+GATE = "SELECT public.jobs_pass_gate(%(id)s, %(token)s, %(idle)s, %(class)s, %(tenant)s)"
+# What the gate does too, for a completion that is a transaction of its own.
 GUARD = "SET LOCAL idle_in_transaction_session_timeout = %(idle)s"
-TRY_SHARE_TENANT = "SELECT pg_try_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))"
 SHARE_TENANT = "SELECT pg_advisory_xact_lock_shared(%(class)s, hashtext(%(tenant)s))"
-GATE = """
-    SELECT true FROM public.jobs_job job
-    WHERE id = %(id)s AND token = %(token)s AND state = 'waiting' AND lease_until > clock_timestamp()
-        AND coalesce(
-            (SELECT tenant.status = 'active' AND to_regnamespace(quote_ident(tenant.schema_name)) IS NOT NULL
-             FROM public.tenants_tenant tenant WHERE tenant.id = job.tenant_id),
-            job.tenant_id IS NULL
-        )
-"""
 
 # Endings of an attempt, by who holds the lease. A lease may have run out meanwhile, and the row be in line again.
 
-COMPLETE = """
-    WITH completed AS (
-        DELETE FROM public.jobs_job WHERE id = %(id)s AND token = %(token)s AND state = 'waiting' RETURNING id
-    )
-    SELECT public.jobs_lease_lost() WHERE NOT EXISTS (SELECT FROM completed)
-"""
+# It raises once the lease is lost.
+COMPLETE = "SELECT public.jobs_complete(%(id)s, %(token)s)"
 RETRY = """
     UPDATE public.jobs_job SET
         token = NULL, tag = NULL, kills = 0, transients = 0, sends = 0, retries = retries + %(counted)s,

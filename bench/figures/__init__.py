@@ -2,7 +2,18 @@
 
 from collections.abc import Callable
 
-from bench.figures import durable, fairness, http, latency, memory, plain, scale, schemas, steady
+from bench.figures import (
+    durable,
+    fairness,
+    http,
+    latency,
+    memory,
+    plain,
+    postgresql_peers,
+    scale,
+    schemas,
+    steady,
+)
 from bench.statistics import Outcome
 from bench.world import World
 
@@ -27,5 +38,8 @@ FIGURES: dict[str, Callable[[World], Outcome]] = {
         scale.durable_cost,
         steady.steady,
         memory.memory,
+        postgresql_peers.peers_drain,
+        postgresql_peers.peers_idle,
+        postgresql_peers.peers_killed,
     )
 }

@@ -57,8 +57,7 @@ def _run(system: System, noisy: int) -> list[Start]:
             created[home] = _queue(system, home, QUIET_JOBS)
         quiet = QUIET_TENANTS * QUIET_JOBS
         wait_until(lambda: system.results(_quiet(system)) == quiet, seconds=PATIENCE, what="quiet jobs done")
-        # What nobody has begun is not needed any more.
-        system.database.sql("DELETE FROM public.jobs_job WHERE token IS NULL")
+        system.forget()
         wait_until(system.is_idle, seconds=PATIENCE, what="end of the flood")
     return [Start(home, created[home], began) for home in created for began in _starts(system, home)]
 

@@ -8,9 +8,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from bench.work import tasks
-
-LOOK_SECONDS = 0.01
+from bench.work import bodies, tasks
 
 
 def at(home: str) -> AbstractContextManager[Any]:
@@ -55,7 +53,7 @@ def after_a_row(durable: bool, task: str, homes: Sequence[str], times: int) -> f
         began = time.perf_counter()
         for _ in range(times):
             with transaction.atomic():
-                _write_row()
+                bodies.note("a row")
                 if durable:
                     called.delay_on_commit(home)
             if not durable:
@@ -73,39 +71,23 @@ def map(task: str, homes: Sequence[str], times: int, **arguments: Any) -> float:
     return time.perf_counter() - began
 
 
-def waits(durable: bool, homes: Sequence[str], pauses: Sequence[float]) -> list[float]:
+def fill(task: str, homes: Sequence[str], arguments: Sequence[Sequence[Any]]) -> None:
+    """Durable jobs, one for each of the arguments, for each home in one transaction."""
+    called = getattr(tasks, task)
+    for home in homes:
+        with at(home), transaction.atomic():
+            called.map_on_commit([[home, *each] for each in arguments])
+
+
+def waits(homes: Sequence[str], pauses: Sequence[float], durable: bool = True) -> list[float]:
     """From the return of COMMIT to the start of the body, one job after the other, after a pause each."""
     [home] = homes
+    dispatch = tasks.note_start.delay_on_commit if durable else tasks.note_start.delay
     with at(home):
-        return [_wait(durable, pause) for pause in pauses]
-
-
-def _wait(durable: bool, pause: float) -> float:
-    time.sleep(pause)
-    with transaction.atomic():
-        _execute("DELETE FROM work_note")
-        if durable:
-            tasks.note_start.delay_on_commit()
-    committed = time.time()
-    if not durable:
-        tasks.note_start.delay()
-    while not (noted := _execute("SELECT text FROM work_note")):
-        time.sleep(LOOK_SECONDS)
-    [(began,)] = noted
-    return float(began) - committed
+        return [bodies.wait(dispatch, pause=pause, after_commit=not durable) for pause in pauses]
 
 
 def hang_once(home: str, time_limit: int) -> None:
     """One durable job that hangs until its worker is lost."""
     with at(home):
         tasks.hang_once.apply_async_on_commit(time_limit=time_limit, soft_time_limit=time_limit)
-
-
-def _write_row() -> None:
-    _execute("INSERT INTO work_note (text) VALUES ('a row')")
-
-
-def _execute(statement: str) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else []

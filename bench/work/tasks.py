@@ -5,25 +5,18 @@ import time
 from celery import shared_task
 from django.db import connection
 
-# One SELECT, that counts itself where it finds the row that only this home has.
-LOOK = "SELECT nextval('public.work_count') FROM work_row WHERE home = %s"
-
-
-def _look(home: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(LOOK, [home])
-        cursor.fetchone()
+from bench.work import bodies
 
 
 @shared_task(ignore_result=True)
 def look(home: str) -> None:
-    _look(home)
+    bodies.look(home)
 
 
 @shared_task
 def look_and_tell(home: str) -> str:
     """With a result."""
-    _look(home)
+    bodies.look(home)
     return home
 
 
@@ -31,7 +24,7 @@ def look_and_tell(home: str) -> str:
 def take_time(home: str, seconds: float = 0) -> float:
     """When the body began, in seconds of the epoch."""
     began = time.time()
-    _look(home)
+    bodies.look(home)
     time.sleep(seconds)
     return began
 
@@ -48,10 +41,12 @@ def hang_once() -> None:
 
 @shared_task(ignore_result=True)
 def note_start() -> None:
-    """When the body began, in seconds of the epoch, as a row."""
-    began = time.time()
-    with connection.cursor() as cursor:
-        cursor.execute("INSERT INTO work_note (text) VALUES (%s)", [str(began)])
+    bodies.note_start()
+
+
+@shared_task(ignore_result=True)
+def record(home: str, number: int) -> None:
+    bodies.record(number)
 
 
 @shared_task(ignore_result=True)

@@ -1,6 +1,6 @@
 from django.db import migrations
 
-# Two statements of each job, as functions: for such a one the session keeps its plan. PostgreSQL would else plan them anew
+# What each job goes through, as functions: for such a one the session keeps its plan. PostgreSQL would else plan them anew
 # each time, since owners begin with no prepared statements, and each has another search path. A plan may be made while
 # the table is empty and has to suit a full one, so it never reads the whole. Where one changes, it gets another name: two
 # releases of workers may use the database at once.
@@ -125,6 +125,47 @@ BEGIN
 END
 $$
 """
+# The gate: the locks first, and then, as a statement of its own, the look that sees what they waited for. A body may think
+# for as long as its job may run, and no longer: see tenants/role.py for sessions without a job.
+PASS_GATE = f"""
+CREATE FUNCTION public.jobs_pass_gate(
+    job_id uuid, by uuid, idle text, tenant_class integer, tenant text
+) RETURNS boolean LANGUAGE plpgsql
+{KEPT}
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM set_config('idle_in_transaction_session_timeout', idle, true);
+    -- `public` is never deleted.
+    IF tenant IS NOT NULL AND NOT pg_try_advisory_xact_lock_shared(tenant_class, hashtext(tenant))
+        OR NOT pg_try_advisory_xact_lock(hashtextextended(by::text, 0))
+    THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (
+        SELECT FROM public.jobs_job job
+        WHERE id = job_id AND token = by AND state = 'waiting' AND lease_until > clock_timestamp()
+            AND coalesce(
+                (SELECT home.status = 'active' AND to_regnamespace(quote_ident(home.schema_name)) IS NOT NULL
+                 FROM public.tenants_tenant home WHERE home.id = job.tenant_id),
+                job.tenant_id IS NULL
+            )
+    );
+END
+$$
+"""
+COMPLETE = f"""
+CREATE FUNCTION public.jobs_complete(job_id uuid, by uuid) RETURNS void LANGUAGE plpgsql
+{KEPT}
+AS $$
+BEGIN
+    DELETE FROM public.jobs_job WHERE id = job_id AND token = by AND state = 'waiting';
+    IF NOT FOUND THEN
+        PERFORM public.jobs_lease_lost();
+    END IF;
+END
+$$
+"""
 # What the relay and lists count on, so that nobody who edits a row stops the others by it. In one constraint, and no more
 # than that: PostgreSQL reads constraints anew for each statement. Python can read no time after the year 9999.
 SANE = """
@@ -150,6 +191,8 @@ class Migration(migrations.Migration):
         migrations.RunSQL(NEXT_TAG, NEXT_TAG_BEFORE),
         migrations.RunSQL(DISPATCH, "DROP FUNCTION public.jobs_dispatch"),
         migrations.RunSQL(CLAIM, "DROP FUNCTION public.jobs_claim"),
+        migrations.RunSQL(PASS_GATE, "DROP FUNCTION public.jobs_pass_gate"),
+        migrations.RunSQL(COMPLETE, "DROP FUNCTION public.jobs_complete"),
         migrations.RemoveConstraint(model_name="job", name="jobs_job_times"),
         migrations.RemoveConstraint(model_name="job", name="jobs_job_dead_is_not_in_line"),
         migrations.RunSQL(SANE, SANE_BEFORE),

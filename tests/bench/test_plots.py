@@ -21,3 +21,13 @@ def test_each_figure_has_a_picture_with_a_dot_for_each_pair(tmp_path: Path) -> N
     told = [text.text for text in picture.findall(f"{SVG}text")]
     assert "rate <of> jobs: 3.1, to be at least 3" in told
     assert "p99: 1.5, to be at most 1.1" in told
+
+
+def test_what_is_reported_only_has_no_target_in_its_picture() -> None:
+    part = Part("effects lost", [0], [], target=None, at_least=False)
+
+    picture = ElementTree.fromstring(plots.svg("killed", Outcome([part], "effects")))
+
+    told = [text.text for text in picture.findall(f"{SVG}text")]
+    assert told == ["killed: effects", "effects lost: 0, reported", "0"]
+    assert [line for line in picture.findall(f"{SVG}line") if line.get("stroke-dasharray")] == []

@@ -11,6 +11,7 @@ from bench.figures import FIGURES
 from bench.statistics import Outcome, Part
 
 GOOD = Part("rate", [3.0, 3.2, 3.1], [1.0, 1.02, 0.97], target=3, at_least=True)
+REPORTED = Part("rate", [0.6], [1.02], target=None, at_least=True)
 BAD = Part("p99", [1.5], [1.0], target=1.1, at_least=False)
 
 
@@ -74,6 +75,14 @@ def test_the_table_has_a_line_for_each_part_of_several() -> None:
     assert one.split() == ["drain", "3.100", "≥", "3", "0.020", "yes", "12", "s"]
     assert [line.split()[0] for line in two.splitlines()] == ["orders", "rate", "p99"]
     assert "NO" in two.splitlines()[0]
+
+
+def test_what_is_reported_only_says_so() -> None:
+    line = results.lines("peers-drain", Outcome([REPORTED], "ratio"), seconds=12)
+    entry = results.entry("peers-drain", Outcome([REPORTED], "ratio"))
+
+    assert line.split() == ["peers-drain", "0.600", "-", "0.020", "reported", "12", "s"]
+    assert (entry["value"], entry["target"], entry["holds"]) == (0.6, None, True)
 
 
 def test_only_picks_figures_by_name() -> None:

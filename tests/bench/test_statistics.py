@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.statistics import Outcome, Part, Round, compare, interleaved, percentile
+from bench.statistics import Outcome, Part, Round, compare, in_turn, interleaved, percentile
 
 
 def part(value: float, *, target: float = 2, spread: float = 0, at_least: bool = True) -> Part:
@@ -21,6 +21,36 @@ def test_ours_and_theirs_take_turns_and_who_is_first_alternates() -> None:
     assert calls == ["ours", "theirs", "ours"] * 2
     assert rounds[0] == Round(ours="ours1", theirs="theirs2", again="ours3")
     assert rounds[1] == Round(ours="ours6", theirs="theirs5", again="ours4")
+
+
+def test_several_peers_stand_between_ours_and_ours_and_their_order_alternates() -> None:
+    calls: list[str] = []
+
+    def measured(name: str) -> str:
+        calls.append(name)
+        return f"{name}{len(calls)}"
+
+    peers = {"one": lambda: measured("one"), "two": lambda: measured("two")}
+    rounds = in_turn(lambda: measured("ours"), peers, rounds=2)
+
+    assert calls == ["ours", "one", "two", "ours", "ours", "two", "one", "ours"]
+    assert rounds == {
+        "one": [Round("ours1", "one2", "ours4"), Round("ours8", "one7", "ours5")],
+        "two": [Round("ours1", "two3", "ours4"), Round("ours8", "two6", "ours5")],
+    }
+
+
+def test_without_a_target_a_part_is_reported_and_fails_nothing() -> None:
+    reported = compare("speed", [Round(ours=1.0, theirs=2.0, again=1.0)], float)
+
+    assert (reported.value, reported.target) == (0.5, None)
+    assert Outcome([reported, part(3)], "ratio").holds
+    assert Outcome([reported, part(1)], "ratio").worst.target == 2
+
+
+def test_a_number_that_is_no_ratio_has_no_spread() -> None:
+    assert Part("effects lost", [0], [], target=0, at_least=False).holds
+    assert not Part("effects lost", [1], [], target=0, at_least=False).holds
 
 
 def test_the_value_is_the_median_of_the_pairs_ratios() -> None:

@@ -124,12 +124,12 @@ def test_the_terminal_row_is_in_the_database_with_a_cache_for_results_too(
 def test_a_completion_without_its_function_is_tried_again(acme: Tenant, task: TenantTask, run_jobs: RunJobs) -> None:
     bodies(lambda task: "done")
     job_id = dispatch(acme, task)
-    sql("ALTER FUNCTION public.jobs_lease_lost() RENAME TO jobs_lease_lost_later")
+    sql("ALTER FUNCTION public.jobs_complete RENAME TO jobs_complete_later")
     run_jobs(limit=1)
     job = Job.objects.get()
     assert (job.state, job.token, job.kills, job.lost) == ("waiting", None, 0, 0)
 
-    sql("ALTER FUNCTION public.jobs_lease_lost_later() RENAME TO jobs_lease_lost")
+    sql("ALTER FUNCTION public.jobs_complete_later RENAME TO jobs_complete")
     run_jobs(ahead=True)
     assert result_of(acme.schema_name, job_id).status == "SUCCESS"
 

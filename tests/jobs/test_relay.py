@@ -334,7 +334,7 @@ STATEMENTS: Statements = {
         **poison_limits(),
     },
     "RENEW": {"ids": [NO_TOKEN], "tokens": [NO_TOKEN], "lease": "15 s"},
-    "GATE": {},
+    "GATE": {"idle": "1s", "class": 1},
     "COMPLETE": {},
     "INSERT": ONE,
     "INSERT_MANY": FIFTY,

@@ -75,11 +75,11 @@ def test_a_durable_job(acme: Tenant) -> None:
         [
             (f"{CLEAN}; SELECT * FROM public.jobs_claim(", "the claim, which commits by itself"),
             (
-                "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '35000ms'; SELECT pg_try_advisory",
+                "BEGIN; SELECT public.jobs_pass_gate(",
                 "how long it may idle; the gate: its tenant is not being deleted, is active, and the lease is ours",
             ),
             (f"{path_of(acme)}; SELECT current_schema()", "the body"),
-            ("WITH completed AS (", "the job's end, under the fence, its result, and COMMIT"),
+            ("SELECT public.jobs_complete(", "the job's end, under the fence, its result, and COMMIT"),
         ],
     )
 

@@ -110,6 +110,10 @@ TENANT_SCHEMAS = Peer(
     release="migrate_schemas --noinput",
     tenants=True,
 )
+# They keep their jobs in PostgreSQL, and have no shop: the bench alone measures them.
+PROCRASTINATE = Peer("procrastinate", "procrastinate", "procrastinate", release="migrate", tenants=False)
+DJANGO_TASKS_DB = Peer("django_tasks_db", "django-tasks-db", "django-tasks-db", release="migrate", tenants=False)
+CHANCY = Peer("chancy", "Chancy", "chancy", release="migrate", tenants=False)
 
 
 def tuned() -> dict[str, Any]:

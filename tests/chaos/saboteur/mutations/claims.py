@@ -21,7 +21,7 @@ from tests.chaos.saboteur.points import note, wrap
 @mutation
 def claim_in_any_tenant() -> None:
     edit_function("jobs_claim", "tenant.status = 'active'", "true")
-    edit(statements, "GATE", "tenant.status = 'active'", "true")
+    edit_function("jobs_pass_gate", "home.status = 'active'", "true")
 
 
 @mutation

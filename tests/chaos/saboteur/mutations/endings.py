@@ -20,7 +20,7 @@ from tests.chaos.saboteur.points import wrap
 @mutation
 def completion_unfenced() -> None:
     """It does not raise when someone else holds the job."""
-    edit(statements, "COMPLETE", "WHERE NOT EXISTS", "WHERE false AND NOT EXISTS")
+    edit_function("jobs_complete", "IF NOT FOUND", "IF false")
 
 
 @mutation
@@ -28,7 +28,7 @@ def nothing_fenced() -> None:
     """A message is all that it takes to run a job."""
     completion_unfenced()
     edit_function("jobs_claim", "token IS NULL\n", "true OR token IS NULL\n")
-    edit(statements, "GATE", "AND token = %(token)s AND state = 'waiting'", "")
+    edit_function("jobs_pass_gate", "AND token = by AND state = 'waiting'", "")
 
 
 @mutation
@@ -49,8 +49,7 @@ def completion_apart() -> None:
 @mutation
 def completion_at_the_acknowledgement() -> None:
     """The job ends when its worker is through with the message."""
-    edit(statements, "COMPLETE", "DELETE FROM public.jobs_job WHERE", "SELECT id FROM public.jobs_job WHERE")
-    edit(statements, "COMPLETE", " RETURNING id", "")
+    edit_function("jobs_complete", "DELETE FROM public.jobs_job WHERE", "PERFORM id FROM public.jobs_job WHERE")
 
     def run_and_delete(run_job: Callable[..., Any], own: task.TenantTask, request: Any) -> Any:
         result = run_job(own, request)

@@ -1,0 +1,1 @@
+from tests.peers.postgresql import *  # noqa: F403
