@@ -94,8 +94,9 @@ TEXTS = (
 
 #: What holds for all texts, and can't be said at each of them.
 TEXTS = (
-    "\n\nTexts hold no control characters; names are one line. E-mail addresses and date-times are checked further "
-    "than their `format`. Every host explains each problem's `code` at its `type`, and lists all at `/problems/`."
+    "\n\nTexts hold more than spaces and no control characters; names are one line. E-mail "
+    "addresses and date-times are checked further than their `format`. Every host explains "
+    "each problem's `code` at its `type`, and lists all at `/problems/`."
 )
 
 
