@@ -2,13 +2,15 @@
 PYTHON ?= python3
 # More arguments for pytest: make test ARGS="-k orders"
 ARGS ?=
+# For how long to fuzz: make fuzz MINUTES=20
+MINUTES ?= 5
 # In parallel, see tests/parallel.py; all tests of a module go to one worker, because they may share processes.
 PYTEST := python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-check run test test-next coverage lint lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi shell clean chaos chaos-mutants chaos-peers bench
+.PHONY: help setup setup-check run test test-next coverage lint lint-ruff lint-format lint-mypy lint-imports lint-migrations lint-openapi shell clean chaos chaos-mutants chaos-peers bench fuzz
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do printf 'make %-13s %s\n' "$$target" "$$text"; done
@@ -28,6 +30,9 @@ test: setup ## Run the tests, in parallel, on servers and data of their own (ARG
 
 coverage: setup-check ## Run the tests and list the lines that they do not reach
 	@$(VENV) -m devstack test -- $(PYTEST) --cov --cov-report=term $(ARGS)
+
+fuzz: setup-check ## Send all that the schema allows and forbids, with other seeds (MINUTES=20 FUZZ_SEED=1)
+	@FUZZ_MINUTES=$(MINUTES) $(VENV) -m devstack test -- python -m pytest -n 0 tests/api/test_schema_fuzz.py $(ARGS)
 
 test-next: ## Run the tests on the next Django, where it can be had (NEXT_PYTHON=python3.13 ARGS="-k orders")
 	@"$(PYTHON)" devstack/next_django.py $(ARGS)

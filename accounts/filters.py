@@ -4,6 +4,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 
 from accounts.models import User
+from tenants.filters import TimeFilter
 
 
 class UserFilter(filters.FilterSet):
@@ -12,6 +13,10 @@ class UserFilter(filters.FilterSet):
         filters.TypedChoiceFilter(choices=[("true", "true"), ("false", "false")], coerce="true".__eq__)
     )
     email = filters.CharFilter(method="with_email", label="In any case")
+    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
+    updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte")
+    updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = User

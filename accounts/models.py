@@ -4,24 +4,34 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.db import models
 from django.db.models import Value
-from django.db.models.functions import Lower
+from django.db.models.functions import Lower, Now
 
 from tenants.ids import new_id
-from tenants.validators import validate_printable
+from tenants.text import normalize_email, normalize_name, spellings
+from tenants.validators import clean_field, validate_printable
 
 
 class UserManager(BaseUserManager["User"]):
     def with_email(self, email: str) -> models.QuerySet["User"]:
-        """The users (none or one) whose e-mail is `email` in any case."""
-        return self.alias(lower_email=Lower("email")).filter(lower_email=Lower(Value(email)))
+        """The users whose e-mail is `email`, in any case and in any spelling of its domain.
+
+        None or one, but for accounts of one mailbox that were there before addresses were normalised.
+        """
+        lower = [Lower(Value(spelling)) for spelling in spellings(email)]
+        return self.alias(lower_email=Lower("email")).filter(lower_email__in=lower)
 
     def get_by_natural_key(self, username: str | None) -> "User":
-        """What Django's authentication backend logs in by."""
-        return self.with_email(username or "").get()
+        """What Django's authentication backend logs in by. Of several accounts, the one that is spelt like this."""
+        email = username or ""
+        people = sorted(self.with_email(email), key=lambda user: user.email.lower() != email.lower())
+        if not people:
+            raise User.DoesNotExist
+        return people[0]
 
     def create_superuser(self, email: str, full_name: str, password: str | None = None, **fields: Any) -> "User":
         """A person of the platform's staff; for `createsuperuser`, in the public schema."""
         user = User(email=email, full_name=full_name, role=User.Role.OWNER, is_staff=True, is_superuser=True, **fields)
+        user.clean()
         user.set_password(password)
         user.save()
         return user
@@ -42,6 +52,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False, help_text="May use the admin, which is on the public host")
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
 
     objects: ClassVar[UserManager] = UserManager()
 
@@ -49,9 +60,18 @@ class User(AbstractBaseUser, PermissionsMixin):
     REQUIRED_FIELDS: ClassVar[list[str]] = ["full_name"]
 
     class Meta:
+        indexes = (models.Index(fields=["updated_at", "id"], name="user_updated"),)
         constraints = (
             models.UniqueConstraint(Lower("email"), name="user_email_unique", violation_error_message="E-mail taken."),
         )
 
     def __str__(self) -> str:
         return self.email
+
+    def clean(self) -> None:
+        """Bring e-mail and name to the form in which they are stored, for Django's forms and commands."""
+        super().clean()
+        # A form leaves a field blank that it has refused already.
+        if self.email:
+            self.email = clean_field("email", normalize_email, self.email)
+        self.full_name = clean_field("full_name", normalize_name, self.full_name)

@@ -7,10 +7,11 @@ from rest_framework import serializers
 
 from accounts.models import User
 from tenants.models import Tenant
+from tenants.services import domain_of
+from tenants.strict import EmailField, NameField, StrictSerializer
 from tenants.validators import (
     MAX_SLUG_LENGTH,
     validate_not_reserved,
-    validate_printable,
     validate_slug,
     validate_timezone,
 )
@@ -24,12 +25,20 @@ class PasswordField(serializers.CharField):
         )
 
 
-class PersonSerializer(serializers.Serializer[User]):
+class NewPasswordField(PasswordField):
+    """One that is going to be set. `check_password` has the rules."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        rules = "At least 8 characters, not all digits, not among the most common ones, not like the name or the e-mail"
+        super().__init__(help_text=rules, **kwargs)
+
+
+class PersonSerializer(StrictSerializer):
     """Somebody who will log in."""
 
-    email = serializers.EmailField(max_length=254)
-    full_name = serializers.CharField(max_length=200, validators=[validate_printable])
-    password = PasswordField()
+    email = EmailField()
+    full_name = NameField()
+    password = NewPasswordField()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         check_password(attrs["password"], User(email=attrs["email"], full_name=attrs["full_name"]))
@@ -44,10 +53,19 @@ def check_password(password: str, user: User) -> None:
         raise serializers.ValidationError({"password": details}) from error
 
 
-class SignUpSerializer(serializers.Serializer[Tenant]):
-    name = serializers.CharField(max_length=200, validators=[validate_printable])
-    slug = serializers.CharField(max_length=MAX_SLUG_LENGTH, validators=[validate_slug, validate_not_reserved])
-    timezone = serializers.CharField(max_length=64, default="UTC", validators=[validate_timezone])
+class SignUpSerializer(StrictSerializer):
+    name = NameField()
+    slug = serializers.CharField(
+        max_length=MAX_SLUG_LENGTH,
+        validators=[validate_slug, validate_not_reserved],
+        help_text="The organisation's name in its host. Some names are reserved, such as `www`",
+    )
+    timezone = serializers.CharField(
+        max_length=64,
+        default="UTC",
+        validators=[validate_timezone],
+        help_text="A name of the IANA time zone database, such as `Europe/Berlin`",
+    )
     owner = PersonSerializer()
 
 
@@ -62,6 +80,30 @@ class TenantSerializer(serializers.ModelSerializer[Tenant]):
         read_only_fields = fields
 
 
+class OrganisationSerializer(serializers.ModelSerializer[Tenant]):
+    """What its users know of their organisation."""
+
+    domain = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Tenant
+        fields = ("slug", "name", "timezone", "domain", "created_at")
+        read_only_fields = fields
+
+    def get_domain(self, tenant: Tenant) -> str:
+        return domain_of(tenant.slug)
+
+
+class OrganisationChangeSerializer(StrictSerializer):
+    name = NameField(required=False)
+    timezone = serializers.CharField(
+        max_length=64,
+        validators=[validate_timezone],
+        required=False,
+        help_text="A name of the IANA time zone database, such as `Europe/Berlin`; dates in mails follow it",
+    )
+
+
 class SignedUpSerializer(TenantSerializer):
     status_url = serializers.HyperlinkedIdentityField(view_name="tenant-detail", lookup_field="slug")
 
@@ -73,7 +115,7 @@ class SignedUpSerializer(TenantSerializer):
 class UserSerializer(serializers.ModelSerializer[User]):
     class Meta:
         model = User
-        fields: tuple[str, ...] = ("id", "email", "full_name", "role", "is_active", "created_at")
+        fields: tuple[str, ...] = ("id", "email", "full_name", "role", "is_active", "created_at", "updated_at")
         read_only_fields = fields
 
 
@@ -89,11 +131,11 @@ class CreatedUserSerializer(UserSerializer):
         read_only_fields = fields
 
 
-class MeChangeSerializer(serializers.Serializer[User]):
+class MeChangeSerializer(StrictSerializer):
     """What a user may change of themself. A new password ends the user's tokens, this one included."""
 
-    full_name = serializers.CharField(max_length=200, validators=[validate_printable], required=False)
-    password = PasswordField(required=False)
+    full_name = NameField(required=False)
+    password = NewPasswordField(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if "password" in attrs:
@@ -106,7 +148,7 @@ class UserChangeSerializer(MeChangeSerializer):
     is_active = serializers.BooleanField(required=False)
 
 
-class CredentialsSerializer(serializers.Serializer[User]):
+class CredentialsSerializer(StrictSerializer):
     email = serializers.CharField(max_length=254)
     password = PasswordField()
 

@@ -127,6 +127,7 @@ def update_user(
         if owned and not _has_owner(people):
             raise LastOwner
         user.save(update_fields=list(changes))
+        user.refresh_from_db(fields=["updated_at"])
         if password_hash or not user.is_active:
             AuthToken.objects.filter(user=user).delete()
     return user

@@ -1,15 +1,17 @@
 from typing import Any
+from uuid import UUID
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.urls import reverse
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
-from rest_framework.permissions import AllowAny
+from rest_framework.permissions import SAFE_METHODS, AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.reverse import reverse
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
@@ -17,12 +19,15 @@ from rest_framework.viewsets import GenericViewSet
 from accounts import services
 from accounts.filters import UserFilter
 from accounts.models import User
+from accounts.permissions import IsOwner
 from accounts.requests import UserRequest
 from accounts.serializers import (
     CreatedUserSerializer,
     CredentialsSerializer,
     MeChangeSerializer,
     NewUserSerializer,
+    OrganisationChangeSerializer,
+    OrganisationSerializer,
     SignedUpSerializer,
     SignUpSerializer,
     TenantSerializer,
@@ -31,8 +36,11 @@ from accounts.serializers import (
     UserSerializer,
 )
 from idempotency.views import idempotent
+from tenants.connection import connection
+from tenants.errors import answers
+from tenants.middleware import host_of
 from tenants.models import Tenant
-from tenants.services import domain_of
+from tenants.services import current_tenant, domain_of, update_tenant
 from tenants.validators import validate_slug
 
 
@@ -61,6 +69,7 @@ class TenantViewSet(RetrieveModelMixin, GenericViewSet[Tenant]):
         return "sign_up" if self.action == "create" else None
 
     @extend_schema(request=SignUpSerializer, responses={202: SignedUpSerializer})
+    @answers("slug_taken", "sign_up_failed")
     @idempotent(owner=_slug)
     def create(self, request: Request) -> Response:
         """Sign up an organisation. It is set up in the background: ask `status_url` until it is `active`."""
@@ -68,6 +77,26 @@ class TenantViewSet(RetrieveModelMixin, GenericViewSet[Tenant]):
         tenant = services.sign_up(**organisation, login_url=_login_url(request, organisation["slug"]))
         signed_up = SignedUpSerializer(tenant, context=self.get_serializer_context()).data
         return Response(signed_up, status=status.HTTP_202_ACCEPTED, headers={"Location": signed_up["status_url"]})
+
+
+class OrganisationView(APIView):
+    """The organisation of this request. All of its users see it, and owners change it."""
+
+    def get_permissions(self) -> list[Any]:
+        permissions = super().get_permissions()
+        return [*permissions] if self.request.method in SAFE_METHODS else [*permissions, IsOwner()]
+
+    @extend_schema(responses=OrganisationSerializer)
+    def get(self, request: UserRequest) -> Response:
+        """Read the organisation."""
+        return Response(OrganisationSerializer(current_tenant()).data)
+
+    @extend_schema(request=OrganisationChangeSerializer, responses=OrganisationSerializer)
+    @answers("permission_denied")
+    def patch(self, request: UserRequest) -> Response:
+        """Change the organisation. Its time zone is what dates in mails follow."""
+        changes = _valid(OrganisationChangeSerializer(data=request.data))
+        return Response(OrganisationSerializer(update_tenant(current_tenant(), **changes)).data)
 
 
 class TokensView(APIView):
@@ -80,17 +109,19 @@ class TokensView(APIView):
         return "Bearer"
 
     @extend_schema(request=CredentialsSerializer, responses={201: TokenSerializer})
+    @answers("wrong_credentials")
     def post(self, request: Request) -> Response:
         """Log in."""
         token, secret = services.log_in(**_valid(CredentialsSerializer(data=request.data)))
         answer = TokenSerializer({"token": secret, "expires_at": token.expiry}).data
-        return Response(answer, status=status.HTTP_201_CREATED, headers={"Cache-Control": "no-store"})
+        headers = {"Cache-Control": "no-store", "Location": reverse("current-token", request=request)}
+        return Response(answer, status=status.HTTP_201_CREATED, headers=headers)
 
 
 class CurrentTokenView(APIView):
     @extend_schema(responses={204: None})
     def delete(self, request: UserRequest) -> Response:
-        """Log out: the token of this request ends."""
+        """Log out. The token of this request ends."""
         services.log_out(request.auth)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
@@ -102,32 +133,39 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     queryset = User.objects.all()
     serializer_class = UserSerializer
     filterset_class = UserFilter
+    lookup_value_converter = "id"
 
     def get_queryset(self) -> QuerySet[User]:
         return services.visible_users(self.request.user)
 
     @extend_schema(request=NewUserSerializer, responses={201: CreatedUserSerializer})
+    @answers("permission_denied", "email_taken")
     @idempotent()
     def create(self, request: UserRequest) -> Response:
         """Create a user, and send a welcome mail. Owners may create anybody, admins anybody but owners."""
         person = _valid(NewUserSerializer(data=request.data))
-        login_url = request.build_absolute_uri(reverse("docs"))
+        login_url = _login_url(request, connection.tenant.slug)
         user, jobs = services.create_user(actor=request.user, login_url=login_url, **person)
-        return Response({**UserSerializer(user).data, "jobs": jobs}, status=status.HTTP_201_CREATED)
+        location = reverse("user-detail", kwargs={"pk": user.pk}, request=request)
+        created = {**UserSerializer(user).data, "jobs": jobs}
+        return Response(created, status=status.HTTP_201_CREATED, headers={"Location": location})
 
     @extend_schema(request=UserChangeSerializer, responses=UserSerializer)
-    def partial_update(self, request: UserRequest, pk: str) -> Response:
+    @answers("permission_denied", "last_owner")
+    def partial_update(self, request: UserRequest, pk: UUID) -> Response:
         """Change a user. A new password, or deactivation, ends the user's tokens."""
         return self._change(self.get_object(), UserChangeSerializer)
 
     @extend_schema(responses=UserSerializer)
     @action(detail=False)
     def me(self, request: UserRequest) -> Response:
+        """Read the user whose token this is."""
         return Response(UserSerializer(request.user).data)
 
     @extend_schema(request=MeChangeSerializer, responses=UserSerializer)
     @me.mapping.patch
     def change_me(self, request: UserRequest) -> Response:
+        """Change the user whose token this is. A new password ends the user's tokens, this one included."""
         return self._change(request.user, MeChangeSerializer)
 
     def _change(self, user: User, serializer: type[MeChangeSerializer]) -> Response:
@@ -142,6 +180,9 @@ def _valid(serializer: BaseSerializer[Any]) -> dict[str, Any]:
 
 
 def _login_url(request: Request, slug: str) -> str:
-    """The tenant's host with the port and scheme by which this client found the public host."""
-    _, colon, port = request.get_host().rpartition(":")
-    return f"{request.scheme}://{domain_of(slug)}{colon}{port if colon else ''}{reverse('docs')}"
+    """On the tenant's host, which is this one unless it is the public host; with this client's scheme and port."""
+    host = host_of(request)
+    if host in settings.PUBLIC_HOSTS:
+        host = domain_of(slug)
+    _, colon, port = request.get_host().partition(":")
+    return f"{request.scheme}://{host}{colon}{port}{reverse('docs')}"

@@ -39,12 +39,13 @@ def settle_payment(*, payment_id: str, charge: Charge) -> dict[str, str]:
 
     Once: a repeated call changes nothing. Needs the caller's transaction.
     """
+    Order.objects.lock(invoice__payments__pk=payment_id)
     status = Payment.Status.SUCCEEDED if charge.succeeded else Payment.Status.DECLINED
     is_first_call = Payment.objects.filter(pk=payment_id, status=Payment.Status.PENDING).update(
         status=status, charge_id=charge.id, reason=charge.reason, settled_at=timezone.now()
     )
     if is_first_call:
-        invoice = Invoice.objects.select_related("order__placed_by").get(payment__pk=payment_id)
+        invoice = Invoice.objects.select_related("order__placed_by").get(payments__pk=payment_id)
         if charge.succeeded:
             _record_success(invoice)
         else:

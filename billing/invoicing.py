@@ -2,26 +2,28 @@
 
 from django.utils import timezone
 
-from billing.models import Invoice, Order, Payment
+from billing.models import Invoice, Order
 from tenants.connection import connection
 
 
-def invoice_order(*, order_id: str) -> tuple[Invoice, bool]:
-    """Write the order's invoice, with the payment that is to be charged. Returns the invoice, and whether it is new.
+def invoice_order(*, order_id: str) -> tuple[Invoice | None, bool]:
+    """Write the order's invoice. Returns it, and whether it is new; None if the order was cancelled before.
 
     Once: a repeated call changes nothing. Needs the caller's transaction.
     """
-    order = Order.objects.get(pk=order_id)
-    is_first_call = Order.objects.filter(pk=order.pk, billed_at=None).update(billed_at=timezone.now())
-    if not is_first_call:
+    order = Order.objects.lock(pk=order_id)
+    if order.billed_at is not None:
         return Invoice.objects.get(order=order), False
+    if order.status == Order.Status.CANCELLED:
+        return None, False
+    order.billed_at = timezone.now()
+    order.save(update_fields=["billed_at"])
     invoice = Invoice.objects.create(
         order=order,
         number=_next_invoice_number(),
         currency=order.currency,
         total_amount=order.total_amount,
     )
-    Payment.objects.create(invoice=invoice, currency=order.currency, amount=order.total_amount)
     return invoice, True
 
 

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from django.urls import reverse
+
 from billing.currencies import format_amount
 from billing.models import Invoice, OrderLine
 from notifications.services import send_message
+from tenants.services import current_tenant, domain_of
 
 
 def send_receipt(invoice: Invoice) -> str:
@@ -14,12 +17,12 @@ def send_receipt(invoice: Invoice) -> str:
 
 def send_payment_failure(invoice: Invoice, *, reason: str) -> str:
     """Tell the customer that the card was declined, and why. Returns the id of the job that sends the mail."""
-    return _send(invoice, "payment_failed", reason=reason)
+    return _send(invoice, "payment_failed", reason=reason, **_ways_on(invoice))
 
 
 def send_reminder(invoice: Invoice) -> str:
     """Remind the customer of an unpaid invoice. Returns the id of the job that sends the mail."""
-    return _send(invoice, "invoice_reminder", issued=invoice.created_at)
+    return _send(invoice, "invoice_reminder", issued=invoice.created_at, **_ways_on(invoice))
 
 
 def _send(invoice: Invoice, template: str, **context: Any) -> str:
@@ -28,6 +31,13 @@ def _send(invoice: Invoice, template: str, **context: Any) -> str:
     context = {"full_name": customer.full_name, "number": invoice.number, "total": total, **context}
     _, job_id = send_message(to=customer.email, template=template, context=context)
     return job_id
+
+
+def _ways_on(invoice: Invoice) -> dict[str, str]:
+    """Where another card can be tried, and the order be cancelled: addresses without a scheme, which no job knows."""
+    host = domain_of(current_tenant().slug)
+    pay_at, cancel_at = (reverse(name, args=[invoice.order_id]) for name in ("order-payments", "order-cancellation"))
+    return {"pay_at": host + pay_at, "cancel_at": host + cancel_at}
 
 
 def _priced_lines(invoice: Invoice) -> list[dict[str, Any]]:

@@ -1,20 +1,33 @@
 """Amounts are integers of the currency's minor unit (cents); a currency is an ISO 4217 code."""
 
+from typing import Any, ClassVar
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Func, Q, UUIDField, Value
+from django.db.models.functions import Now
 
 from tenants.ids import new_id
 
 
+class OrderManager(models.Manager["Order"]):
+    def lock(self, **lookup: Any) -> "Order":
+        """The one order that is looked up, locked until the caller's transaction ends.
+
+        Whatever bills, pays or cancels an order locks it first, so that two of them can't both win.
+        """
+        return self.select_for_update(no_key=True, of=("self",)).get(**lookup)
+
+
 class Order(models.Model):
-    """What a user of the organisation ordered. Its status follows its payment."""
+    """What a user of the organisation ordered. Its status follows its last payment, until it is cancelled."""
 
     class Status(models.TextChoices):
         PENDING = "pending"
         PAID = "paid"
         PAYMENT_FAILED = "payment_failed"
+        CANCELLED = "cancelled"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     status = models.CharField(max_length=20, choices=Status, default=Status.PENDING)
@@ -24,9 +37,13 @@ class Order(models.Model):
     placed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     jobs = ArrayField(models.UUIDField(), default=list, help_text="What the order has dispatched so far, oldest first")
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
     billed_at = models.DateTimeField(null=True)
 
+    objects: ClassVar[OrderManager] = OrderManager()
+
     class Meta:
+        indexes = (models.Index(fields=["updated_at", "id"], name="order_updated"),)
         constraints = (models.CheckConstraint(condition=Q(total_amount__gt=0), name="order_total_positive"),)
 
     def __str__(self) -> str:
@@ -79,6 +96,7 @@ class Invoice(models.Model):
         OPEN = "open"
         PAID = "paid"
         PAYMENT_FAILED = "payment_failed"
+        CANCELLED = "cancelled"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     number = models.CharField(max_length=30, unique=True)
@@ -87,33 +105,54 @@ class Invoice(models.Model):
     currency = models.CharField(max_length=3)
     total_amount = models.BigIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
     paid_at = models.DateTimeField(null=True)
     reminded_at = models.DateTimeField(null=True)
+    reminders = models.PositiveSmallIntegerField(default=0, db_default=0, help_text="How many were written")
 
     class Meta:
-        indexes = (models.Index(fields=["created_at"], condition=~Q(status="paid"), name="invoice_unpaid"),)
+        indexes = (
+            models.Index(fields=["created_at"], condition=~Q(status="paid"), name="invoice_unpaid"),
+            models.Index(fields=["updated_at", "id"], name="invoice_updated"),
+        )
 
     def __str__(self) -> str:
         return self.number
 
 
 class Payment(models.Model):
-    """The one charge of an invoice. Its id is the idempotency key of every try to make that charge."""
+    """One card that is charged for an invoice. Its id is the idempotency key of every try to make that charge."""
 
     class Status(models.TextChoices):
         PENDING = "pending"
         SUCCEEDED = "succeeded"
         DECLINED = "declined"
+        ABANDONED = "abandoned"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    invoice = models.OneToOneField(Invoice, on_delete=models.PROTECT)
+    invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="payments", db_index=False)
     status = models.CharField(max_length=20, choices=Status, default=Status.PENDING)
     currency = models.CharField(max_length=3)
     amount = models.BigIntegerField()
     charge_id = models.CharField(max_length=200, blank=True, help_text="The gateway's name for the charge")
     reason = models.CharField(max_length=200, blank=True, help_text="Why it was declined, in the gateway's words")
+    job = models.UUIDField(null=True, help_text="The job that charges the card")
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
     settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("id",)
+        indexes = (
+            models.Index(fields=["invoice"], name="payment_invoice"),
+            models.Index(fields=["updated_at", "id"], name="payment_updated"),
+        )
+        # Whatever the code does: no second card while one is being charged, and none after one was.
+        constraints = (
+            models.UniqueConstraint(
+                fields=["invoice"], condition=Q(status__in=["pending", "succeeded"]), name="payment_one_at_a_time"
+            ),
+        )
 
     def __str__(self) -> str:
         return str(self.pk)

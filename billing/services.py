@@ -2,11 +2,18 @@
 
 from collections.abc import Sequence
 from typing import TypedDict
+from uuid import UUID
 
 from django.db import transaction
+from django.utils import timezone
 
 from billing import tasks
-from billing.models import Order, OrderLine
+from billing.errors import OrderCancelled, OrderPaid, PaymentInProgress, PaymentUnsettled
+from billing.models import Invoice, Order, OrderLine, Payment
+from jobs.status import find_status
+
+#: States of a job that has not ended
+UNDER_WAY = ("pending", "started", "retry")
 
 
 class NewLine(TypedDict):
@@ -26,3 +33,56 @@ def place_order(*, placed_by: str, currency: str, payment_token: str, lines: Seq
     order.save()
     OrderLine.objects.bulk_create(OrderLine(order=order, position=n, **line) for n, line in enumerate(lines, 1))
     return order
+
+
+@transaction.atomic
+def retry_payment(*, order_id: UUID, payment_token: str) -> Payment:
+    """Charge another card for an order whose payment failed. Returns the new payment.
+
+    Raises OrderPaid, OrderCancelled, PaymentInProgress, PaymentUnsettled.
+    """
+    order = Order.objects.lock(pk=order_id)
+    if order.status == Order.Status.CANCELLED:
+        raise OrderCancelled
+    if order.billed_at is None:
+        raise PaymentInProgress
+    _require_unpaid_and_settled(order)
+    Order.objects.filter(pk=order.pk).update(status=Order.Status.PENDING, payment_token=payment_token)
+    Invoice.objects.filter(order=order).update(status=Invoice.Status.OPEN)
+    return tasks.start_payment(Invoice.objects.select_related("order").get(order=order))
+
+
+@transaction.atomic
+def cancel_order(*, order_id: UUID) -> None:
+    """End an order that is not paid: no card is charged for it, and no reminder is written.
+
+    Once: a repeated call changes nothing. Raises OrderPaid, PaymentInProgress, PaymentUnsettled.
+    """
+    order = Order.objects.lock(pk=order_id)
+    if order.status == Order.Status.CANCELLED:
+        return
+    _require_unpaid_and_settled(order)
+    Order.objects.filter(pk=order.pk).update(status=Order.Status.CANCELLED, payment_token="")
+    Invoice.objects.filter(order=order).update(status=Invoice.Status.CANCELLED)
+
+
+def _require_unpaid_and_settled(order: Order) -> None:
+    """Raise unless no card was charged for the order, and none will be. The order is locked."""
+    if order.status == Order.Status.PAID:
+        raise OrderPaid
+    pending = Payment.objects.filter(invoice__order=order, status=Payment.Status.PENDING).first()
+    if pending is not None:
+        _abandon(pending)
+
+
+def _abandon(payment: Payment) -> None:
+    """Give up a payment whose job is gone, because somebody cancelled or discarded it. Raises while it is there."""
+    job = find_status(str(payment.job)) if payment.job else None
+    if payment.job is None or (job is not None and job.state in UNDER_WAY):
+        raise PaymentInProgress
+    if job is not None and job.state == "dead":
+        raise PaymentUnsettled
+    payment.status = Payment.Status.ABANDONED
+    payment.reason = "Its job was cancelled or discarded before the outcome was known"
+    payment.settled_at = timezone.now()
+    payment.save(update_fields=["status", "reason", "settled_at"])

@@ -1,23 +1,36 @@
 """The steps of billing: order → invoice → charge → receipt. Each dispatches the next in its own transaction."""
 
 from typing import Any
+from uuid import UUID
 
 from celery import shared_task
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
 from django.db import transaction
 
 from billing import charging, invoicing, reminders
 from billing.gateways import GatewayUnavailable
+from billing.models import Invoice, Payment
 
 
 @shared_task
 def bill_order(order_id: str) -> dict[str, str]:
     """Write the order's invoice, and dispatch its charge. Once: a repeated call changes nothing."""
     invoice, is_new = invoicing.invoice_order(order_id=order_id)
+    if invoice is None:
+        raise Ignore("The order was cancelled")
     if is_new:
-        job_id = charge_payment.delay_on_commit(str(invoice.payment.pk))
-        invoice.order.add_job(job_id)
+        start_payment(invoice)
     return {"invoice": invoice.number}
+
+
+def start_payment(invoice: Invoice) -> Payment:
+    """Write a payment of the invoice with the order's card, and dispatch its charge. Needs the caller's transaction."""
+    payment = Payment(invoice=invoice, currency=invoice.currency, amount=invoice.total_amount)
+    job_id = charge_payment.delay_on_commit(str(payment.pk))
+    payment.job = UUID(job_id)
+    payment.save(force_insert=True)
+    invoice.order.add_job(job_id)
+    return payment
 
 
 # Tried for some hours. When that is in vain the job is dead, and a replay goes on with the same idempotency key.

@@ -4,8 +4,8 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
-from accounts.views import CurrentTokenView, TenantViewSet, TokensView, UserViewSet
-from billing.views import InvoiceViewSet, OrderViewSet
+from accounts.views import CurrentTokenView, OrganisationView, TenantViewSet, TokensView, UserViewSet
+from billing.views import InvoiceViewSet, OrderViewSet, PaymentViewSet
 from jobs.views import JobViewSet
 from notifications.views import MessageViewSet
 
@@ -18,8 +18,10 @@ tenant.register("jobs", JobViewSet)
 tenant.register("messages", MessageViewSet)
 tenant.register("orders", OrderViewSet)
 tenant.register("invoices", InvoiceViewSet)
+tenant.register("payments", PaymentViewSet)
 
-tokens = [
+singles = [
+    path("organisation/", OrganisationView.as_view(), name="organisation"),
     path("tokens/", TokensView.as_view(), name="tokens"),
     path("tokens/current/", CurrentTokenView.as_view(), name="current-token"),
 ]
@@ -28,7 +30,7 @@ documentation = [
     path("docs/", SpectacularSwaggerView.as_view(), name="docs"),
 ]
 public_urls = [*public.urls, *documentation]
-tenant_urls = [*tokens, *tenant.urls, *documentation]
+tenant_urls = [*singles, *tenant.urls, *documentation]
 
 # The OpenAPI schema describes both hosts.
-urlpatterns = [path("api/v1/", include([*public.urls, *tokens, *tenant.urls]))]
+urlpatterns = [path("api/v1/", include([*public.urls, *singles, *tenant.urls]))]

@@ -1,33 +1,36 @@
 """Every error of the API as application/problem+json (RFC 9457).
 
 `errors` is a flat list of what is wrong, and where: `pointer` is a JSON pointer into the body, as a fragment
-(`#/lines/0/quantity`); `parameter` is the name of a query parameter.
+(`#/lines/0/quantity`); `parameter` is the name of a query parameter. config/codes.py explains each
+`code`.
 """
 
 import logging
 import sys
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
+from django.conf import settings
 from django.http import Http404, HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException
 from rest_framework.permissions import SAFE_METHODS
-from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
+from config.codes import REGISTRY
+from config.negotiation import ProblemRenderer
+from tenants.middleware import HEADER, has_answer
 from tenants.outage import is_away
 
 logger = logging.getLogger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE = ProblemRenderer.media_type
 NO_FIELD = "non_field_errors"
-
-
-class ProblemRenderer(JSONRenderer):
-    media_type = MEDIA_TYPE
+# An answer names so many of them. A body of 1 MiB may have a hundred thousand.
+MAX_ERRORS = 100
 
 
 class DatabaseAway(APIException):
@@ -64,7 +67,7 @@ def _described(response: Response, exc: Exception, method: str) -> dict[str, Any
     if not isinstance(exc, APIException):  # Django's Http404 and PermissionDenied
         return problem(status, code=data["detail"].code, detail=data["detail"])
     place = "parameter" if method in SAFE_METHODS else "pointer"
-    errors = [_entry(path, detail, place) for path, detail in _flat(data)]
+    errors = [_entry(path, detail, place) for path, detail in islice(_flat(data), MAX_ERRORS)]
     return problem(status, code=exc.default_code, detail="The request is not valid; see `errors`.", errors=errors)
 
 
@@ -94,9 +97,11 @@ def _render_as_problem(response: Response, request: Any) -> None:
 
 
 def problem(status: int, *, code: str, detail: str, errors: list[dict[str, str]] | None = None) -> dict[str, Any]:
+    """The body of an answer. A code that is not registered has the type that RFC 9457 gives to a bare status."""
+    known = REGISTRY.get(code)
     body = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "type": known.type if known else "about:blank",
+        "title": known.title if known else HTTPStatus(status).phrase,
         "status": status,
         "detail": str(detail),
         "code": code,
@@ -107,8 +112,9 @@ def problem(status: int, *, code: str, detail: str, errors: list[dict[str, str]]
 # What Django itself answers
 
 
-def render(status: int, *, code: str, detail: str) -> JsonResponse:
-    return JsonResponse(problem(status, code=code, detail=detail), status=status, content_type=MEDIA_TYPE)
+def render(status: int, *, code: str, detail: str, errors: list[dict[str, str]] | None = None) -> JsonResponse:
+    body = problem(status, code=code, detail=detail, errors=errors)
+    return JsonResponse(body, status=status, content_type=MEDIA_TYPE)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
@@ -124,9 +130,17 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> JsonResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return render(404, code="not_found", detail=f"There is nothing at {request.path_info}.{_hint(request)}")
+
+
+def _hint(request: HttpRequest) -> str:
     path = request.path_info
-    hint = "" if path.endswith("/") else " Addresses of the API end in a slash."
-    return render(404, code="not_found", detail=f"There is nothing at {path}.{hint}")
+    if not path.endswith("/"):
+        return " Addresses of the API end in a slash."
+    on_public_host = getattr(request, "urlconf", None) == settings.PUBLIC_SCHEMA_URLCONF
+    if on_public_host and has_answer(path, urlconf=settings.ROOT_URLCONF):
+        return f" It is an organisation's: name that by the header `{HEADER}: <slug>`, or ask its own host."
+    return ""
 
 
 @csrf_exempt

@@ -13,7 +13,7 @@ admin.site.unregister(AuthToken)
 urlpatterns = [
     path("api/v1/", include(api.public_urls)),
     path("admin/", admin.site.urls),
-    re_path("", problems.nowhere),
+    re_path("", problems.nowhere, name="nowhere"),
 ]
 
 handler400 = "config.problems.bad_request"

@@ -27,9 +27,39 @@ ROOT_URLCONF = "config.urls"
 PUBLIC_SCHEMA_URLCONF = "config.public_urls"
 WSGI_APPLICATION = "config.wsgi.application"
 BEHIND_TLS_PROXY = env.bool("BEHIND_TLS_PROXY", default=False)
+# As clients see it; the schema says so
+SCHEME, PORT = ("https", "") if BEHIND_TLS_PROXY else ("http", f":{env.int('PORT', default=8000)}")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS_PROXY else None
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS_PROXY
 CSRF_FAILURE_VIEW = "config.problems.csrf_failure"
+
+# Pages of these origins may call the API from a browser. Tokens travel in a header, so there are no cookies to allow.
+CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_HEADERS = [
+    "accept",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "if-modified-since",
+    "if-none-match",
+    "tenant",
+    "x-request-id",
+]
+CORS_EXPOSE_HEADERS = [
+    "allow",
+    "deprecation",
+    "etag",
+    "idempotent-replayed",
+    "last-modified",
+    "location",
+    "ratelimit",
+    "ratelimit-policy",
+    "retry-after",
+    "sunset",
+    "www-authenticate",
+    "x-request-id",
+]
 
 # Apps. An app in both lists has its tables in `public` and in every tenant's schema.
 SHARED_APPS = [
@@ -49,6 +79,7 @@ SHARED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "django_filters",
+    "corsheaders",
     "drf_spectacular",
     "drf_spectacular_sidecar",
 ]
@@ -79,8 +110,13 @@ SILENCED_SYSTEM_CHECKS = ["auth.E003"]
 MIDDLEWARE = [
     "config.health.HealthMiddleware",
     "config.logs.RequestLogMiddleware",
+    # Before the tenant is looked for: a browser's preflight names none.
+    "corsheaders.middleware.CorsMiddleware",
+    "config.refusals.RefusalMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.problem_pages.ProblemPagesMiddleware",
+    "config.headers.HeadersMiddleware",
     "tenants.middleware.TenantMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -88,10 +124,12 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.queries.QueryMiddleware",
 ]
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "config/templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -264,10 +302,11 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["config.parsers.BoundedJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["config.parsers.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.negotiation.Negotiation",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "config.pagination.Pages",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "config.openapi.Schema",
     "DEFAULT_THROTTLE_CLASSES": [
         "config.throttles.AnonThrottle",
         "config.throttles.UserThrottle",
@@ -288,18 +327,32 @@ REST_FRAMEWORK = {
 REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": timedelta(hours=env.int("TOKEN_HOURS", default=12))}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Tenantry",
-    "DESCRIPTION": "Sign-up is on the public host; everything else is on a tenant's host.",
+    "DESCRIPTION": "Sign-up is on the public host. Everything else belongs to an organisation, which a request names "
+    "by the header `Tenant: <slug>` on the public host, or by the organisation's own host.",
+    "SERVERS": [
+        {"url": "/", "description": "This host. If it is the public one, the header names the organisation."},
+        {
+            "url": f"{SCHEME}://{{slug}}.{BASE_DOMAIN}{PORT}",
+            "description": "An organisation's own host, which needs no header",
+            "variables": {"slug": {"default": "acme", "description": "The organisation's slug"}},
+        },
+    ],
     "VERSION": "1",
     "SERVE_URLCONF": "config.api",
+    # An answer has what a request has not, and the other way round.
+    "COMPONENT_SPLIT_REQUEST": True,
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     # The public host serves it too, and has no tokens to look up.
     "SERVE_AUTHENTICATION": [],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "config.openapi.describe_errors",
+        "config.openapi.add_components",
+        "config.openapi.describe_tenants",
     ],
     "ENUM_NAME_OVERRIDES": {"TenantStatus": "tenants.models.Tenant.Status"},
+    # Of tenants/ids.py
+    "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }

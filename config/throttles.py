@@ -1,10 +1,14 @@
-"""DRF's throttles, counting in fixed windows, and out of the way while the cache is."""
+"""DRF's throttles, counting in fixed windows, and out of the way while the cache is.
+
+They tell what they counted by `RateLimit-Policy` and `RateLimit`, as draft-ietf-httpapi-ratelimit-headers-10 has them.
+"""
 
 import logging
+import math
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.cache import caches
 from redis.exceptions import RedisError
@@ -44,9 +48,30 @@ class Circuit:
 circuit = Circuit()
 
 
+class Counted(NamedTuple):
+    """A request that one throttle counted. Times are in seconds."""
+
+    policy: str
+    quota: int
+    window: int
+    remaining: int
+    reset: int
+
+
+def rate_limits(counted: list[Counted]) -> dict[str, str]:
+    """The headers that tell what the throttles counted of a request; none if none did."""
+    if not counted:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join(f'"{one.policy}";q={one.quota};w={one.window}' for one in counted),
+        "RateLimit": ", ".join(f'"{one.policy}";r={one.remaining};t={one.reset}' for one in counted),
+    }
+
+
 class Throttle(SimpleRateThrottle):
     """Counts requests in fixed windows. While the cache is away, nobody is throttled: it mustn't fail requests."""
 
+    scope: str | None
     num_requests: int | None
     duration: int
 
@@ -65,10 +90,16 @@ class Throttle(SimpleRateThrottle):
         except RedisError as error:
             circuit.open(error)
             return True
+        self._tell(request, remaining=max(self.num_requests - count, 0), quota=self.num_requests)
         return count <= self.num_requests
 
     def wait(self) -> float:
         return self.duration - self.seconds_in
+
+    def _tell(self, request: Request, *, remaining: int, quota: int) -> None:
+        # Of the request of Django, which DRF's hands on: middleware sees that one.
+        told: list[Counted] = getattr(request, "counted", [])
+        told.append(Counted(str(self.scope), quota, self.duration, remaining, math.ceil(self.wait())))
 
     def _count(self, key: str) -> int:
         try:

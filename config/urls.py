@@ -4,7 +4,7 @@ from django.urls import include, path, re_path
 
 from config import api, problems
 
-urlpatterns = [path("api/v1/", include(api.tenant_urls)), re_path("", problems.nowhere)]
+urlpatterns = [path("api/v1/", include(api.tenant_urls)), re_path("", problems.nowhere, name="nowhere")]
 
 handler400 = "config.problems.bad_request"
 handler403 = "config.problems.permission_denied"

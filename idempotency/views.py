@@ -19,7 +19,7 @@ KEY = re.compile(r"[\x20-\x7e]{1,255}")
 PARAMETERS = [
     OpenApiParameter(
         "Idempotency-Key",
-        {"type": "string", "minLength": 1, "maxLength": 255},
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
         OpenApiParameter.HEADER,
         description="A name for this request, such as a random UUID. For 24 hours, the same request with the same key "
         "gets the first response again and has no second effect; 409 while the first still runs. Another request with "

@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 
 class JobSerializer(serializers.Serializer[Any]):
-    id = serializers.CharField()
+    id = serializers.UUIDField()
     task = serializers.CharField()
     state = serializers.ChoiceField(
         choices=["pending", "started", "retry", "success", "failure", "dead", "revoked", "ignored"],

@@ -6,11 +6,15 @@ from datetime import datetime
 from typing import Any
 
 from celery import states
+from django.db.models import QuerySet, TextField
+from django.db.models.functions import Cast
 from django_celery_results.models import TaskResult
 
 from jobs.errors import MAX_ERROR, is_drivers, storable
 from jobs.models import Job
 from tenants.services import current_tenant
+
+UUID_TEXT = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,17 @@ def find_status(job_id: str) -> JobStatus | None:
     if job := Job.objects.filter(id=job_id, tenant=current_tenant()).first():
         return of_job(job)
     if result := TaskResult.objects.filter(task_id=job_id).first():
-        return _of_result(result)
+        return of_result(result)
     return None
+
+
+def ended_jobs() -> QuerySet[TaskResult]:
+    """The results of the active tenant's jobs and plain tasks, without those of dead jobs, which may run again."""
+    dead = Job.objects.filter(tenant=current_tenant(), state=Job.State.DEAD)
+    # A plain task may have been given an id that is no UUID: the API knows no address for it.
+    reachable: QuerySet[TaskResult] = TaskResult.objects.filter(task_id__regex=UUID_TEXT)
+    ended: QuerySet[TaskResult] = reachable.exclude(task_id__in=dead.values_list(Cast("id", TextField())))
+    return ended
 
 
 def of_job(job: Job) -> JobStatus:
@@ -62,7 +75,8 @@ def _state(job: Job) -> str:
     return "retry" if job.retries else "pending"
 
 
-def _of_result(row: TaskResult) -> JobStatus:
+def of_result(row: TaskResult) -> JobStatus:
+    """What a result says of a job or a plain task."""
     value, meta = _read(row.result), _read(row.meta)
     meta = meta if isinstance(meta, dict) else {}
     return JobStatus(

@@ -1,41 +1,46 @@
 """The delivery of a message, in two steps: the attempt outside of a transaction, and its outcome inside one."""
 
 from celery.exceptions import SoftTimeLimitExceeded
+from django.contrib.auth import get_user_model
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from notifications.mailer import MailRefused, MailUnavailable, transmit
 from notifications.models import Message
 
+NOT_ACTIVE = "The account with this address is not active"
+
 
 def begin_attempt(*, message_id: str) -> Message:
-    """The message, which is queued and counts one attempt more, unless it was sent already."""
-    unsent = Message.objects.filter(pk=message_id).exclude(status=Message.Status.SENT)
-    unsent.update(status=Message.Status.QUEUED, attempts=F("attempts") + 1)
-    return Message.objects.get(pk=message_id)
+    """The message, which is queued and counts one attempt more, unless it was sent already.
 
-
-def attempt_delivery(message: Message, *, last_try: bool) -> str:
-    """Give the message to the mail server, unless it was sent already. Call it outside of a transaction.
-
-    Returns why the server refused it for good, or "". Raises MailUnavailable when another try may help; `last_try` says
-    that there is none, and makes the message failed.
+    One to somebody who is not active any more is failed instead.
     """
-    if message.status == Message.Status.SENT:
-        return ""
+    message = Message.objects.get(pk=message_id)
+    unsent = Message.objects.filter(pk=message_id).exclude(status=Message.Status.SENT)
+    if get_user_model().objects.with_email(message.to).filter(is_active=False).exists():
+        unsent.update(status=Message.Status.FAILED, error=NOT_ACTIVE)
+    else:
+        unsent.update(status=Message.Status.QUEUED, attempts=F("attempts") + 1)
+    message.refresh_from_db()
+    return message
+
+
+def attempt_delivery(message: Message) -> str:
+    """Give the message to the mail server, if it is queued. Call it outside of a transaction.
+
+    Returns why it can't be delivered, or "". Raises MailUnavailable when another try may help.
+    """
+    if message.status != Message.Status.QUEUED:
+        return message.error
     try:
         transmit(message)
     except MailRefused as refusal:
         return str(refusal)
     except (MailUnavailable, SoftTimeLimitExceeded) as error:
-        _record_failure(message, error, last_try=last_try)
+        _queued(str(message.pk)).update(error=str(error) or type(error).__name__)
         raise
     return ""
-
-
-def _record_failure(message: Message, error: Exception, *, last_try: bool) -> None:
-    status = Message.Status.FAILED if last_try else Message.Status.QUEUED
-    _queued(str(message.pk)).update(status=status, error=str(error) or type(error).__name__)
 
 
 def settle_delivery(*, message_id: str, refusal: str) -> dict[str, str]:
@@ -45,6 +50,11 @@ def settle_delivery(*, message_id: str, refusal: str) -> dict[str, str]:
     else:
         _queued(message_id).update(status=Message.Status.SENT, error="", sent_at=Now())
     return {"message": message_id, "status": Message.objects.values_list("status", flat=True).get(pk=message_id)}
+
+
+def record_loss(*, message_id: str) -> None:
+    """Make the message failed whose job has died, unless that runs again by now."""
+    Message.objects.filter(pk=message_id).fail_lost()
 
 
 def _queued(message_id: str) -> QuerySet[Message]:

@@ -1,10 +1,19 @@
 """The way out to the mail server (EMAIL_URL), and its errors in two kinds."""
 
 import smtplib
+from contextlib import suppress
+from email.errors import MessageError
 
-from django.core.mail import EmailMultiAlternatives
+from django.core.mail import EmailMultiAlternatives, get_connection
+from django.core.mail.backends.base import BaseEmailBackend
 
+from jobs.errors import storable
 from notifications.models import Message
+
+#: Characters of a server's answer that are kept.
+MAX_ANSWER = 2_000
+#: RFC 4954: it refuses a session that has not logged in, and says nothing of the message.
+AUTHENTICATION_REQUIRED = 530
 
 
 class MailUnavailable(Exception):
@@ -17,23 +26,61 @@ class MailRefused(Exception):
 
 def transmit(message: Message) -> None:
     """Hand the message to the mail server. Raises MailUnavailable or MailRefused."""
+    server = _connect()
+    try:
+        _send(server, message)
+    finally:
+        # How the session ends says nothing of the message.
+        with suppress(OSError):
+            server.close()
+
+
+def _connect() -> BaseEmailBackend:
+    """Whatever fails here is the server's fault, or that of our settings: it has not seen the message yet."""
+    try:
+        server: BaseEmailBackend = get_connection()
+        server.open()
+    except (OSError, ValueError) as error:
+        raise _unavailable(error) from error
+    return server
+
+
+def _send(server: BaseEmailBackend, message: Message) -> None:
+    try:
+        server.send_messages([_mail(message)])
+    except smtplib.SMTPRecipientsRefused as error:
+        # There is one recipient. The dict has it in Django's spelling, which may differ from ours.
+        [(code, answer)] = error.recipients.values()
+        raise _verdict(code, answer) from error
+    except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
+        raise _verdict(error.smtp_code, error.smtp_error) from error
+    except OSError as error:
+        raise _unavailable(error) from error
+    except (ValueError, MessageError) as error:
+        raise MailRefused(f"This is no mail: {error}") from error
+
+
+def _mail(message: Message) -> EmailMultiAlternatives:
+    """Raises ValueError for an address that can't be written in a mail."""
+    local, at, domain = message.to.rpartition("@")
+    if not (local and at and domain):
+        raise ValueError(f"{message.to!r} is no address")
+    if not local.isascii():
+        # Django would write it as an encoded word, which is another mailbox.
+        raise ValueError(f"{message.to!r} has letters before the @ that few mail servers take")
     headers = {"Message-ID": message.message_id, "Auto-Submitted": "auto-generated"}
     mail = EmailMultiAlternatives(subject=message.subject, body=message.text, to=[message.to], headers=headers)
     mail.attach_alternative(message.html, "text/html")
-    try:
-        mail.send()
-    except smtplib.SMTPRecipientsRefused as error:
-        raise _verdict(*error.recipients[message.to]) from error
-    except smtplib.SMTPDataError as error:
-        raise _verdict(error.smtp_code, error.smtp_error) from error
-    except OSError as error:
-        raise MailUnavailable(f"{type(error).__name__}: {error}; check EMAIL_URL if this stays") from error
-    except ValueError as error:
-        raise MailRefused(f"This is no mail: {error}") from error
+    return mail
 
 
 def _verdict(code: int, answer: bytes | str) -> Exception:
     """SMTP answers 5xx to what it will never take, 4xx to what it may take later (a full, a grey-listed mailbox)."""
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
-    kind = MailRefused if code >= 500 else MailUnavailable
-    return kind(f"{code} {text}")
+    kind = MailRefused if code >= 500 and code != AUTHENTICATION_REQUIRED else MailUnavailable
+    return kind(storable(f"{code} {text}", MAX_ANSWER))
+
+
+def _unavailable(error: Exception) -> MailUnavailable:
+    told = f"{type(error).__name__}: {error}; check EMAIL_URL if this stays"
+    return MailUnavailable(storable(told, MAX_ANSWER))

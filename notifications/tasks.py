@@ -20,9 +20,14 @@ from notifications.mailer import MailUnavailable
 )
 def deliver_message(self: Any, message_id: str) -> None:
     """Give the message to the mail server, and record what came of it."""
-    last_try = self.request.retries >= self.max_retries
     with self.before_call():
         message = delivery.begin_attempt(message_id=message_id)
-    refusal = delivery.attempt_delivery(message, last_try=last_try)
+    refusal = delivery.attempt_delivery(message)
     with self.completion() as done:
         done.result = delivery.settle_delivery(message_id=message_id, refusal=refusal)
+
+
+@shared_task
+def give_up_message(job_id: str, message_id: str) -> None:
+    """The errback of `deliver_message`, whatever ended it: retries, its time limit, a killed worker."""
+    delivery.record_loss(message_id=message_id)

@@ -1,27 +1,41 @@
-from django.db.models import QuerySet
+from functools import reduce
+from operator import or_
+
+from django.db.models import Q, QuerySet
 from django_filters import rest_framework as filters
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.viewsets import GenericViewSet
 
 from notifications.models import Message
 from notifications.serializers import MessageSerializer
+from tenants.filters import TimeFilter
+from tenants.text import spellings
 
 
 class MessageFilter(filters.FilterSet):
-    to = filters.CharFilter(lookup_expr="iexact")
-    created = filters.IsoDateTimeFromToRangeFilter(field_name="created_at")
+    to = filters.CharFilter(method="sent_to", label="In any case, and any spelling of the domain")
+    status = filters.ChoiceFilter(field_name="outcome", choices=Message.Status.choices)
+    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
+    updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte")
+    updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = Message
-        fields = ("status",)
+        fields = ()
+
+    def sent_to(self, messages: QuerySet[Message], name: str, email: str) -> QuerySet[Message]:
+        """The messages to an address."""
+        return messages.filter(reduce(or_, (Q(to__iexact=spelling) for spelling in spellings(email))))
 
 
 class MessageViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Message]):
     """The organisation's mails. Owners and admins see all of them, a member those to their own address."""
 
-    queryset = Message.objects.all()
+    queryset = Message.objects.with_outcome()
     serializer_class = MessageSerializer
     filterset_class = MessageFilter
+    lookup_value_converter = "id"
 
     def get_queryset(self) -> QuerySet[Message]:
         user, messages = self.request.user, super().get_queryset()

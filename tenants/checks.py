@@ -1,12 +1,13 @@
-"""Django system checks of options that Tenantry refuses. tenants/postgresql/options.py has the list."""
+"""Django system checks: of options that Tenantry refuses (tenants/postgresql/options.py has them), and of roles."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import Error, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DEFAULT_DB_ALIAS
 
+from tenants.changes import unseen_writers
 from tenants.postgresql.options import ENGINE, Refusal, find_refused, find_refused_settings
 
 
@@ -31,3 +32,19 @@ def _in_databases() -> Iterator[Refusal]:
                 f"DATABASES[{alias!r}] has the ENGINE {database.get('ENGINE')}, which does not keep tenants apart.",
                 f"Set it to {ENGINE}.",
             )
+
+
+@register(Tags.database)
+def check_writers_are_seen(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """What `check --database default` runs, as the release step does."""
+    if DEFAULT_DB_ALIAS not in (databases or ()):
+        return []
+    return [
+        Warning(
+            f"The role {name} may change what lists show, unseen: while one of its transactions writes, `synced_until` "
+            "stands still.",
+            hint="Grant pg_read_all_stats to the role of DATABASE_URL, or take that right from the other one.",
+            id="tenants.W001",
+        )
+        for name in unseen_writers()
+    ]

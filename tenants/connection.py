@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 else:
     from django.db import connection
 
-__all__ = ["HAS_SCHEMA", "connection", "execute", "fetch_one", "retry_on_broken_connection", "wait_for_database"]
+__all__ = [
+    "HAS_SCHEMA",
+    "connection",
+    "execute",
+    "fetch_all",
+    "fetch_one",
+    "retry_on_broken_connection",
+    "wait_for_database",
+]
 
 T = TypeVar("T")
 #: Seconds between two tries while the database is away
@@ -39,6 +47,13 @@ def fetch_one(statement: str, parameters: Parameters) -> Any:
     with connection.shared_cursor() as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchone()
+
+
+def fetch_all(statement: str, parameters: Parameters) -> list[Any]:
+    """All rows of such a statement, as tuples."""
+    with connection.shared_cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return list(cursor.fetchall())
 
 
 def wait_for_database(*, seconds: float) -> None:

@@ -6,8 +6,10 @@ from django.db import models
 from django_tenants.models import DomainMixin, TenantMixin
 
 from tenants.ids import new_id
+from tenants.text import normalize_name
 from tenants.validators import (
     MAX_SLUG_LENGTH,
+    clean_field,
     validate_not_reserved,
     validate_printable,
     validate_slug,
@@ -45,6 +47,11 @@ class Tenant(TenantMixin):
 
     def __str__(self) -> str:
         return self.slug
+
+    def clean(self) -> None:
+        """Bring the name to the form in which it is stored, for the admin."""
+        super().clean()
+        self.name = clean_field("name", normalize_name, self.name)
 
 
 class Domain(DomainMixin):

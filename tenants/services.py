@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django_tenants.utils import schema_context
 
 from tenants.connection import connection
 from tenants.errors import Conflict, violated_constraint
@@ -40,6 +41,15 @@ def _slug_taken(slug: str) -> Conflict:
             code="sign_up_failed",
         )
     return Conflict(f"{slug!r} is taken; choose another.", code="slug_taken")
+
+
+def update_tenant(tenant: Tenant, *, name: str | None = None, timezone: str | None = None) -> Tenant:
+    """Change what is not None. Returns the tenant as it is now. Works in the tenant's schema, too."""
+    changes = {field: value for field, value in (("name", name), ("timezone", timezone)) if value is not None}
+    with schema_context("public"):
+        if changes:
+            Tenant.objects.filter(pk=tenant.pk).update(**changes)
+        return Tenant.objects.get(pk=tenant.pk)
 
 
 def create_schema(tenant: Tenant) -> None:

@@ -1,9 +1,13 @@
 """What a tenant may be called."""
 
 import zoneinfo
+from collections.abc import Callable
+from functools import cache
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
+
+from tenants.text import normalize_name
 
 MAX_SLUG_LENGTH = 40
 
@@ -31,12 +35,26 @@ def validate_not_reserved(slug: str) -> None:
 
 
 def validate_printable(value: str) -> None:
-    """Raise ValidationError for line breaks and control characters. Names go into mail headers and logs."""
-    if not value.isprintable():
-        raise ValidationError("Use printable characters only, on one line.", code="not_printable")
+    """Raise ValidationError for what no name holds. Names go into mail headers and logs."""
+    normalize_name(value)
+
+
+def clean_field(name: str, normalize: Callable[[str], str], value: str) -> str:
+    """The value in its normal form, for a model's `clean`. Raises ValidationError that names the field."""
+    try:
+        return normalize(value)
+    except ValidationError as error:
+        raise ValidationError({name: error}) from error
+
+
+@cache
+def time_zones() -> frozenset[str]:
+    """The IANA time zones of this machine. To list them reads all of its files."""
+    # The first is whatever this machine is set to, the second says that nobody has set it.
+    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
 
 
 def validate_timezone(value: str) -> None:
     """Raise ValidationError for what is no IANA time zone on this machine."""
-    if value not in zoneinfo.available_timezones():
+    if value not in time_zones():
         raise ValidationError(f"{value!r} is no IANA time zone, such as Europe/Berlin.", code="unknown_timezone")

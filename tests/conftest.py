@@ -21,11 +21,14 @@ from tenants.role import write_role_defaults
 from tenants.services import create_schema, register_tenant
 from tests.parallel import WORKER, provide_database
 
+# It needs Django, which `-p` would be too early for.
+pytest_plugins = ["tests.contract"]
 # What takes long starts early, so that no worker is left alone with it at the end.
 FIRST = (
     "tests/chaos/",
     "tests/tenants/test_migrate_tenants.py",
     "tests/test_without_billing.py",
+    "tests/api/test_schema_fuzz.py",
     "tests/jobs/test_state_machine.py",
     "tests/tenants/test_session_machine.py",
     "tests/jobs/test_clean_pools.py",
@@ -36,6 +39,7 @@ FIRST = (
     "tests/jobs/test_tenant_task_fail_closed.py",
     "tests/jobs/test_pools.py",
     "tests/devstack/test_run.py",
+    "tests/acceptance/",
     "tests/jobs/",
 )
 KEPT_TABLES = ("django_migrations", "django_content_type", "auth_permission")

@@ -35,6 +35,7 @@ TARGETS: list[tuple[str, str, dict[str, Any]]] = [
     ("patch", "users/me/", {"full_name": "Ann"}),
     ("patch", "users/{id}/", {"full_name": "Ann", "role": "owner", "is_active": True}),
     ("post", "orders/", ORDER),
+    ("patch", "organisation/", {"name": "Acme", "timezone": "Europe/Berlin"}),
 ]
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
@@ -75,11 +76,11 @@ def test_no_body_breaks_anything(acme: Tenant, method: str, path: str, body: dic
     send()
 
 
-@pytest.mark.parametrize("path", ["users", "orders", "invoices", "messages", "tenants", "jobs"])
+@pytest.mark.parametrize("path", ["users", "orders", "invoices", "payments", "messages", "tenants", "jobs"])
 def test_no_query_breaks_anything(acme: Tenant, path: str) -> None:
     client = client_of(acme, add_user(acme, "ada", "owner"))
     names = ["role", "email", "is_active", "cursor", "page_size", "status", "currency", "order", "to", "format"]
-    names += ["created_after", "created_before"]
+    names += ["created_after", "created_before", "updated_after", "updated_before", "ordering", "number", "placed_by"]
 
     @quick
     @given(

@@ -334,7 +334,8 @@ def test_the_documentation_names_each_operation_that_takes_a_key_and_none_answer
         for operation in operations.values()
         if any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", []))
     }
-    assert set(keyed) - {"/api/v1/orders/"} == {"/api/v1/tenants/", "/api/v1/users/"}
+    of_billing = {path for path in keyed if path.startswith("/api/v1/orders/")}
+    assert set(keyed) - of_billing == {"/api/v1/tenants/", "/api/v1/users/"}
     for operation in keyed.values():
         [response] = [response for status, response in operation["responses"].items() if status.startswith("2")]
         assert "Idempotent-Replayed" in response["headers"]

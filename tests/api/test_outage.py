@@ -62,7 +62,7 @@ def ask(acme: Tenant, database: Proxy, tmp_path: Path) -> Iterator[Ask]:
         except httpx.HTTPError:
             return False
 
-    env = {"DATABASE_URL": url, "DEBUG": "0"}
+    env = {"DATABASE_URL": url, "DEBUG": "0", "DJANGO_SETTINGS_MODULE": "tests.recorded_settings"}
     with Process("web", ["sh", "-c", line], log=tmp_path / "web.log", env=env):
         wait_until(is_ready, seconds=60, what="web")
         yield ask

@@ -111,17 +111,32 @@ def test_each_field_is_needed(at_acme: APIClient, field: str) -> None:
 
 
 def test_the_largest_order_fits(at_acme: APIClient) -> None:
-    largest = {"description": "Gold", "quantity": 10_000, "unit_amount": 10**12}
-    response = at_acme.post("/api/v1/orders/", {**ORDER, "lines": [largest] * 100})
+    gold = {"description": "Gold", "quantity": 9000, "unit_amount": 10**12}
+    rest = {"description": "Rest", "quantity": 1, "unit_amount": 2**53 - 1 - 9000 * 10**12 - 7198 * 10**9}
+    silver = {"description": "Silver", "quantity": 7198, "unit_amount": 10**9}
+    response = at_acme.post("/api/v1/orders/", {**ORDER, "lines": [gold, silver, rest]})
     assert response.status_code == 201
-    assert response.json()["total_amount"] == 10**18
+    assert response.json()["total_amount"] == 2**53 - 1
+
+
+def test_a_total_that_some_clients_cannot_read_is_refused(at_acme: APIClient, acme: Tenant) -> None:
+    gold = {"description": "Gold", "quantity": 10_000, "unit_amount": 10**12}
+    [error] = at_acme.post("/api/v1/orders/", {**ORDER, "lines": [gold]}).json()["errors"]
+    assert (error["pointer"], error["code"]) == ("#/lines", "max_value")
+    with tenant_context(acme):
+        assert not Order.objects.exists()
+
+
+def test_there_is_no_order_of_nothing(at_acme: APIClient) -> None:
+    free = {**TEA, "unit_amount": 0}
+    [error] = at_acme.post("/api/v1/orders/", {**ORDER, "lines": [free, free]}).json()["errors"]
+    assert (error["pointer"], error["code"]) == ("#/lines", "min_value")
 
 
 def test_the_total_is_the_servers_to_say(at_acme: APIClient) -> None:
     claimed = {"total_amount": 1, "status": "paid", "jobs": [], "id": str(new_id())}
-    order = at_acme.post("/api/v1/orders/", {**ORDER, **claimed}).json()
-    assert (order["total_amount"], order["status"], len(order["jobs"])) == (2500, "pending", 1)
-    assert order["id"] != claimed["id"]
+    errors = at_acme.post("/api/v1/orders/", {**ORDER, **claimed}).json()["errors"]
+    assert {(error["pointer"], error["code"]) for error in errors} == {(f"#/{name}", "read_only") for name in claimed}
 
 
 def test_a_strangers_order_is_not_there(at_acme: APIClient, globex: Tenant) -> None:

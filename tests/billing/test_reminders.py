@@ -1,16 +1,18 @@
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 from django_tenants.utils import tenant_context
 
+from accounts.models import User
 from billing import reminders, tasks
 from billing.models import Invoice, Order
 from jobs.models import Job
 from notifications.models import Message
 from tenants.models import Tenant
+from tenants.services import update_tenant
 from tests.billing.conftest import place_order
 from tests.people import add_user, at_once
 
@@ -46,10 +48,58 @@ def test_an_old_unpaid_invoice_is_reminded_of_once_a_week(acme: Tenant, status: 
     assert remind(acme) == 1
 
 
+@pytest.mark.parametrize(
+    ("zone", "date"), [("Pacific/Auckland", "1 January 2026"), ("UTC", "31 December 2025"), ("America/Lima", "31")]
+)
+def test_it_is_dated_by_the_organisations_calendar(acme: Tenant, zone: str, date: str) -> None:
+    """It is half past midnight on New Year's Day in Auckland."""
+    invoice = add_invoice(acme, days_old=15)
+    update_tenant(acme, timezone=zone)
+    with tenant_context(acme):
+        Invoice.objects.filter(pk=invoice.pk).update(created_at=datetime(2025, 12, 31, 11, 30, tzinfo=UTC))
+    assert remind(acme) == 1
+    with tenant_context(acme):
+        message = Message.objects.get()
+    assert f"invoice {invoice.number} of {date}" in message.text
+    assert f"invoice {invoice.number} of {date}" in message.html
+
+
 def test_what_is_young_or_paid_is_left_alone(acme: Tenant) -> None:
     add_invoice(acme, days_old=13)
     add_invoice(acme, days_old=15, status="paid")
     assert remind(acme) == 0
+
+
+def test_an_invoice_is_reminded_of_three_times_at_the_most(acme: Tenant) -> None:
+    add_invoice(acme, days_old=15)
+    reminded = []
+    for _ in range(5):
+        reminded.append(remind(acme))
+        with tenant_context(acme):
+            Invoice.objects.update(reminded_at=timezone.now() - timedelta(days=8))
+    assert reminded == [1, 1, 1, 0, 0]
+
+
+def test_a_customer_who_is_not_active_is_not_reminded(acme: Tenant) -> None:
+    add_invoice(acme, days_old=15)
+    with tenant_context(acme):
+        User.objects.update(is_active=False)
+    assert remind(acme) == 0
+    with tenant_context(acme):
+        assert Invoice.objects.get().reminders == 0
+
+
+def test_a_reminder_says_of_which_day_the_invoice_is_and_how_to_pay_it(acme: Tenant) -> None:
+    invoice = add_invoice(acme, days_old=15, status="payment_failed")
+    with tenant_context(acme):
+        Invoice.objects.update(created_at=datetime(2026, 1, 1, 0, 30, tzinfo=UTC))
+    remind(acme)
+    with tenant_context(acme):
+        message = Message.objects.get()
+    for form in (message.text, message.html):
+        assert f"invoice {invoice.number} of 1 January 2026 over 25.00 EUR" in form
+        assert f"POST acme.localhost/api/v1/orders/{invoice.order_id}/payments/" in form
+        assert f"POST acme.localhost/api/v1/orders/{invoice.order_id}/cancellation/" in form
 
 
 def test_the_rest_goes_to_the_next_job(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,11 +61,47 @@ def test_the_owner_lists_dead_jobs_of_this_tenant_alone(
     assert owner.get("/api/v1/jobs/?state=lost").status_code == 400
 
 
+def test_the_owner_lists_what_has_ended_by_its_state(
+    owner: APIClient, acme: Tenant, globex: Tenant, dead: str, run_jobs: RunJobs
+) -> None:
+    bodies(lambda *_: "well")
+    first, _, second = (dispatch(tenant) for tenant in (acme, globex, acme))
+    revoked = dispatch(acme, expires=0)
+    with schema_context(acme.schema_name):
+        TaskResult.objects.create(task_id="no-uuid", status="SUCCESS")
+    run_jobs()
+
+    def ids(query: str) -> list[str]:
+        return [job["id"] for job in owner.get(f"/api/v1/jobs/{query}").json()["results"]]
+
+    assert ids("?state=success") == [second, first]
+    assert ids(f"?state=success&task={atomic.name}") == [second, first]
+    assert ids("?state=success&task=other") == []
+    assert ids("?state=revoked") == [revoked]
+    assert ids("?state=ignored") == []
+    assert ids("") == [dead]
+    page = owner.get("/api/v1/jobs/?state=success&page_size=1").json()
+    assert page["results"] == [owner.get(url(second)).json()]
+    assert owner.get(page["next"]).json()["results"] == [owner.get(url(first)).json()]
+
+
+def test_a_dead_job_has_failed_once_it_is_discarded(owner: APIClient, dead: str) -> None:
+    assert owner.get("/api/v1/jobs/?state=failure").json()["results"] == []
+    Job.objects.all().delete()
+    [failed] = owner.get("/api/v1/jobs/?state=failure").json()["results"]
+    assert (failed["id"], failed["state"], failed["traceback"]) == (dead, "failure", None)
+
+
+def test_a_list_of_jobs_is_not_kept_in_step(owner: APIClient) -> None:
+    assert set(owner.get("/api/v1/jobs/").json()) == {"next", "previous", "results"}
+
+
 def test_a_dead_job_runs_again_and_its_failure_goes(
     owner: APIClient, acme: Tenant, dead: str, run_jobs: RunJobs
 ) -> None:
     answer = owner.post(url(dead, "retry"))
     assert (answer.status_code, answer.json()["state"]) == (202, "pending")
+    assert answer["Location"] == f"http://acme.localhost{url(dead)}"
     with schema_context(acme.schema_name):
         assert not TaskResult.objects.exists()
 

@@ -40,19 +40,20 @@ def check(sent: list[str], expected: Expected) -> None:
     assert len(sent) == len(expected), sent
 
 
-def test_an_order(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("headers", [{}, {"host": "localhost", "tenant": "acme"}])
+def test_an_order(acme: Tenant, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]) -> None:
     monkeypatch.setitem(SimpleRateThrottle.THROTTLE_RATES, "user", "1000/min")
     api = client_of(acme, add_user(acme, "ada"))
     api.get("/api/v1/orders/")
     path = path_of(acme)
     with queries() as sent, commands("shared") as cached:
-        assert api.post("/api/v1/orders/", ORDER).status_code == 201
+        assert api.post("/api/v1/orders/", ORDER, headers=headers).status_code == 201
     check(
         sent,
         [
             (
                 f"{CLEAN}; SELECT tenant.schema_name",
-                "finds the host's tenant, and sees that it is active",
+                "finds the tenant of the host or the header, and sees that it is active",
             ),
             (f'{path}; SELECT "knox_authtoken"', "who asks: the token, and its user"),
             ("BEGIN; SELECT public.jobs_dispatch(", "the job that bills the order"),

@@ -1,5 +1,6 @@
 """From a message's row to the mail server: Django's locmem backend, and real SMTP that answers as it is told."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,9 +12,10 @@ from django_tenants.utils import tenant_context
 from pytest_django import Settings
 
 from devstack.ports import free_port
+from jobs import endings
 from jobs.models import Job
 from notifications import delivery
-from notifications.mailer import MailRefused, MailUnavailable, transmit
+from notifications.mailer import MailUnavailable, transmit
 from notifications.models import Message
 from notifications.services import send_message
 from tenants.models import Tenant
@@ -21,20 +23,53 @@ from tenants.models import Tenant
 RunJobs = Callable[..., int]
 
 
-class Answers:
-    """What the SMTP server says to a recipient and to a mail."""
+HANG_UP = "hang up"
+SAY_NOTHING = "say nothing"
 
-    rcpt = data = "250 OK"
+
+class Answers:
+    """What the SMTP server says to each command: the default, unless a test sets it."""
+
+    greeting = "ESMTP"
+    ehlo = mail = rcpt = data = "250 OK"
+    quit = "221 Bye"
+
+    def __init__(self) -> None:
+        self.recipients: list[str] = []
+        self.taken = 0
+
+    async def _say(self, server: SMTP, answer: str) -> str:
+        if answer == HANG_UP and server.transport is not None:
+            server.transport.close()
+        if answer == SAY_NOTHING:
+            await asyncio.Event().wait()
+        return answer
+
+    async def handle_EHLO(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        return [await self._say(server, self.ehlo)]
+
+    async def handle_MAIL(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        envelope.mail_from = address
+        return await self._say(server, self.mail)
 
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, to: str, options: list[str]
     ) -> str:
-        if self.rcpt.startswith("250"):
-            envelope.rcpt_tos.append(to)
-        return self.rcpt
+        self.recipients.append(to)
+        envelope.rcpt_tos.append(to)
+        return await self._say(server, self.rcpt)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        return self.data
+        self.taken += 1
+        return await self._say(server, self.data)
+
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        return await self._say(server, self.quit)
 
 
 @pytest.fixture
@@ -45,6 +80,7 @@ def smtp(settings: Settings) -> Iterator[Answers]:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST = "127.0.0.1"
     settings.EMAIL_PORT = controller.port
+    settings.EMAIL_TIMEOUT = 1
     yield answers
     controller.stop()
 
@@ -61,9 +97,8 @@ def message(acme: Tenant) -> Iterator[Message]:
         yield Message.objects.create(to="ada@example.com", subject="Hello", text="Text", html="<p>Html</p>")
 
 
-def attempt(message: Message, *, last_try: bool = False) -> str:
-    attempt = delivery.begin_attempt(message_id=str(message.pk))
-    return delivery.attempt_delivery(attempt, last_try=last_try)
+def attempt(message: Message) -> str:
+    return delivery.attempt_delivery(delivery.begin_attempt(message_id=str(message.pk)))
 
 
 def settle(message: Message, refusal: str = "") -> None:
@@ -127,19 +162,9 @@ def test_each_try_is_counted_and_says_what_was_wrong(message: Message) -> None:
 
 
 @pytest.mark.usefixtures("down")
-def test_the_last_try_makes_it_failed_and_a_replay_may_still_send_it(message: Message, settings: Settings) -> None:
-    with pytest.raises(MailUnavailable):
-        attempt(message, last_try=True)
-    message.refresh_from_db()
-    assert message.status == "failed"
-    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-    attempt(message)
-    settle(message)
-    assert (message.status, message.attempts, message.error) == ("sent", 2, "")
-
-
-@pytest.mark.usefixtures("down")
-def test_a_mail_server_that_stays_away_leaves_a_failed_message_and_a_dead_job(acme: Tenant, run_jobs: RunJobs) -> None:
+def test_a_mail_server_that_stays_away_leaves_a_failed_message_and_a_dead_job(
+    acme: Tenant, run_jobs: RunJobs, settings: Settings
+) -> None:
     with tenant_context(acme), transaction.atomic():
         message, _ = send_message(to="ada@example.com", template="welcome_user", context={})
     while run_jobs(ahead=True):
@@ -149,37 +174,110 @@ def test_a_mail_server_that_stays_away_leaves_a_failed_message_and_a_dead_job(ac
     with tenant_context(acme):
         message.refresh_from_db()
         assert (message.status, message.attempts) == ("failed", 31)
+        assert "ConnectionRefusedError" in message.error
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    assert endings.replay(job)
+    run_jobs()
+    with tenant_context(acme):
+        message.refresh_from_db()
+        assert (message.status, message.attempts, message.error) == ("sent", 32, "")
 
 
-def test_a_refused_recipient_is_failed_at_once(message: Message, smtp: Answers) -> None:
-    smtp.rcpt = "550 No such user"
+TO_THE_MESSAGE = ["mail", "rcpt", "data"]
+ADDRESSES = ["ada@example.com", "ADA@Example.COM", "x@bücher.example", "x@BÜCHER.example", '"a b"@example.com']
+
+
+@pytest.mark.parametrize("to", ADDRESSES)
+@pytest.mark.parametrize("where", TO_THE_MESSAGE)
+def test_what_a_server_refuses_for_good_is_failed_with_its_words(
+    message: Message, smtp: Answers, where: str, to: str
+) -> None:
+    Message.objects.update(to=to)
+    setattr(smtp, where, "550 Not here")
     refusal = attempt(message)
-    assert refusal == "550 No such user"
+    assert refusal == "550 Not here"
     settle(message, refusal)
-    assert (message.status, message.error) == ("failed", "550 No such user")
+    assert (message.status, message.error) == ("failed", "550 Not here")
 
 
-def test_refused_content_is_failed_at_once(message: Message, smtp: Answers) -> None:
-    smtp.data = "554 Spam"
-    assert attempt(message) == "554 Spam"
+@pytest.mark.parametrize("to", ADDRESSES)
+@pytest.mark.parametrize("where", TO_THE_MESSAGE)
+@pytest.mark.parametrize("answer", ["450 Greylisted", "421 Closing"])
+def test_what_a_server_refuses_just_now_is_tried_again(
+    message: Message, smtp: Answers, where: str, answer: str, to: str
+) -> None:
+    Message.objects.update(to=to)
+    setattr(smtp, where, answer)
+    with pytest.raises(MailUnavailable, match=answer):
+        attempt(message)
+    message.refresh_from_db()
+    assert (message.status, message.error) == ("queued", answer)
+    setattr(smtp, where, "250 OK")
+    settle(message, attempt(message))
+    assert (message.status, message.attempts, message.error) == ("sent", 2, "")
 
 
-@pytest.mark.parametrize("where", ["rcpt", "data"])
-def test_a_mailbox_that_is_full_just_now_is_tried_again(message: Message, smtp: Answers, where: str) -> None:
-    setattr(smtp, where, "452 Full")
-    with pytest.raises(MailUnavailable, match="452 Full"):
+def test_a_server_that_wants_a_login_says_nothing_of_the_message(message: Message, smtp: Answers) -> None:
+    smtp.mail = "530 Authentication required"
+    with pytest.raises(MailUnavailable, match="530"):
         attempt(message)
 
 
-def test_what_is_no_address_is_refused_without_a_try_to_come(message: Message, smtp: Answers) -> None:
-    message.to = "no address@@"
-    with pytest.raises(MailRefused):
-        transmit(message)
+@pytest.mark.parametrize("answer", [HANG_UP, SAY_NOTHING])
+@pytest.mark.parametrize("where", ["ehlo", *TO_THE_MESSAGE])
+def test_a_server_that_stops_talking_is_tried_again(message: Message, smtp: Answers, where: str, answer: str) -> None:
+    setattr(smtp, where, answer)
+    with pytest.raises(MailUnavailable, match="EMAIL_URL"):
+        attempt(message)
 
 
+@pytest.mark.parametrize("answer", [HANG_UP, SAY_NOTHING, f"221 {'x' * 10_000}"])
+def test_how_a_server_says_good_bye_does_not_unsend_a_message(message: Message, smtp: Answers, answer: str) -> None:
+    smtp.quit = answer
+    assert attempt(message) == ""
+    assert smtp.taken == 1
+
+
+def test_settings_that_contradict_each_other_say_nothing_of_the_message(
+    message: Message, smtp: Answers, settings: Settings
+) -> None:
+    settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = True
+    with pytest.raises(MailUnavailable, match="EMAIL_USE_TLS"):
+        attempt(message)
+
+
+@pytest.mark.parametrize("answer", ["550 odd\0words", f"550 {'x' * 5_000}"])
+def test_words_that_no_column_takes_are_kept_all_the_same(message: Message, smtp: Answers, answer: str) -> None:
+    smtp.rcpt = answer
+    settle(message, attempt(message))
+    assert message.status == "failed"
+    assert message.error.startswith("550 ")
+    assert len(message.error) < 2_500
+
+
+def test_an_international_domain_is_sent_to_in_ascii(message: Message, smtp: Answers) -> None:
+    Message.objects.update(to="x@bücher.example")
+    assert attempt(message) == ""
+    assert smtp.recipients == ["x@xn--bcher-kva.example"]
+
+
+@pytest.mark.parametrize(
+    "to", ["no address@@", "nobody", "dörte@example.com", f"x@{'ü' * 64}.example", "a\nb@example.com"]
+)
+def test_what_is_no_address_is_refused_and_sent_to_nobody(message: Message, smtp: Answers, to: str) -> None:
+    Message.objects.update(to=to)
+    assert "This is no mail" in attempt(message)
+    assert smtp.recipients == []
+
+
+@pytest.mark.usefixtures("down")
 def test_a_try_that_was_overtaken_undoes_nothing(message: Message) -> None:
     """A frozen worker thaws, and fails, after another one has sent the message."""
+    frozen = delivery.begin_attempt(message_id=str(message.pk))
     settle(message)
-    delivery._record_failure(message, MailUnavailable("late"), last_try=True)
+    with pytest.raises(MailUnavailable):
+        delivery.attempt_delivery(frozen)
     settle(message, refusal="late")
+    delivery.record_loss(message_id=str(message.pk))
+    message.refresh_from_db()
     assert (message.status, message.error) == ("sent", "")

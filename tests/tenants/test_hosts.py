@@ -68,4 +68,4 @@ def test_when_to_come_back(acme: Tenant, client_for: Callable[[Tenant], APIClien
     Tenant.objects.update(status="provisioning")
     assert client_for(acme).get(URL)["Retry-After"] == "2"
     Tenant.objects.update(status="failed")
-    assert "Retry-After" not in client_for(acme).get(URL)
+    assert client_for(acme).get(URL)["Retry-After"] == "600"

@@ -304,7 +304,7 @@ def test_what_may_differ_is_not_replayed(name: str, product: Product, url: str) 
     ],
 )
 def test_what_nobody_knows_is_not_tried(operation: Operation, atomic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    [*_, (app, name)] = sorted(MigrationLoader(None).disk_migrations)
+    app, name = "tenants", "0002_spare"  # SQL alone, as it stands
     assert replay.is_replayable({f"migration|{app}|{name}", f"type|{app}|book"})
     monkeypatch.setattr(f"{app}.migrations.{name}.Migration.operations", [operation])
     monkeypatch.setattr(f"{app}.migrations.{name}.Migration.atomic", atomic)

@@ -1,0 +1,23 @@
+from typing import Any
+
+from rest_framework.exceptions import NotAcceptable
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.renderers import JSONRenderer
+
+
+class ProblemRenderer(JSONRenderer):
+    media_type = "application/problem+json"
+    # A problem quotes the client, who may have sent half a character, which has no UTF-8.
+    ensure_ascii = True
+
+
+class Negotiation(DefaultContentNegotiation):
+    """DRF's, for which a client that accepts problems accepts the API: an answer of its is one or the other."""
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: str | None = None) -> Any:
+        """Raises NotAcceptable."""
+        try:
+            return super().select_renderer(request, renderers, format_suffix)
+        except NotAcceptable:
+            super().select_renderer(request, [ProblemRenderer()])
+            return renderers[0], renderers[0].media_type

@@ -1,0 +1,45 @@
+"""What a request's headers say of its body, before anything reads it."""
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+
+from config.bodies import CHARSETS, MAX_BYTES, charset_of
+from config.problems import render
+
+
+class RefusalMiddleware:
+    """Answers 411, 413 or 415 to a body that no view would take, and leaves it unread."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        # A quoted cookie may hold any character. Sessions are looked up by theirs, and PostgreSQL takes no NUL.
+        request.COOKIES = {name: value for name, value in request.COOKIES.items() if value.isprintable()}
+        return _refusal(request) or self.get_response(request)
+
+
+def _refusal(request: HttpRequest) -> HttpResponse | None:
+    if "Transfer-Encoding" in request.headers:
+        return render(411, code="length_required", detail="Send the body with a Content-Length.")
+    length = _length(request)
+    if length == 0:
+        return None
+    if length > MAX_BYTES:
+        return render(413, code="too_large", detail=f"The body is larger than {MAX_BYTES} bytes.")
+    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        response = render(415, code="unsupported_media_type", detail="Send the body without a Content-Encoding.")
+        response.headers["Accept-Encoding"] = "identity"
+        return response
+    if charset_of(request.content_params or {}) not in CHARSETS:
+        return render(415, code="unsupported_media_type", detail="Send the body in UTF-8, and name no other charset.")
+    return None
+
+
+def _length(request: HttpRequest) -> int:
+    """In bytes; 0 for a malformed header, as Django has it."""
+    try:
+        return int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        return 0
