@@ -10,8 +10,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty
 from threading import Barrier, Event
@@ -468,6 +469,74 @@ def test_time_stands_still_while_nothing_waits(
     dispatch(initech, 2000)
 
     assert unfair(relay_here.waits(globex)) == {}
+
+
+def test_several_that_are_committed_late_do_not_get_ahead_together(
+    relay_here: WatchedRelay, acme: Tenant, globex: Tenant, initech: Tenant
+) -> None:
+    """Each has a place of its own, and all of them have passed; this relay has just begun."""
+    insert(globex, 2000)
+    with ExitStack() as transactions:
+        for _ in range(10):
+            transactions.enter_context(in_open_transactions(lambda: dispatch(acme)))
+            line.mark(100)
+    dispatch(initech)
+
+    assert unfair(relay_here.waits(initech)) == {}
+
+
+# What somebody has edited
+
+FAR = "2000000000000000000"
+EDITED = {
+    "a place at the end": {"tag": FAR},
+    "a place at the end, and one that is due": {"tag": f"CASE n WHEN 1 THEN {FAR}::bigint END"},
+    "sent as often as can be": {"sends": "1000000000"},
+    "lost as often as can be": {
+        "tag": "NULL",
+        "lost": "2147483647",
+        "token": "gen_random_uuid()",
+        "lease_until": "now() - interval '1 second'",
+    },
+}
+
+
+@pytest.mark.parametrize("edited", EDITED)
+def test_no_row_stops_the_relay_or_moves_everybodys_clock(
+    relay_here: WatchedRelay, acme: Tenant, globex: Tenant, edited: str
+) -> None:
+    insert(acme, 2, **EDITED[edited])
+    dispatch(globex)
+    assert unfair(relay_here.waits(globex)) == {}
+
+    for _ in range(5):
+        relay_here.tick()
+    [[place]] = sql("SELECT last_value FROM public.jobs_virtual_time")
+    assert place < 10**12
+    with schema_context(acme.schema_name):
+        probe.delay_on_commit("name")
+    run_maintenance()
+
+
+def test_what_was_due_long_ago_is_sent(relay_here: WatchedRelay, acme: Tenant) -> None:
+    dispatch(acme, eta=datetime(1970, 1, 1, tzinfo=UTC))
+    run_maintenance()
+    assert unfair(relay_here.waits(acme)) == {}
+
+
+def test_many_suspended_tenants_before_mine_cost_one_look(relay_here: WatchedRelay, globex: Tenant) -> None:
+    sql(
+        "INSERT INTO public.tenants_tenant (id, slug, name, schema_name, status, timezone, failure, created_at)"
+        " SELECT gen_random_uuid(), 'many-' || n, 'many', 'many_' || n, 'suspended', 'UTC', '', now()"
+        " FROM generate_series(1, 100) n"
+    )
+    for tenant in Tenant.objects.filter(name="many"):
+        insert(tenant, 10)
+    insert(globex, 1, tag="next.tag + 20")
+
+    with counted_rows() as statements:
+        assert unfair(relay_here.waits(globex)) == {}
+    assert len(statements) < 20
 
 
 # While maintenance works

@@ -448,6 +448,15 @@ def test_a_place_in_line_is_found_by_index_and_once_for_many(crowd: Tenant) -> N
 
 
 @pytest.mark.usefixtures("committed_db")
+def test_a_place_in_line_is_found_by_index_where_all_rows_are_of_one_tenant(acme: Tenant, globex: Tenant) -> None:
+    insert(acme, 60_000)
+    sql("ANALYZE public.jobs_job")
+    with transaction.atomic():
+        sql("SELECT public.jobs_next_tag(%s)", globex.id)
+        assert read_by_functions() < 20
+
+
+@pytest.mark.usefixtures("committed_db")
 def test_the_relay_plans_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
     def shown() -> str:
         [[setting]] = sql("SHOW enable_sort")

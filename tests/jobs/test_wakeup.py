@@ -61,6 +61,10 @@ class Session:
     def hold(self, lock: int) -> None:
         self._psycopg.execute("SELECT pg_advisory_lock_shared(%s, %s)", [LOCK, lock])
 
+    def keep(self, lock: int) -> None:
+        """For itself, as a dispatch does while it asks."""
+        self._psycopg.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK, lock])
+
     def let_go(self, lock: int) -> None:
         self._psycopg.execute("SELECT pg_advisory_unlock_shared(%s, %s)", [LOCK, lock])
 
@@ -165,6 +169,20 @@ def test_a_transaction_wakes_once_and_only_if_it_commits(sessions: tuple[Session
             dispatch(acme)
         assert sessions[0].wakes() == 0
     assert sessions[0].wakes() == 1
+
+
+@pytest.mark.parametrize("lock", [LISTENS, IS_BUSY])
+def test_no_relay_waits_for_a_lock_that_a_dispatch_can_hold(
+    sessions: tuple[Session, Session], acme: Tenant, tmp_path: Path, lock: int
+) -> None:
+    """However long one does."""
+    current_app.control.purge()
+    sessions[0].keep(lock)
+    with Process("relay", ["python", "manage.py", "relay"], log=tmp_path / "relay.log"):
+        for _ in range(2):
+            dispatch(acme)
+            eventually(queue_length, "it is published", seconds=10)
+            current_app.control.purge()
 
 
 def test_no_lock_is_left_behind(sessions: tuple[Session, Session], acme: Tenant) -> None:
