@@ -14,6 +14,8 @@ from jobs.errors import MAX_ERROR, is_drivers, storable
 from jobs.models import Job
 from tenants.services import current_tenant
 
+#: Of Celery's states, those that the API tells of
+SHOWN = states.READY_STATES | {states.PENDING, states.STARTED, states.RETRY, states.IGNORED}
 UUID_TEXT = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
@@ -82,7 +84,8 @@ def of_result(row: TaskResult) -> JobStatus:
     return JobStatus(
         id=row.task_id,
         task=row.task_name or "",
-        state=row.status.lower(),
+        # A body may have given its task a state of its own, while it runs.
+        state=row.status.lower() if row.status in SHOWN else "started",
         attempts=attempts if isinstance(attempts := meta.get("attempts"), int) else 1,
         result=value if row.status == states.SUCCESS else None,
         error=meta.get("error") or _error(value) if row.status in states.EXCEPTION_STATES else None,

@@ -264,7 +264,8 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         """Whether a transaction is open that a body, or its caller, began. That around a Django TestCase is not one."""
         if self.in_atomic_block:
             return not self.atomic_blocks[-1]._from_testcase
-        if self.connection is None:
+        # One that a lost connection had is gone.
+        if self.connection is None or self.connection.closed:
             return False
         # By psycopg's word too: Django does not know of a BEGIN that a body executed.
         return not self.get_autocommit() or not self.connection.is_idle()

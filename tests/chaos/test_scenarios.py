@@ -28,4 +28,5 @@ def test_every_job_ends_once_at_home_and_in_time(world: World, name: str) -> Non
 
 
 def test_every_scenario_is_there_to_catch_a_mutant() -> None:
-    assert {mutant.scenario for mutant in MUTANTS} == set(SCENARIOS)
+    by_counts = {mutant.scenario for mutant in MUTANTS if not mutant.scenario.endswith(".py")}
+    assert by_counts == set(SCENARIOS)

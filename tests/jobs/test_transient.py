@@ -1,6 +1,7 @@
 """Errors of the database that pass: the job is tried again, later each time, and says why; in the end it is dead."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -243,6 +244,31 @@ def test_a_completion_waits_for_the_database(acme: Tenant, run_jobs: RunJobs) ->
     run_jobs()
     assert '"attempts": 1' in (result_of(acme.schema_name, job_id).meta or "")
     assert groups(acme.schema_name) == ["effect"]
+
+
+def swallow(statement: str) -> None:
+    with suppress(Error):
+        sql(statement)
+
+
+@pytest.mark.parametrize("completes", [True, False])
+def test_a_body_that_saw_its_session_end_completes_on_another_one(
+    acme: Tenant, run_jobs: RunJobs, completes: bool
+) -> None:
+    """It has made its call, and looked away from the error."""
+
+    def body(task: TenantTask) -> None:
+        swallow("SELECT pg_terminate_backend(pg_backend_pid())")
+        swallow("SELECT 1")
+        if completes:
+            with task.completion():
+                Group.objects.create(name="effect")
+
+    bodies(body)
+    job_id = dispatch(acme, open)
+    run_jobs()
+    assert '"attempts": 1' in (result_of(acme.schema_name, job_id).meta or "")
+    assert groups(acme.schema_name) == (["effect"] if completes else [])
 
 
 def leave_autocommit_off(task: TenantTask) -> None:
