@@ -26,10 +26,11 @@ def wake_by_due_time() -> None:
 
 @mutation
 def notify_always() -> None:
-    migration = import_module("jobs.migrations.0005_wake_relay").Migration
-    function = migration.operations[0]
-    edit(function, "sql", "IF pg_catalog.pg_try_advisory_lock(32332, 1)", "IF false AND true")
-    edit(function, "sql", "ELSIF pg_catalog.pg_try_advisory_lock(32332, 2)", "ELSIF true")
+    operations = import_module("jobs.migrations.0007_kept_plans").Migration.operations
+    [function] = [each for each in operations if "FUNCTION public.jobs_wake_relay()" in getattr(each, "sql", "")]
+    listens, is_busy = (f"IF pg_catalog.pg_try_advisory_lock(32332, {lock})" for lock in (1, 2))
+    edit(function, "sql", f"    {listens} AND", "    IF false AND")
+    edit(function, "sql", f"ELS{is_busy} AND", "ELSIF true OR")
 
 
 @mutation
