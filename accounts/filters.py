@@ -4,19 +4,15 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 
 from accounts.models import User
-from tenants.filters import TimeFilter
+from tenants.filters import TimesFilterSet
 
 
-class UserFilter(filters.FilterSet):
+class UserFilter(TimesFilterSet):
     # django-filter's own takes anything else than true and false for "any".
     is_active = extend_schema_field(OpenApiTypes.BOOL)(
         filters.TypedChoiceFilter(choices=[("true", "true"), ("false", "false")], coerce="true".__eq__)
     )
     email = filters.CharFilter(method="with_email", label="In any case")
-    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
-    updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte")
-    updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = User

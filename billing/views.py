@@ -1,6 +1,5 @@
 from typing import Any
 
-from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
@@ -15,16 +14,12 @@ from billing.serializers import InvoiceSerializer, NewPaymentSerializer, OrderSe
 from billing.services import cancel_order, place_order, retry_payment
 from idempotency.views import idempotent
 from tenants.errors import answers
-from tenants.filters import IdFilter, TimeFilter
+from tenants.filters import IdFilter, TimesFilterSet
 from tenants.strict import StrictSerializer
 
 
-class OrderFilter(filters.FilterSet):
+class OrderFilter(TimesFilterSet):
     placed_by = IdFilter(field_name="placed_by_id")
-    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
-    updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte")
-    updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = Order
@@ -74,13 +69,9 @@ class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, Generic
         return Response(self.get_serializer(self.get_object()).data)
 
 
-class InvoiceFilter(filters.FilterSet):
+class InvoiceFilter(TimesFilterSet):
     order = IdFilter(field_name="order_id")
     placed_by = IdFilter(field_name="order__placed_by_id")
-    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
-    updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte")
-    updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = Invoice
@@ -96,13 +87,9 @@ class InvoiceViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Invoice]
     lookup_value_converter = "id"
 
 
-class PaymentFilter(filters.FilterSet):
+class PaymentFilter(TimesFilterSet):
     order = IdFilter(field_name="invoice__order_id")
     invoice = IdFilter(field_name="invoice_id")
-    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
-    updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte")
-    updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = Payment

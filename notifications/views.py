@@ -8,17 +8,13 @@ from rest_framework.viewsets import GenericViewSet
 
 from notifications.models import Message
 from notifications.serializers import MessageSerializer
-from tenants.filters import TimeFilter
+from tenants.filters import TimesFilterSet
 from tenants.text import spellings
 
 
-class MessageFilter(filters.FilterSet):
+class MessageFilter(TimesFilterSet):
     to = filters.CharFilter(method="sent_to", label="In any case, and any spelling of the domain")
     status = filters.ChoiceFilter(field_name="outcome", choices=Message.Status.choices)
-    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
-    updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte")
-    updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte")
 
     class Meta:
         model = Message

@@ -59,3 +59,12 @@ class IdFilter(filters.UUIDFilter):
     """An id, in its usual spelling."""
 
     field_class = IdField
+
+
+class TimesFilterSet(filters.FilterSet):
+    """For a list whose rows have `created_at` and `updated_at`."""
+
+    created_after = TimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
+    updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte")
+    updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte")

@@ -135,7 +135,7 @@ SWEEPS: tuple[Sweep, ...] = (
 )
 
 
-# Jobs that no relay will find: these come before each of the others.
+# For jobs that no relay will find: several times in a long round, and at its end.
 URGENT: tuple[Sweep, ...] = (wake_late, retag_late)
 
 
@@ -150,8 +150,11 @@ class Maintenance:
 
     def run(self) -> float:
         """One round; for how many seconds the next one may wait."""
-        turns = [self._give_turn(sweep) for ordinary in self._sweeps for sweep in (*self._urgent(), ordinary)]
-        turns += [self._give_turn(sweep) for sweep in self._urgent(at_once=True)]
+        turns = []
+        for sweep in self._sweeps:
+            urgent = URGENT if self._urgent_timer.rings() else ()
+            turns += [self._give_turn(each) for each in (*urgent, sweep)]
+        turns += [self._give_turn(sweep) for sweep in URGENT]
         return SHORT_PAUSE if any(turn.is_cut for turn in turns) else PAUSE
 
     def run_impatiently(self) -> float:
@@ -160,11 +163,6 @@ class Maintenance:
             milliseconds = int(1000 * settings.RELAY_STALL_SECONDS / 2)
             execute(statements.BE_IMPATIENT, {"statement_timeout": f"{milliseconds}ms"})
         return self.run()
-
-    def _urgent(self, *, at_once: bool = False) -> tuple[Sweep, ...]:
-        if at_once:
-            self._urgent_timer.ring_at_once()
-        return URGENT if self._urgent_timer.rings() else ()
 
     def _give_turn(self, sweep: Sweep) -> Turn:
         turn = Turn(self._troubles, seconds=self._budget)
