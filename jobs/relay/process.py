@@ -24,8 +24,9 @@ from tenants.postgresql.base import DatabaseWrapper
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a relay which has nothing more to do goes on to look as a busy one
-LINGER = 0.25
+#: Seconds that a relay which has nothing more to do goes on to look as a busy one. A job that is dispatched meanwhile
+#: waits for its next look, so this is short: a few looks.
+LINGER = 0.03
 #: Seconds between two looks at a queue that was full
 FULL_POLL = 0.1
 #: Rows that a tick wakes at once, so that publishing does not wait for it
