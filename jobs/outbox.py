@@ -133,7 +133,8 @@ def insert_many(terms: Terms, calls: Iterable[Call], *, schema: str, codec: int 
 def insert_for_each_tenant(terms: Terms, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
     """Write one job in each active tenant, by one statement; how many."""
     call = {"args": encode(args), "kwargs": encode(kwargs)}
-    return execute(statements.INSERT_FOR_EACH_TENANT, {**terms.parameters(), **call})
+    [dispatched] = fetch_one(statements.INSERT_FOR_EACH_TENANT, {**terms.parameters(), **call})
+    return int(dispatched)
 
 
 def insert_run(schedule: str, terms: Terms, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """Every statement about one durable job, in the order of docs/explanation/protocol.md.
 
-Dispatch, claim, gate and completion are functions, in migration 0007; the others stand here, whole.
+Dispatch, claim, gate and completion are functions, in migrations 0007 and 0008; the others stand here, whole.
 
 All of them run under READ COMMITTED, by the database's clock, and name the schema of each table. Four conditions recur:
 
@@ -48,22 +48,12 @@ INSERT_MANY = """
     FROM tenant, unnest(%(ids)s::uuid[], %(args)s::text[], %(kwargs)s::text[])
         WITH ORDINALITY AS call (id, args, kwargs, place)
 """
+# By a function of migration 0008; how many jobs.
 INSERT_FOR_EACH_TENANT = """
-    INSERT INTO public.jobs_job (
-        id, tenant_id, task, args, kwargs, link, link_error, soft_limit, hard_limit, request_id,
-        due_at, next_send_at, expires_at, tag, codec,
-        state, attempt, retries, kills, lost, sends, error, traceback, created_at
+    SELECT public.jobs_dispatch_to_each_tenant(
+        %(task)s, %(args)s, %(kwargs)s, %(link)s, %(link_error)s, %(soft_limit)s, %(hard_limit)s, %(request_id)s,
+        %(eta)s, %(countdown)s, %(expires_at)s, %(expires_in)s, %(immediate)s
     )
-    SELECT
-        gen_random_uuid(), tenant.id, %(task)s, %(args)s, %(kwargs)s, %(link)s, %(link_error)s,
-        %(soft_limit)s, %(hard_limit)s, %(request_id)s,
-        coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
-        coalesce(%(eta)s::timestamptz, clock_timestamp() + %(countdown)s),
-        coalesce(%(expires_at)s::timestamptz, clock_timestamp() + %(expires_in)s::interval),
-        CASE WHEN %(immediate)s THEN public.jobs_next_tag(tenant.id) END, 1,
-        'waiting', 0, 0, 0, 0, 0, '', '', clock_timestamp()
-    FROM public.tenants_tenant tenant
-    WHERE tenant.status = 'active'
 """
 
 # The run of a schedule. While an earlier one waits, that stands for both: it runs once, and as the later one would.
