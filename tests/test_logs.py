@@ -28,9 +28,8 @@ def logged(*, json: bool | None, terminal: bool, **environ: str) -> str:
     ours, theirs = os.openpty() if terminal else os.pipe()
     argv = [sys.executable, "-c", LOG.format(json=json)]
     subprocess.run(argv, cwd=CHECKOUT, env={**env, **environ}, stderr=theirs, check=True)
-    with os.fdopen(ours, errors="replace") as output:
-        os.set_blocking(ours, False)
-        text = output.read()
+    text = os.read(ours, 100_000).decode()
+    os.close(ours)
     os.close(theirs)
     return text
 
