@@ -17,6 +17,14 @@ from jobs import schedules
 SUPERUSER_URL = os.environ.get("DATABASE_SUPERUSER_URL", "")
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 SQL_BLOCK = re.compile(r"^```sql\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+CODE_BLOCK = re.compile(r"^```\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+def test_the_readme_lists_each_folder_once() -> None:
+    section = (CHECKOUT / "README.md").read_text().partition("## Where things are")[2]
+    listed = re.findall(r"^(\w+)/", CODE_BLOCK.findall(section)[0], flags=re.MULTILINE)
+    packages = [file.parent.name for file in CHECKOUT.glob("*/__init__.py")]
+    assert sorted(listed) == sorted([*packages, "docs"])
+
+
 
 
 
