@@ -119,6 +119,9 @@ def assert_joined_by_manage_py(checkout: Path) -> None:
     done = subprocess.run(["sh", "-c", command], cwd=checkout, capture_output=True, text=True)
     assert (done.returncode, "acme" in done.stdout) == (0, True), done.stderr
     assert "billing.tasks.remind_unpaid_invoices" in done.stdout
+    page = (CHECKOUT / "docs/how-to/back-up-and-restore.md").read_text()
+    [shell] = re.findall(r"^.venv/bin/python -m devstack exec .*", page, re.MULTILINE)
+    subprocess.run(["sh", "-c", f"""{shell} -c 'pg_dump --file=/dev/null "$DATABASE_URL"'"""], cwd=checkout, check=True)
 
 
 def assert_answers_in_a_browser(run: Run) -> None:
