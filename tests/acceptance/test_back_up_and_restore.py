@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -96,6 +97,8 @@ def contents(tenant: Tenant, url: str = "") -> Rows:
     schema = tenant.schema_name
     with database(url) as session:
         found: Rows = catalog(session, schema)
+        # A backup has no gaps where columns were dropped.
+        found["columns"] = [(table, *column) for table, _, *column in found["columns"]]
         found["last values"] = session.execute(
             "SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = %s ORDER BY 1", [schema]
         ).fetchall()
@@ -245,7 +248,7 @@ def test_jobs_that_ran_or_died_wait_or_are_dead_again(
     run: Run, initech: Tenant, ian: User, run_jobs: RunJobs
 ) -> None:
     """Whatever a row said of its worker, its place in line and the workers' knowledge at the backup."""
-    running, dead, unknown = (place(initech, ian).jobs[0] for _ in range(3))
+    running, dead, unknown = (UUID(str(place(initech, ian).jobs[0])) for _ in range(3))
     Job.objects.filter(pk=running).update(token=running, attempt=1, lease_until="2999-01-01T00:00:00Z", tag=None)
     Job.objects.filter(pk=dead).update(state="dead", died_at="2026-01-01T00:00:00Z", tag=None, error="no luck")
     Job.objects.filter(pk=unknown).update(unknown_since="2026-01-01T00:00:00Z", tag=10**11)
