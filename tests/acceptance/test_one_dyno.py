@@ -132,9 +132,9 @@ def test_it_starts_each_process_once_serves_and_runs_jobs(committed_db: None, ac
         assert not answers(dyno.port)
 
 
-@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize("everywhere", [False, True], ids=["to the script", "to each process"])
 def test_at_sigterm_a_job_has_the_time_that_it_needs(
-    committed_db: None, acme: Tenant, tmp_path: Path, gateway: SlowGateway, signals: int
+    committed_db: None, acme: Tenant, tmp_path: Path, gateway: SlowGateway, everywhere: bool
 ) -> None:
     url = f"http://127.0.0.1:{gateway.server_port}"
     with Dyno(tmp_path, CARD_GATEWAY_URL=url, CARD_GATEWAY_TIMEOUT="60") as dyno:
@@ -142,7 +142,9 @@ def test_at_sigterm_a_job_has_the_time_that_it_needs(
             api.post("orders/", ORDER)
         assert gateway.asked.wait(30)
 
-        for _ in range(signals):
+        if everywhere:
+            os.killpg(dyno.pid, signal.SIGTERM)
+        else:
             dyno.signal(signal.SIGTERM)
         dyno.wait_for("Waiting for running tasks")
         threading.Event().wait(LONGER_THAN_OTHERS_WAIT)
