@@ -51,6 +51,7 @@ def test_the_sql_of_how_to_deploy() -> None:
             superuser.execute(f"DROP DATABASE {name}")
             superuser.execute(f"DROP ROLE {name}")
 
+
 def manage(*command: str, **environ: str) -> str:
     argv = [sys.executable, "manage.py", *command]
     done = subprocess.run(argv, cwd=CHECKOUT, env={**os.environ, **environ}, capture_output=True, text=True)

@@ -18,7 +18,7 @@ from psycopg import sql
 
 from accounts.models import User
 from billing.models import Invoice, Order, Payment
-from billing.services import place_order
+from billing.services import NewLine, place_order
 from billing.tasks import remind_unpaid_invoices
 from devstack import CHECKOUT
 from devstack.external import fresh_database
@@ -82,7 +82,7 @@ def ian(initech: Tenant) -> User:
 
 def place(tenant: Tenant, user: User) -> Order:
     with tenant_context(tenant):
-        tea = {"description": "Tea", "quantity": 1, "unit_amount": 1250}
+        tea = NewLine(description="Tea", quantity=1, unit_amount=1250)
         return place_order(placed_by=str(user.pk), currency="EUR", payment_token="tok_ok", lines=[tea])
 
 
@@ -164,9 +164,11 @@ def test_all_tenants_in_another_database(run: Run, acme: Tenant, initech: Tenant
         run(RUN_JOBS, DATABASE_URL=restored)
         for tenant in (acme, initech):
             assert jobs_of(tenant, restored) == []
-            orders = sql.SQL("SELECT DISTINCT status FROM {}").format(sql.Identifier(tenant.schema_name, "billing_order"))
+            table = sql.Identifier(tenant.schema_name, "billing_order")
+                sql.Identifier(tenant.schema_name, "billing_order")
+            )
             with database(restored) as session:
-                assert session.execute(orders).fetchall() == [("paid",)]
+                assert session.execute(sql.SQL("SELECT DISTINCT status FROM {}").format(table)).fetchall() == [("paid",)]
 
 
 # One tenant
@@ -244,9 +246,7 @@ def test_one_tenant_in_another_installation(run: Run, initech: Tenant, ian: User
         assert jobs_of(initech, other) == []
 
 
-def test_jobs_that_ran_or_died_wait_or_are_dead_again(
-    run: Run, initech: Tenant, ian: User, run_jobs: RunJobs
-) -> None:
+def test_jobs_that_ran_or_died_wait_or_are_dead_again(run: Run, initech: Tenant, ian: User, run_jobs: RunJobs) -> None:
     """Whatever a row said of its worker, its place in line and the workers' knowledge at the backup."""
     running, dead, unknown = (UUID(str(place(initech, ian).jobs[0])) for _ in range(3))
     Job.objects.filter(pk=running).update(token=running, attempt=1, lease_until="2999-01-01T00:00:00Z", tag=None)

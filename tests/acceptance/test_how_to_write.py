@@ -1,4 +1,4 @@
-"""docs/how-to/write-a-job.md as it stands: its files and commands, in order, in a copy of the checkout with real workers."""
+"""docs/how-to/write-a-job.md as it stands: its files and commands, in order, in a copy of the checkout, with a worker."""
 
 import json
 import os
@@ -91,7 +91,10 @@ class Project:
         shutil.copytree(CHECKOUT, folder, ignore=NOT_COPIED)
         self._set_up()
         # Of the `make` that runs this test
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))}
+        of_make = ("MAKE", "MFLAGS", "ARGS")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(of_make)}
+            name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))
+        }
         prefix = f"{os.environ['REDIS_KEY_PREFIX']}reader:"
         self.env = {**inherited, "DATABASE_URL": url, "REDIS_KEY_PREFIX": prefix, "SPARE_SCHEMAS": "0", **environ}
 
@@ -165,9 +168,7 @@ class Project:
 def project(tmp_path: Path, carrier: Carrier) -> Iterator[Project]:
     url = os.environ["DATABASE_URL"]
     with fresh_database(url, superuser_url=os.environ["DATABASE_SUPERUSER_URL"]) as database:
-        project = Project(
-            tmp_path / "checkout", database, CARRIER_URL=f"http://127.0.0.1:{carrier.server_port}"
-        )
+        project = Project(tmp_path / "checkout", database, CARRIER_URL=f"http://127.0.0.1:{carrier.server_port}")
         project.run("python manage.py migrate_tenants")
         project.shell(MAKE_TENANTS)
         yield project

@@ -11,8 +11,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-
 from django_tenants.utils import tenant_context
+from knox.models import AuthToken
+
+from billing.models import Order
+from devstack import CHECKOUT
+from devstack.api import Api
+from devstack.ports import answers, free_port
+from devstack.processes import Process, is_running, wait_until
+from devstack.procfile import commands
+from jobs.models import Heartbeat, Job
 from tenants.models import Tenant
 from tests.acceptance.conftest import environment
 from tests.people import add_user
