@@ -63,6 +63,5 @@ def is_stated(name: str, cast: Any, default: Any) -> bool:
 
 def test_what_others_read() -> None:
     assert READ_BY_MAKE in SERVERS
-    assert f'environ.get("{READ_BY_GUNICORN}", {STATED[READ_BY_GUNICORN]})' in inspect.getsource(
-        import_module("gunicorn.config")
-    )
+    source = inspect.getsource(import_module("gunicorn.config"))
+    assert f'environ.get("{READ_BY_GUNICORN}", {STATED[READ_BY_GUNICORN]})' in source

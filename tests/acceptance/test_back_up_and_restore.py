@@ -162,13 +162,12 @@ def test_all_tenants_in_another_database(run: Run, acme: Tenant, initech: Tenant
         run("python manage.py role_defaults", DATABASE_URL=restored)
 
         run(RUN_JOBS, DATABASE_URL=restored)
+        query = sql.SQL("SELECT DISTINCT status FROM {}")
         for tenant in (acme, initech):
             assert jobs_of(tenant, restored) == []
-            table = sql.Identifier(tenant.schema_name, "billing_order")
-                sql.Identifier(tenant.schema_name, "billing_order")
-            )
             with database(restored) as session:
-                assert session.execute(sql.SQL("SELECT DISTINCT status FROM {}").format(table)).fetchall() == [("paid",)]
+                table = sql.Identifier(tenant.schema_name, "billing_order")
+                assert session.execute(query.format(table)).fetchall() == [("paid",)]
 
 
 # One tenant

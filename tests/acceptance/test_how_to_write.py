@@ -1,4 +1,4 @@
-"""docs/how-to/write-a-job.md as it stands: its files and commands, in order, in a copy of the checkout, with a worker."""
+"""docs/how-to/write-a-job.md as it stands: its files and commands, in order, in a copy of the checkout."""
 
 import json
 import os
@@ -93,8 +93,6 @@ class Project:
         # Of the `make` that runs this test
         of_make = ("MAKE", "MFLAGS", "ARGS")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(of_make)}
-            name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))
-        }
         prefix = f"{os.environ['REDIS_KEY_PREFIX']}reader:"
         self.env = {**inherited, "DATABASE_URL": url, "REDIS_KEY_PREFIX": prefix, "SPARE_SCHEMAS": "0", **environ}
 
