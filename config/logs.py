@@ -1,6 +1,7 @@
 """Structured logs: JSON when not on a terminal, with tenant, request id and job id on every line."""
 
 import logging
+import os
 import sys
 import uuid
 from collections.abc import Callable
@@ -48,7 +49,9 @@ def config(*, json: bool | None, level: str) -> dict[str, Any]:
 
 
 def _console() -> structlog.dev.ConsoleRenderer:
-    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    """Colours are for people at a terminal who have not asked for none (https://no-color.org)."""
+    in_colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return structlog.dev.ConsoleRenderer(colors=in_colour, exception_formatter=structlog.dev.plain_traceback)
 
 
 class RequestLogMiddleware:

@@ -4,13 +4,14 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from knox.models import AuthToken
 
-from config import api, problems
+from config import api, front_page, problems
 
 admin.site.site_header = admin.site.site_title = "Tenantry"
 # Tokens are the tenants': there is no table of them in `public`.
 admin.site.unregister(AuthToken)
 
 urlpatterns = [
+    path("", front_page.show_docs, name="front-page"),
     path("api/v1/", include(api.public_urls)),
     path("admin/", admin.site.urls),
     re_path("", problems.nowhere, name="nowhere"),

@@ -2,9 +2,13 @@
 
 from django.urls import include, path, re_path
 
-from config import api, problems
+from config import api, front_page, problems
 
-urlpatterns = [path("api/v1/", include(api.tenant_urls)), re_path("", problems.nowhere, name="nowhere")]
+urlpatterns = [
+    path("", front_page.show_docs, name="front-page"),
+    path("api/v1/", include(api.tenant_urls)),
+    re_path("", problems.nowhere, name="nowhere"),
+]
 
 handler400 = "config.problems.bad_request"
 handler403 = "config.problems.permission_denied"

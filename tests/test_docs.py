@@ -9,32 +9,19 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
-from django_celery_beat.models import PeriodicTask
 
 from devstack import CHECKOUT
-from jobs import schedules
 
 SUPERUSER_URL = os.environ.get("DATABASE_SUPERUSER_URL", "")
-PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 SQL_BLOCK = re.compile(r"^```sql\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+CODE_BLOCK = re.compile(r"^```\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 
 
-def test_env_example_has_every_setting() -> None:
-    settings = (CHECKOUT / "config/settings.py").read_text()
-    names = re.findall(r"""\benv(?:\.\w+)?\(\s*"([A-Z_]+)""", settings)
-    example = (CHECKOUT / ".env.example").read_text()
-    assert len(names) > 30
-    assert [name for name in names if not re.search(rf"^#?{name}=", example, flags=re.MULTILINE)] == []
-
-
-@pytest.mark.django_db
-def test_the_schedule_of_how_to_write_a_job() -> None:
-    text = (CHECKOUT / "docs/how-to/write-a-job.md").read_text()
-    [example] = [block for block in PYTHON_BLOCK.findall(text) if "PeriodicTask" in block]
-    exec(example)
-    schedule = PeriodicTask.objects.get(name="Remind of unpaid invoices, in each tenant")
-    assert schedules.place_of(schedule) == "tenants"
-    assert schedules.run_of(schedule).terms.task == schedules.FAN_OUT
+def test_the_readme_lists_each_folder_once() -> None:
+    section = (CHECKOUT / "README.md").read_text().partition("## Where things are")[2]
+    listed = re.findall(r"^(\w+)/", CODE_BLOCK.findall(section)[0], flags=re.MULTILINE)
+    packages = [file.parent.name for file in CHECKOUT.glob("*/__init__.py")]
+    assert sorted(listed) == sorted([*packages, "docs"])
 
 
 @pytest.mark.skipif(not SUPERUSER_URL, reason="needs DATABASE_SUPERUSER_URL, to make a role")

@@ -1,5 +1,7 @@
 """A worker's main process: it leaves heartbeats, renews leases, and waits for running tasks when it shuts down."""
 
+import logging
+import signal
 import time
 from typing import Any
 
@@ -8,6 +10,8 @@ from celery.worker import state
 
 from jobs.celery_hooks.internals import children_at_rest
 from jobs.worker.last_resort import end_in_time
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at what still runs
 PAUSE = 0.05
@@ -28,10 +32,15 @@ class TenantWorker(Worker):
     def wait_for_soft_shutdown(self) -> None:
         """Wait until all running tasks have ended, or for WORKER_SHUTDOWN_SECONDS. Celery's waits for all of those.
 
-        Whatever hangs afterwards, such as a pool that has lost a child, the process ends.
+        A SIGTERM that is repeated meanwhile hurries nobody; SIGINT and SIGQUIT do. Whatever hangs afterwards, such as a
+        pool that has lost a child, the process ends.
         """
         end_in_time(self)
-        deadline = time.monotonic() + self.app.conf.worker_soft_shutdown_timeout
+        # A platform that sends it to all processes and a supervisor that passes it on make two of one.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        seconds = self.app.conf.worker_soft_shutdown_timeout
+        logger.info("Waiting for running tasks, up to %g s", seconds)
+        deadline = time.monotonic() + seconds
         while self._has_running_tasks() and time.monotonic() < deadline:
             time.sleep(PAUSE)
 

@@ -27,10 +27,9 @@ def product(
         connection.close()
 
 
-@contextmanager
-def running_product(folder: Path) -> Iterator[int]:
-    port = free_port()
-    env = {
+def environment(port: int) -> dict[str, str]:
+    """For processes whose web listens on this port."""
+    return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.recorded_settings",
         "DEBUG": "1",
@@ -38,6 +37,12 @@ def running_product(folder: Path) -> Iterator[int]:
         "SPARE_SCHEMAS": "1",
         "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{port} --threads=4",
     }
+
+
+@contextmanager
+def running_product(folder: Path) -> Iterator[int]:
+    port = free_port()
+    env = environment(port)
 
     def is_live() -> bool:
         try:

@@ -42,9 +42,7 @@ def checked(answer: Any, status: int, code: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("debug", [True, False])
 @pytest.mark.parametrize("method", ["get", "post", "patch", "delete", "options"])
-@pytest.mark.parametrize(
-    "path", ["/", "/nowhere", "/api/v1/nowhere/", "/api/v1/users", "/%00", "/%ff/", "//", "/admin/"]
-)
+@pytest.mark.parametrize("path", ["/nowhere", "/api/v1/nowhere/", "/api/v1/users", "/%00", "/%ff/", "/x//", "/admin/"])
 def test_nothing_is_there(client: APIClient, path: str, method: str, debug: bool) -> None:
     with override_settings(DEBUG=debug):
         checked(getattr(client, method)(path), 404, "not_found")

@@ -1,5 +1,6 @@
 """The set-up of .venv. What pip does is seen by every `make` on a fresh checkout."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,41 @@ def test_an_old_python_is_told_so_in_one_line(tmp_path: Path) -> None:
     assert "needs Python 3.11 or newer" in done.stderr
     assert "PYTHON=" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+# A pip that installs 45 packages
+PIP = """
+for number in range(45):
+    print(f"Collecting package-{number}", "  Downloading", sep="\\n")
+print("Installing collected packages: package-0", "Successfully installed", sep="\\n")
+"""
+
+
+def test_progress_is_shown_line_by_line_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    output, code = bootstrap.follow([sys.executable, "-c", PIP], "· installing", 45)
+
+    assert code == 0
+    assert output.count("Collecting") == 45
+    assert capfd.readouterr().out.splitlines() == [
+        "· installing",
+        "· installing 20/45",
+        "· installing 40/45",
+        "· installing 45/45, unpacking",
+    ]
+
+
+def test_progress_is_one_line_on_a_terminal() -> None:
+    ours, theirs = os.openpty()
+    program = f"import sys; from devstack.bootstrap import follow; follow([sys.executable, '-c', {PIP!r}], 'pip', 45)"
+    subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, stdout=theirs, check=True)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    os.close(theirs)
+
+    steps = [f"pip {number}/45" for number in range(1, 46)]
+    assert shown.split("\r") == ["", "pip", *steps, "pip 45/45, unpacking", "\n"]
+
+
+def test_a_pip_that_fails_says_why() -> None:
+    output, code = bootstrap.follow([sys.executable, "-c", "print('no such thing'); exit(2)"], "pip", 1)
+    assert (output, code) == ("no such thing\n", 2)

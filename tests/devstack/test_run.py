@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from devstack import CHECKOUT
 from devstack.ports import answers, free_port
 from devstack.processes import is_running, wait_until
 
@@ -105,6 +106,36 @@ def assert_joined_by_shell(checkout: Path) -> None:
     assert subprocess.run(argv, cwd=checkout, capture_output=True, text=True).stdout == "2\n"
 
 
+def assert_joined_by_manage_py(checkout: Path) -> None:
+    """The README's command lists a job that waits in what the first terminal shows."""
+    dispatch = (
+        "from billing.tasks import remind_unpaid_invoices; from tenants.models import Tenant\n"
+        "with Tenant.objects.get(slug='acme'): remind_unpaid_invoices.apply_async_on_commit(countdown=3600)"
+    )
+    argv = [sys.executable, "-m", "devstack", "exec", "--", "python", "manage.py", "shell", "-v0", "-c", dispatch]
+    subprocess.run(argv, cwd=checkout, check=True)
+    (checkout / ".venv").symlink_to(sys.prefix)
+    [command] = re.findall(r"^.venv/bin/python -m devstack exec .*", (CHECKOUT / "README.md").read_text(), re.MULTILINE)
+    done = subprocess.run(["sh", "-c", command], cwd=checkout, capture_output=True, text=True)
+    assert (done.returncode, "acme" in done.stdout) == (0, True), done.stderr
+    assert "billing.tasks.remind_unpaid_invoices" in done.stdout
+    page = (CHECKOUT / "docs/how-to/back-up-and-restore.md").read_text()
+    [shell] = re.findall(r"^.venv/bin/python -m devstack exec .*", page, re.MULTILINE)
+    subprocess.run(["sh", "-c", f"""{shell} -c 'pg_dump --file=/dev/null "$DATABASE_URL"'"""], cwd=checkout, check=True)
+
+
+def assert_answers_in_a_browser(run: Run) -> None:
+    """Each URL that it prints."""
+    welcome = run.output.partition("Tenantry is up.")[2]
+    urls = set(re.findall(r"^  \w+ +(http://\S+)", welcome, flags=re.MULTILINE))
+    assert len(urls) == 4
+    for url in urls:
+        host = httpx.URL(url).netloc.decode()
+        with httpx.Client(headers={"Host": host}, trust_env=False, follow_redirects=True) as browser:
+            page = browser.get(httpx.URL(url).copy_with(host="127.0.0.1"))
+        assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8"), url
+
+
 def test_run_plays_the_main_job_serves_and_leaves_nothing_behind(checkout: Path, start: Callable[[int], Run]) -> None:
     port = free_port()
     first = start(port)
@@ -113,6 +144,7 @@ def test_run_plays_the_main_job_serves_and_leaves_nothing_behind(checkout: Path,
     assert "mail to ada@acme.example: " in first.output
     assert paid_invoices(first) == 1
     assert_joined_by_shell(checkout)
+    assert_joined_by_manage_py(checkout)
     assert "is up already" in start(free_port()).last_words
 
     pids = first.pids()
@@ -124,6 +156,9 @@ def test_run_plays_the_main_job_serves_and_leaves_nothing_behind(checkout: Path,
     second.wait_for("Ctrl-C stops everything")
     assert "globex lists 2 of its own orders and none of acme" in second.output
     assert paid_invoices(second) == 2
+    assert_answers_in_a_browser(second)
+    second.wait_for("GET")
+    assert "\x1b" not in second.output
 
     second.end(signal.SIGTERM)
     assert not second.pids()

@@ -109,6 +109,19 @@ def test_a_worker_that_stops_waits_for_its_tasks_and_no_longer(
     assert '"attempts": 1' in (result_of(acme.schema_name, job_id).meta or "")
 
 
+def test_a_repeated_sigterm_does_not_hurry_it(start_worker: Callable[..., Process], acme: Tenant) -> None:
+    """As from a platform that sends it to each process, beside a supervisor that passes it on."""
+    worker = start_worker(REMAP_SIGTERM="SIGQUIT", WORKER_SHUTDOWN_SECONDS="600")
+    job_id = dispatch(acme, lingers, "deploy", 2)
+    eventually(lambda: begun("deploy"), "it began")
+    worker.signal(signal.SIGTERM)
+    worker.wait_for("Waiting for running tasks")
+    worker.signal(signal.SIGTERM)
+    eventually(lambda: not worker.running, "the worker ended")
+    assert results_of(job_id) == {acme.schema_name: "SUCCESS"}
+    assert '"attempts": 1' in (result_of(acme.schema_name, job_id).meta or "")
+
+
 def test_a_worker_that_stops_while_a_child_dies_does_not_wait_for_it(
     start_worker: Callable[..., Process], acme: Tenant
 ) -> None:
