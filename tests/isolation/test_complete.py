@@ -39,6 +39,8 @@ def test_no_view_decides_for_itself(operation: str) -> None:
     view: Any = OPERATIONS[operation].cls
     assert list(view.permission_classes) == [ByTable]
     assert view.get_permissions is APIView.get_permissions
+    decided = {"permission_classes", "authentication_classes", "filter_backends"}
+    assert not OPERATIONS[operation].initkwargs.keys() & decided, "@action or as_view() has one"
     assert getattr(view, "filter_backends", api_settings.DEFAULT_FILTER_BACKENDS) == api_settings.DEFAULT_FILTER_BACKENDS
     if TABLE[operation].nobody is Reach.NO:
         assert view.authentication_classes == api_settings.DEFAULT_AUTHENTICATION_CLASSES
