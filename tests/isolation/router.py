@@ -50,7 +50,8 @@ LISTS = sorted(operation for operation in OPERATIONS if "page_size" in parameter
 def described(operation: str) -> dict[str, Any]:
     """What the schema says of it."""
     method, path = operation.split()
-    return contract.operations()[path][method.lower()]  # type: ignore[no-any-return]  # parsed JSON
+    terms: dict[str, Any] = contract.operations()[path][method.lower()]
+    return terms
 
 
 def answered_by_public_host(operation: str, way: str) -> bool:

@@ -41,7 +41,8 @@ def test_no_view_decides_for_itself(operation: str) -> None:
     assert view.get_permissions is APIView.get_permissions
     decided = {"permission_classes", "authentication_classes", "filter_backends"}
     assert not OPERATIONS[operation].initkwargs.keys() & decided, "@action or as_view() has one"
-    assert getattr(view, "filter_backends", api_settings.DEFAULT_FILTER_BACKENDS) == api_settings.DEFAULT_FILTER_BACKENDS
+    filters = api_settings.DEFAULT_FILTER_BACKENDS
+    assert getattr(view, "filter_backends", filters) == filters
     if TABLE[operation].nobody is Reach.NO:
         assert view.authentication_classes == api_settings.DEFAULT_AUTHENTICATION_CLASSES
 
