@@ -10,8 +10,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string"},
     },
     "Location": {
-        "description": "The address of what was made or changed",
-        "required": True,
+        "description": "The address of what was made or changed, where it has one",
         "schema": {"type": "string", "format": "uri"},
     },
     "RateLimit": {

@@ -64,8 +64,8 @@ def test_a_mistake_names_the_request() -> None:
         (JsonResponse({**TOKEN, "token": 7}, status=201), "$.token: 7 is not of type 'string'"),
         (JsonResponse({"token": "a"}, status=201), "'expires_at' is a required property"),
         (JsonResponse([TOKEN], status=201, safe=False), "is not of type 'object'"),
-        (JsonResponse(TOKEN, status=201), "Location is missing"),
-        (JsonResponse(TOKEN, status=201, headers={**MADE, "ETag": "x"}), "the header ETag is not listed"),
+        (problems.render(401, code="wrong_credentials", detail=""), "WWW-Authenticate is missing"),
+        (JsonResponse(TOKEN, status=201, headers={"ETag": "x"}), "the header ETag is not listed"),
     ],
 )
 def test_what_is_a_mistake(answer: HttpResponse, mistake: str) -> None:
@@ -76,6 +76,7 @@ def test_what_is_a_mistake(answer: HttpResponse, mistake: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "answer"),
     [
+        ("post", "/api/v1/tokens/", JsonResponse(TOKEN, status=201)),
         ("post", "/api/v1/tokens/", JsonResponse(TOKEN, status=201, headers=MADE)),
         ("post", "/api/v1/tokens/", WRONG),
         ("head", ORDERS, HttpResponse(content_type="application/json")),
