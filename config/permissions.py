@@ -122,7 +122,8 @@ def path_of(route: str) -> str:
 def _rows_asked(request: Request, view: Any) -> list[Row]:
     """The row of the request's operation. OPTIONS, and a method that is not offered, ask for all rows of the path."""
     method = "GET" if request.method == "HEAD" else str(request.method)
-    path = path_of(request.resolver_match.route)
+    match: Any = request.resolver_match
+    path = path_of(match.route)
     if method == "OPTIONS" or method not in view.allowed_methods:
         return [row for operation, row in TABLE.items() if operation.partition(" ")[2] == path]
     return [row_of(method, path)]

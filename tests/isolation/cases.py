@@ -128,5 +128,5 @@ HEADERS: dict[str, list[str]] = {
 #: Fields of bodies that hold an id. There is none: a body that names a thing needs a test of its own.
 IDS_IN_BODIES: set[str] = set()
 
-#: What hosts serve outside of the API: the admin, whose rights are Django's and which has tests of its own, and `nowhere`.
+#: What hosts serve besides the API: the admin, whose rights are Django's and which has its own tests, and `nowhere`.
 OUTSIDE = {"api/v1/", "admin/", ""}

@@ -59,9 +59,7 @@ def test_what_another_tenant_has_is_not_there(
 
 
 @pytest.mark.parametrize("operation", READS)
-def test_what_a_tenant_reads_names_no_other(
-    at_acme: Organisation, at_globex: Organisation, operation: str
-) -> None:
+def test_what_a_tenant_reads_names_no_other(at_acme: Organisation, at_globex: Organisation, operation: str) -> None:
     CASES[operation].thing(at_globex, at_globex.peer)
     for role in ("member", "admin", "owner"):
         me = at_acme.add(role)
@@ -94,9 +92,7 @@ def test_no_filter_finds_what_another_tenant_has(
 
 
 @pytest.mark.parametrize("operation", LISTS)
-def test_no_cursor_leads_into_another_tenant(
-    at_acme: Organisation, at_globex: Organisation, operation: str
-) -> None:
+def test_no_cursor_leads_into_another_tenant(at_acme: Organisation, at_globex: Organisation, operation: str) -> None:
     case, url = CASES[operation], url_of(operation)
     for at in (at_globex, at_acme, at_globex, at_acme):
         case.thing(at, at.add("member"))
@@ -196,7 +192,7 @@ HOSTS = ["globex.localhost", "GLOBEX.localhost", "Globex.LocalHost", "globex.loc
 HOSTS += ["globex.localhost.:80", "globex.localhost:", "acme.globex.localhost", "globex.acme.localhost"]
 HOSTS += ["acme.localhost@globex.localhost", "globex.localhost/acme.localhost", "acme.localhost,globex.localhost"]
 HOSTS += ["acme.localhost, globex.localhost", "globex.localhost#.acme.localhost", "globex.localhost\\.acme.localhost"]
-HOSTS += ["ｇlobex.localhost", "globex%2elocalhost", "globex。localhost", "127.0.0.1", "[::1]", "localhost"]
+HOSTS += ["\uff47lobex.localhost", "globex%2elocalhost", "globex\u3002localhost", "127.0.0.1", "[::1]", "localhost"]
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -226,7 +222,7 @@ def test_however_its_host_is_spelt_a_tenant_is_itself(
 def test_no_tag_of_another_tenant_s_answer_is_ours(
     at_acme: Organisation, at_globex: Organisation, operation: str
 ) -> None:
-    tags = []
+    tags: list[dict[str, str]] = []
     for at in (at_globex, at_acme):
         owner = at.add("owner")
         thing = CASES[operation].thing(at, owner)
