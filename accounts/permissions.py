@@ -1,16 +1,12 @@
-"""DRF permissions by the role of the user."""
-
-from rest_framework.permissions import BasePermission
-from rest_framework.request import Request
-from rest_framework.views import APIView
+"""Who manages whom. Who may use which operation at all is in config/permissions.py."""
 
 from accounts.models import User
 
+Role = User.Role
 
-class IsOwner(BasePermission):
-    """Allow owners of the organisation only."""
-
-    message = "Only an owner of the organisation may do that."
-
-    def has_permission(self, request: Request, view: APIView) -> bool:
-        return getattr(request.user, "role", None) == User.Role.OWNER
+#: Whom a user of each role creates and changes, and which roles they give.
+MANAGES: dict[str, frozenset[str]] = {
+    Role.OWNER: frozenset({Role.OWNER, Role.ADMIN, Role.MEMBER}),
+    Role.ADMIN: frozenset({Role.ADMIN, Role.MEMBER}),
+    Role.MEMBER: frozenset(),
+}

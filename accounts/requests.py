@@ -5,7 +5,7 @@ from accounts.models import User
 
 
 class UserRequest(Request):
-    """A request that has passed `BearerAuthentication` and `IsAuthenticated`."""
+    """A request with a token, whose user `BearerAuthentication` has found."""
 
     user: User
     auth: AuthToken

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.hashers import make_password
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.db.models.functions import Now
 from knox.models import AuthToken
 from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
@@ -16,6 +16,7 @@ from accounts import tasks
 from accounts.errors import EmailTaken, LastOwner
 from accounts.mails import send_welcome
 from accounts.models import User
+from accounts.permissions import MANAGES
 from tenants.errors import violated_constraint
 from tenants.models import SignUp, Tenant
 from tenants.services import register_tenant, restart_tenant
@@ -65,12 +66,6 @@ def _dispatch_provisioning(tenant: Tenant) -> None:
 # Users: in a tenant's schema
 
 
-def visible_users(actor: User) -> QuerySet[User]:
-    """The users whom the actor may see: owners and admins see everybody, a member themself."""
-    everybody = User.objects.all()
-    return everybody.filter(pk=actor.pk) if actor.role == Role.MEMBER else everybody
-
-
 def create_user(
     *, actor: User, email: str, full_name: str, role: str, password: str, login_url: str
 ) -> tuple[User, list[str]]:
@@ -88,8 +83,7 @@ def create_user(
 
 
 def _may_manage(actor: User, *roles: str) -> bool:
-    """Owners manage everybody, admins everybody but owners."""
-    return actor.role == Role.OWNER or (actor.role == Role.ADMIN and Role.OWNER not in roles)
+    return MANAGES[actor.role].issuperset(roles)
 
 
 def _insert(user: User) -> None:

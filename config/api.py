@@ -27,7 +27,8 @@ singles = [
 ]
 documentation = [
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("docs/", SpectacularSwaggerView.as_view(), name="docs"),
+    # Its OPTIONS would be metadata, for which it has no template.
+    path("docs/", SpectacularSwaggerView.as_view(http_method_names=["get", "head"]), name="docs"),
 ]
 public_urls = [*public.urls, *documentation]
 tenant_urls = [*singles, *tenant.urls, *documentation]

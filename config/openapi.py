@@ -11,6 +11,8 @@ from drf_spectacular.openapi import AutoSchema
 
 from config.codes import REGISTRY
 from config.examples import EXAMPLES
+from config.openapi_headers import HEADERS, with_headers
+from config.permissions import PREFIX, Reach, row_of
 from config.problems import MEDIA_TYPE, problem
 from tenants.middleware import HEADER
 
@@ -73,10 +75,6 @@ PROBLEM = {
     "required": ["type", "title", "status", "detail", "code"],
 }
 NOT_MODIFIED = {"description": "The client has this answer already: `If-None-Match` has the `ETag` that came with it"}
-RETRY_AFTER = {
-    "description": "After how many seconds to ask again",
-    "schema": {"type": "integer", "minimum": 0},
-}
 # A security scheme, because those are what clients and Swagger UI set once for all operations.
 TENANT_HEADER = {
     "type": "apiKey",
@@ -85,12 +83,6 @@ TENANT_HEADER = {
     "description": "The organisation's slug, such as `acme`: on the public host, instead of the organisation's own "
     "host. Set it once, for all requests; sign-up, status and the schema ignore it.",
 }
-
-#: What holds for all texts, and can't be said at each of them.
-TEXTS = (
-    "\n\nTexts hold no control characters; names are one line. E-mail addresses and date-times are checked further "
-    "than their `format`. Every host explains each problem's `code` at its `type`, and lists all at `/problems/`."
-)
 
 #: What holds for all texts, and can't be said at each of them.
 TEXTS = (
@@ -123,7 +115,10 @@ class Schema(AutoSchema):
                 self._bound(parameter)
             if self.method == "GET":
                 operation["responses"]["304"] = NOT_MODIFIED
-            operation["responses"] |= _failures(self._codes(operation))
+            responses = operation["responses"] | _failures(self._codes(operation))
+            operation["responses"] = {
+                status: with_headers(self.method, status, response) for status, response in responses.items()
+            }
         return operation
 
     def _bound(self, parameter: dict[str, Any]) -> None:
@@ -142,8 +137,11 @@ class Schema(AutoSchema):
         codes = {*ALWAYS, *self._declared()}
         if not self.path.startswith(PUBLIC):
             codes |= TENANT
-        if operation["security"] != [{}]:
+        row = row_of(self.method, self.path.removeprefix(f"/{PREFIX}"))
+        if row.nobody is Reach.NO:
             codes |= TOKEN
+        if Reach.NO in (row.member, row.admin, row.owner):
+            codes.add("permission_denied")
         if self.method != "GET":
             codes.add("parse_error")
         if "Idempotency-Key" in parameters:
@@ -170,22 +168,20 @@ def _failures(codes: Iterable[str]) -> dict[str, Any]:
 
 def _failure(codes: list[str]) -> dict[str, Any]:
     examples = {code: {"$ref": f"#/components/examples/{code}"} for code in codes}
-    response: dict[str, Any] = {
+    return {
         "description": ", ".join(f"`{code}`" for code in codes),
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}},
     }
-    if REGISTRY[codes[0]].status in (429, 503) or "request_in_progress" in codes:
-        response["headers"] = {"Retry-After": RETRY_AFTER}
-    return response
 
 
 def add_components(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-    """drf-spectacular's postprocessing hook: what the operations' failures refer to, and an example of each body."""
+    """drf-spectacular's postprocessing hook: what the operations refer to, and an example of each body."""
     schemas = result["components"]["schemas"]
     for name in schemas.keys() & EXAMPLES.keys():
         schemas[name]["example"] = EXAMPLES[name]
     schemas |= {"Problem": PROBLEM, "ProblemError": ERROR}
     result["info"]["description"] += TEXTS
+    result["components"]["headers"] = HEADERS
     result["components"]["examples"] = {code: _example(code) for code in sorted(REGISTRY)}
     return result
 

@@ -52,6 +52,7 @@ CORS_EXPOSE_HEADERS = [
     "etag",
     "idempotent-replayed",
     "last-modified",
+    "link",
     "location",
     "ratelimit",
     "ratelimit-policy",
@@ -294,17 +295,18 @@ HEARTBEAT_SECONDS = env.float("HEARTBEAT_SECONDS", default=5)
 # `/readyz` warns of a job that was due for so long, and of more jobs than so many that died within an hour.
 JOBS_OVERDUE_SECONDS = env.float("JOBS_OVERDUE_SECONDS", default=300)
 JOBS_DEAD_PER_HOUR = env.int("JOBS_DEAD_PER_HOUR", default=10)
-# Who may list, retry and cancel a tenant's jobs through the API: a DRF permission class
-JOB_CONTROL_PERMISSION = "accounts.permissions.IsOwner"
 
 # The API
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": ["config.permissions.ByTable"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.parsers.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.negotiation.Negotiation",
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_FILTER_BACKENDS": [
+        "config.permissions.OwnRows",
+        "django_filters.rest_framework.DjangoFilterBackend",
+    ],
     "DEFAULT_PAGINATION_CLASS": "config.pagination.Pages",
     "DEFAULT_SCHEMA_CLASS": "config.openapi.Schema",
     "DEFAULT_THROTTLE_CLASSES": [
@@ -342,7 +344,7 @@ SPECTACULAR_SETTINGS = {
     # An answer has what a request has not, and the other way round.
     "COMPONENT_SPLIT_REQUEST": True,
     "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_PERMISSIONS": ["config.permissions.ByTable"],
     # The public host serves it too, and has no tokens to look up.
     "SERVE_AUTHENTICATION": [],
     "POSTPROCESSING_HOOKS": [

@@ -14,7 +14,6 @@ from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.utils.module_loading import import_string
 
 from jobs.beat import TenantScheduler
 from jobs.celery_hooks.app import TenantCelery
@@ -47,7 +46,7 @@ def refuse_errors(**kwargs: Any) -> None:
 @register
 def check_project(**kwargs: Any) -> list[CheckMessage]:
     """What Django's `check` runs: the settings, and the Celery app."""
-    project = [*_atomic_requests(), *_results_app(), *_control_permission(), *check_caches()]
+    project = [*_atomic_requests(), *_results_app(), *check_caches()]
     app = app_or_default()
     return [*project, *check_broker(app), *check_app(app)]
 
@@ -128,19 +127,6 @@ def _results_app() -> Iterator[CheckMessage]:
                 "migrate the app to zero there, first.",
                 id="jobs.E007",
             )
-
-
-def _control_permission() -> Iterator[CheckMessage]:
-    name = settings.JOB_CONTROL_PERMISSION
-    try:
-        permission = import_string(name)
-    except (ImportError, AttributeError) as error:
-        problem = f"JOB_CONTROL_PERMISSION can't be imported: {error}"
-    else:
-        if callable(getattr(permission, "has_permission", None)):
-            return
-        problem = f"JOB_CONTROL_PERMISSION {name} has no has_permission()"
-    yield Error(problem, hint="Name a DRF permission class, such as accounts.permissions.IsOwner.", id="jobs.E009")
 
 
 def _time_limits(app: TenantCelery) -> Iterator[CheckMessage]:

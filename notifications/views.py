@@ -1,6 +1,7 @@
 from functools import reduce
 from operator import or_
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.db.models import Q, QuerySet
 from django_filters import rest_framework as filters
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
@@ -33,8 +34,6 @@ class MessageViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Message]
     filterset_class = MessageFilter
     lookup_value_converter = "id"
 
-    def get_queryset(self) -> QuerySet[Message]:
-        user, messages = self.request.user, super().get_queryset()
-        if user.is_authenticated and user.role in ("owner", "admin"):
-            return messages
-        return messages.filter(to__iexact=user.get_username())
+    def own(self, user: AbstractBaseUser) -> Q:
+        """What is a user's own: the mails to their address."""
+        return Q(to__iexact=user.get_username())

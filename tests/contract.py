@@ -1,13 +1,12 @@
 """Fails each test in which the API answers what the schema does not list, or not as the schema says.
 
 A plugin of tests/conftest.py. A middleware compares every answer of every test with the schema: status, type,
-a problem's code, and the body. Web servers that a test starts report in the same way if their settings are
+a problem's code, headers and the body. Web servers that a test starts report in the same way if their settings are
 `tests.recorded_settings`.
 """
 
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable, Generator
 from functools import cache
@@ -22,13 +21,14 @@ from django.urls import Resolver404, resolve
 from drf_spectacular.generators import SchemaGenerator
 
 from config.codes import REGISTRY
+from config.openapi_headers import HEADERS
+from config.permissions import PREFIX, path_of
 from config.problems import MEDIA_TYPE
+from idempotency.services import REPLAYED
 
 #: Names the file to which this process, and those that it starts, write each answer.
 RECORD = "TENANTRY_CONTRACT_RECORD"
-PREFIX = "/api/v1/"
 MIDDLEWARE = "tests.contract.ContractMiddleware"
-PARAMETER = re.compile(r"\{\w+\}|<(?:\w+:)?\w+>|\(\?P<\w+>[^)]*\)")
 
 
 class Answer(NamedTuple):
@@ -39,6 +39,7 @@ class Answer(NamedTuple):
     status: int
     type: str
     body: str
+    headers: dict[str, str]
 
 
 class ContractMiddleware:
@@ -49,7 +50,7 @@ class ContractMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        if request.path_info.startswith(PREFIX) and not response.streaming:
+        if request.path_info.startswith(f"/{PREFIX}/") and not response.streaming:
             answer = answer_of(request, response)
             with Path(os.environ[RECORD]).open("a") as record:
                 record.write(json.dumps(answer) + "\n")
@@ -57,8 +58,8 @@ class ContractMiddleware:
 
 
 def answer_of(request: HttpRequest, response: HttpResponse) -> Answer:
-    content_type, body = response.get("Content-Type", ""), response.content.decode()
-    return Answer(str(request.method), request.path_info, response.status_code, content_type, body)
+    content_type, body, headers = response.get("Content-Type", ""), response.content.decode(), dict(response.items())
+    return Answer(str(request.method), request.path_info, response.status_code, content_type, body, headers)
 
 
 def mistakes_of(answer: Answer) -> list[str]:
@@ -77,6 +78,17 @@ def mistakes_of(answer: Answer) -> list[str]:
     listed = operation["responses"].get(str(answer.status))
     if listed is None:
         return [f"the status is not listed (code {_code(answer)})"]
+    return [*_header_mistakes(answer, listed["headers"]), *_body_mistakes(answer, listed)]
+
+
+def _header_mistakes(answer: Answer, listed: dict[str, Any]) -> list[str]:
+    described = {*HEADERS, REPLAYED}
+    unlisted = [name for name in answer.headers if name in described - listed.keys()]
+    missing = [name for name in listed if HEADERS.get(name, {}).get("required") and name not in answer.headers]
+    return [f"the header {name} is not listed" for name in unlisted] + [f"{name} is missing" for name in missing]
+
+
+def _body_mistakes(answer: Answer, listed: dict[str, Any]) -> list[str]:
     if "content" not in listed:
         return ["there is a body"] if answer.body else []
     [(media_type, content)] = listed["content"].items()
@@ -88,11 +100,6 @@ def mistakes_of(answer: Answer) -> list[str]:
         return []
     errors = validator(content["schema"]).iter_errors(json.loads(answer.body))
     return [f"{error.json_path}: {error.message}" for error in errors]
-
-
-def path_of(route: str) -> str:
-    """A route of Django's as a path whose parameters have no names."""
-    return PARAMETER.sub("{}", "/" + route.replace("^", "").removesuffix("$"))
 
 
 def _code(answer: Answer) -> Any:
@@ -108,8 +115,8 @@ def schema() -> dict[str, Any]:
 
 @cache
 def operations() -> dict[str, dict[str, Any]]:
-    """By path, whose parameters have no names, and by method."""
-    return {PARAMETER.sub("{}", path): methods for path, methods in schema()["paths"].items()}
+    """By path, as config/permissions.py writes it, and by method."""
+    return {path.removeprefix(f"/{PREFIX}"): methods for path, methods in schema()["paths"].items()}
 
 
 def validator(of: dict[str, Any]) -> Any:

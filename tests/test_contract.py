@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import Client, RequestFactory, override_settings
 
 from config import api, problems
+from config.permissions import path_of
 from config.problems import MEDIA_TYPE
 from tenants.models import Tenant
 from tests import contract
@@ -16,6 +17,9 @@ from tests.people import add_user, client_of
 
 ORDERS = "/api/v1/orders/"
 TOKEN = {"token": "a" * 64, "expires_at": "2026-11-26T09:00:00Z"}
+MADE = {"Location": "http://acme.localhost/api/v1/tokens/current/"}
+WRONG = problems.render(401, code="wrong_credentials", detail="")
+WRONG.headers["WWW-Authenticate"] = "Bearer"
 Middleware = Callable[[HttpRequest], HttpResponse]
 
 
@@ -60,6 +64,8 @@ def test_a_mistake_names_the_request() -> None:
         (JsonResponse({**TOKEN, "token": 7}, status=201), "$.token: 7 is not of type 'string'"),
         (JsonResponse({"token": "a"}, status=201), "'expires_at' is a required property"),
         (JsonResponse([TOKEN], status=201, safe=False), "is not of type 'object'"),
+        (problems.render(401, code="wrong_credentials", detail=""), "WWW-Authenticate is missing"),
+        (JsonResponse(TOKEN, status=201, headers={"ETag": "x"}), "the header ETag is not listed"),
     ],
 )
 def test_what_is_a_mistake(answer: HttpResponse, mistake: str) -> None:
@@ -71,7 +77,8 @@ def test_what_is_a_mistake(answer: HttpResponse, mistake: str) -> None:
     ("method", "path", "answer"),
     [
         ("post", "/api/v1/tokens/", JsonResponse(TOKEN, status=201)),
-        ("post", "/api/v1/tokens/", problems.render(401, code="wrong_credentials", detail="")),
+        ("post", "/api/v1/tokens/", JsonResponse(TOKEN, status=201, headers=MADE)),
+        ("post", "/api/v1/tokens/", WRONG),
         ("head", ORDERS, HttpResponse(content_type="application/json")),
         ("delete", ORDERS, problems.render(405, code="method_not_allowed", detail="")),
         ("options", ORDERS, JsonResponse({})),
@@ -99,7 +106,7 @@ def test_null_is_what_the_schema_says(acme: Tenant) -> None:
 
 def test_every_address_of_both_hosts_is_in_the_schema() -> None:
     routes: list[Any] = [*api.public_urls, *api.tenant_urls]
-    paths = {contract.path_of(f"api/v1/{route.pattern}") for route in routes if route.name not in ("schema", "docs")}
+    paths = {path_of(f"api/v1/{route.pattern}") for route in routes if route.name not in ("schema", "docs")}
     assert paths == contract.operations().keys()
 
 

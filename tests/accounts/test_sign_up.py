@@ -110,6 +110,13 @@ def test_no_such_owner(public_client: APIClient, owner: dict[str, str], pointer:
     assert pointer in {error["pointer"] for error in answer.json()["errors"]}
 
 
+@pytest.mark.parametrize("email", ["ira@BÜCHER.example", "ira@bu\u0308cher.example", "ira@xn--bcher-kva.example"])
+@pytest.mark.django_db
+def test_an_owner_s_address_is_stored_in_one_form(public_client: APIClient, email: str) -> None:
+    assert public_client.post(URL, organisation(owner={**OWNER, "email": email})).status_code == 202
+    assert SignUp.objects.get().email == "ira@xn--bcher-kva.example"
+
+
 def test_a_slug_is_taken_once(public_client: APIClient, acme: Tenant) -> None:
     before = (Tenant.objects.count(), Domain.objects.count())
     answer = public_client.post(URL, organisation("acme"))

@@ -24,6 +24,7 @@ SENT = {
     "x-request-id",
 }
 READ = {"etag", "idempotent-replayed", "location", "ratelimit", "ratelimit-policy", "retry-after", "x-request-id"}
+READ |= {"deprecation", "link", "sunset"}
 STRANGERS = ["https://evil.example", "http://app.example.com", f"{APP}:8443", f"{APP}.evil.example"]
 STRANGERS += ["null", "*", "", "http://[", "é"]
 

@@ -270,3 +270,44 @@ def test_neither_do_the_others(ask: Ask, path: str) -> None:
             headers = [f"{header}: ".encode() + value for header in OTHERS]
             answer = ask(f"GET {path} HTTP/1.1", *headers)
             assert answer.status < 500, (path, value, answer)
+
+
+ME = "GET /api/v1/users/me/ HTTP/1.1"
+# Each names acme, globex, or both, in a way in which two readers may differ.
+NAMES = [
+    ("GET http://globex.localhost/api/v1/users/me/ HTTP/1.1",),
+    ("GET HTTP://GLOBEX.LOCALHOST:80/api/v1/users/me/ HTTP/1.1",),
+    ("GET http://acme.localhost/api/v1/users/me/ HTTP/1.1", "Host: globex.localhost"),
+    ("GET http://acme.localhost@globex.localhost/api/v1/users/me/ HTTP/1.1",),
+    ("GET //globex.localhost/api/v1/users/me/ HTTP/1.1",),
+    ("GET http:globex.localhost/api/v1/users/me/ HTTP/1.1",),
+    (ME, "Host: acme.localhost", "Host: globex.localhost"),
+    (ME, "Host: globex.localhost", "Host: acme.localhost"),
+    (ME, "Host: acme.localhost, globex.localhost"),
+    (ME, "Host: globex.localhost acme.localhost"),
+    (ME, "Host: globex.localhost"),
+    (ME, "Host: GLOBEX.localhost.:80"),
+    (ME, "Host: acme.localhost\tglobex.localhost"),
+    (ME, "Host: localhost", "Tenant: globex"),
+    (ME, "Host: localhost", "Tenant: acme", "Tenant: globex"),
+    (ME, "Host: localhost", "Tenant: globex", "TENANT: acme"),
+    (ME, "Host: localhost", "Tenant: acme", "Tenant : globex"),
+    (ME, "Host: localhost", "Tenant: acme\x0bglobex"),
+    (ME, "Host: localhost", "X_Tenant: globex", "Tenant_: globex", "Tenant: acme"),
+    (ME, "Tenant: globex"),
+    (ME, "X-Forwarded-Host: globex.localhost"),
+    (ME, "X-Forwarded-Host: globex.localhost", "X-Forwarded-Proto: https", "Forwarded: host=globex.localhost"),
+    (ME, "X-Original-URL: http://globex.localhost/api/v1/users/me/", "X-Rewrite-URL: /api/v1/users/me/"),
+]
+
+
+@pytest.mark.parametrize("lines", NAMES)
+def test_no_name_of_another_tenant_opens_it(
+    ask: Ask, acme: Tenant, globex: Tenant, ada: User, lines: tuple[str, ...]
+) -> None:
+    """Though it has a user of the same id."""
+    gus = add_user(globex, "gus", "owner", id=ada.pk)
+    answer = ask(*lines)
+    assert gus.email not in answer.body
+    assert 200 <= answer.status < 500
+    assert (answer.status == 200) == (ada.email in answer.body)

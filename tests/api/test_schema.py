@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.conf import settings
 from django.core.management import call_command
 from django.test import override_settings
 from drf_spectacular.generators import SchemaGenerator
@@ -11,6 +12,7 @@ from rest_framework.test import APIClient
 
 from config.codes import REGISTRY
 from config.examples import EXAMPLES
+from config.permissions import TABLE, Reach
 from tenants.models import Tenant
 from tests import contract
 from tests.people import add_user, client_of
@@ -213,3 +215,36 @@ def test_the_documentation_s_files_are_served() -> None:
 def test_what_is_read_may_be_had_already(schema: dict[str, Any]) -> None:
     for name, operation in operations(schema):
         assert ("304" in operation["responses"]) == name.startswith("get "), name
+
+
+def test_each_answer_lists_the_headers_that_it_may_have(schema: dict[str, Any]) -> None:
+    for name, operation in operations(schema):
+        for status, answer in operation["responses"].items():
+            headers = answer["headers"].keys()
+            assert {"RateLimit", "RateLimit-Policy"} <= headers, name
+            assert ("Location" in headers) == (status in ("201", "202")), name
+            assert ("ETag" in headers) == (name.startswith("get ") and status in ("200", "304")), name
+            assert ("WWW-Authenticate" in headers) == (status == "401"), name
+            is_waiting = status in ("429", "503") or "`request_in_progress`" in answer["description"]
+            assert ("Retry-After" in headers) == is_waiting, name
+
+
+def test_a_page_of_another_origin_may_read_each_header_that_is_listed(schema: dict[str, Any]) -> None:
+    answers = [answer for _, operation in operations(schema) for answer in operation["responses"].values()]
+    listed = {header.lower() for answer in answers for header in answer["headers"]}
+    assert "idempotent-replayed" in listed
+    assert listed <= set(settings.CORS_EXPOSE_HEADERS)
+
+
+def test_whom_an_operation_refuses_is_told_why(schema: dict[str, Any]) -> None:
+    for name, operation in operations(schema):
+        method, path = name.upper().split()[0], name.split()[1].removeprefix("/api/v1")
+        row = TABLE[f"{method} {path}"]
+        codes = {code for answer in operation["responses"].values() for code in _codes_of(answer)}
+        assert ("not_authenticated" in codes) == (row.nobody is Reach.NO), name
+        if Reach.NO in (row.member, row.admin, row.owner):
+            assert "permission_denied" in codes, name
+
+
+def _codes_of(answer: dict[str, Any]) -> set[str]:
+    return set(answer.get("content", {}).get("application/problem+json", {}).get("examples", {}))

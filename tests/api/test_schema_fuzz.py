@@ -20,6 +20,8 @@ from tests.api import schema_fuzz
 
 MINUTES = float(os.environ.get("FUZZ_MINUTES", "0"))
 SEED = int(os.environ.get("FUZZ_SEED") or (random.getrandbits(32) if MINUTES else 1))
+# Of each phase for each operation. CI sends more, and takes two minutes.
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "5"))
 # Without a limit of time each phase ends when it has sent its examples.
 LIMITS = {"max-time": int(60 * MINUTES / len(schema_fuzz.ROLES))} if MINUTES else {}
 
@@ -31,7 +33,7 @@ def test_a_client_finds_what_the_schema_says(
 ) -> None:
     caplog.set_level(logging.ERROR)
     people = schema_fuzz.People(acme)
-    generation = {"max-examples": 5, "database": "none"}
+    generation = {"max-examples": EXAMPLES, "database": "none"}
 
     mistakes = schema_fuzz.find_mistakes(people, role, folder=tmp_path, seed=SEED, generation=generation, **LIMITS)
 

@@ -65,6 +65,7 @@ def test_the_schema_has_the_bounds_of_an_order() -> None:
     assert str(2**53 - 1) in fields["lines"]["description"]
     line = components[fields["lines"]["items"]["$ref"].rpartition("/")[2]]["properties"]
     assert (line["unit_amount"]["minimum"], line["unit_amount"]["maximum"]) == (0, 10**12)
+    assert "as a JSON integer: 12, not 12.0" in line["unit_amount"]["description"]
     assert (line["quantity"]["minimum"], line["quantity"]["maximum"]) == (1, 10_000)
 
 

@@ -111,12 +111,6 @@ def test_e010_time_limits_that_no_lease_can_follow(option: str, limit: Any) -> N
     assert (error.id, "The task odd " in error.msg) == ("jobs.E011", True)
 
 
-@pytest.mark.parametrize("name", ["accounts.permissions.Missing", "accounts.models.User"])
-def test_e009_no_permission_for_the_control_of_jobs(settings: Settings, name: str) -> None:
-    settings.JOB_CONTROL_PERMISSION = name
-    assert found(check_project()) == {"jobs.E009"}
-
-
 @pytest.mark.parametrize("reuse", [None, 0])
 def test_w001_connections_that_are_not_reused(reuse: int | None) -> None:
     assert found(check_app(app_with(CELERY_DB_REUSE_MAX=reuse))) == {"jobs.W001"}
