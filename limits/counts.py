@@ -124,6 +124,9 @@ class OwnCounts:
             for name in names:
                 self._counts.pop(name, None)
 
+    def __len__(self) -> int:
+        return len(self._counts)
+
     def _hit(self, hit: Hit) -> Count:
         now = self._clock()
         value, end = self._value_and_end(hit.name)

@@ -14,7 +14,7 @@ from rest_framework.throttling import SimpleRateThrottle
 from limits import counts
 from limits.counts import Hit
 
-RATE = re.compile(r"(\d+)/([smhd])[a-z]*")
+RATE = re.compile(r"([0-9]+)/([smhd])[a-z]*")
 SECONDS = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
 NOBODY: Mapping[str, str] = {}
 
