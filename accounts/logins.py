@@ -29,18 +29,19 @@ HOUR = 60 * 60
 DAY = 24 * HOUR
 #: New addresses from which an account may become known within LOGIN_KNOWN_DAYS
 MAX_KNOWN = 50
-User = TypeVar("User")
+T = TypeVar("T")
 
 
-def limit_log_in(check: Callable[[], User | None], *, account: str, request: Any) -> User | None:
+def limit_log_in(check: Callable[[], T | None], *, account: str, request: Any) -> T | None:
     """What `check` returns: the user, or None for wrong credentials. It hashes a password.
 
     Raises Throttled, and does not call it, if the log-in has to wait. A request of None has no address.
     """
     address = "" if request is None else client_address(request)
     told = {"account": account, "address": address}
-    attempt = Attempt(account, network_of(address))
-    if wait := _count_address(request, network_of(address)) or attempt.begin():
+    network = network_of(address)
+    attempt = Attempt(account, network)
+    if wait := _count_address(request, network) or attempt.begin():
         logger.warning("log-in throttled", extra=told)
         raise Throttled(wait, "Too many log-ins were tried.")
     user = check()

@@ -20,7 +20,8 @@ from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 
 from limits import counts
-from limits.counts import Circuit, OwnCounts
+from limits.counts import Circuit
+from limits.stores import OwnCounts
 from limits.rates import count, longest_wait
 from devstack.processes import wait_until
 from jobs.models import Job

@@ -6,7 +6,8 @@ from django.contrib.auth.hashers import MD5PasswordHasher
 from rest_framework.throttling import SimpleRateThrottle
 
 from limits import counts
-from limits.counts import Circuit, OwnCounts
+from limits.counts import Circuit
+from limits.stores import OwnCounts
 
 _numbers = count(1)
 

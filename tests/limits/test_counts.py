@@ -9,7 +9,8 @@ from django.conf import settings
 from rest_framework.test import APIClient
 
 from limits import counts
-from limits.counts import Circuit, Hit, OwnCounts, SharedCounts, Store
+from limits.counts import Circuit
+from limits.stores import Hit, OwnCounts, SharedCounts, Store
 from tenants.ids import new_id
 from tests.limits.conftest import Clock
 from tests.wire import commands
@@ -90,13 +91,20 @@ def test_nothing_stays_in_redis_for_ever(client: redis.Redis, name: str) -> None
     assert all(0 < client.ttl(key) <= 60 for key in keys)
 
 
+def test_a_count_that_somebody_left_without_an_end_gets_one(client: redis.Redis, name: str) -> None:
+    key = f"{settings.REDIS_KEY_PREFIX}limits:{name}"
+    client.set(key, 7)
+    assert SharedCounts(settings.CACHE_URL).add([Hit(name, 60)]) == [(8, 60)]
+    assert 0 < client.ttl(key) <= 60
+
+
 def test_counting_is_one_round_trip(name: str) -> None:
     store = SharedCounts(settings.CACHE_URL)
     store.add([Hit(name, 60)])
     with commands(name) as asked:
         store.add([Hit(name, 60), Hit(f"{name}:2", 60)])
     assert [command.split()[0] for command in asked].count("EVALSHA") == 1
-    assert {command.split()[0] for command in asked} == {"EVALSHA", "SET", "INCRBY", "TTL"}
+    assert {command.split()[0] for command in asked} == {"EVALSHA", "INCRBY", "TTL", "EXPIRE"}
 
 
 @pytest.mark.parametrize("written", [b"x", pickle.dumps(object()), b"1.5"], ids=["a letter", "a pickle", "a fraction"])
