@@ -13,11 +13,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_login_failed
 from django.core.exceptions import ValidationError
+from django.dispatch import receiver
 from rest_framework.exceptions import Throttled
 
 from limits import counts
-from limits.addresses import client_address, network_of
+from limits.addresses import client_address, client_network
 from limits.counts import Hit
 from limits.rates import count_request, longest_wait
 from tenants.connection import connection
@@ -37,19 +40,26 @@ def limit_log_in(check: Callable[[], T | None], *, account: str, request: Any) -
 
     Raises Throttled, and does not call it, if the log-in has to wait. A request of None has no address.
     """
-    address = "" if request is None else client_address(request)
-    told = {"account": account, "address": address}
-    network = network_of(address)
+    network = "" if request is None else client_network(request)
     attempt = Attempt(account, network)
     if wait := _count_address(request, network) or attempt.begin():
-        logger.warning("log-in throttled", extra=told)
+        logger.warning("log-in throttled", extra=_told(account, request))
         raise Throttled(wait, "Too many log-ins were tried.")
     user = check()
-    if user is None:
-        logger.warning("log-in failed", extra=told)
-    else:
+    if user is not None:
         attempt.succeed()
     return user
+
+
+@receiver(user_login_failed)
+def log_failure(credentials: dict[str, Any], request: Any = None, **kwargs: Any) -> None:
+    """Write a failed log-in to the log, whoever found that it failed."""
+    account = credentials.get("username") or credentials.get(get_user_model().USERNAME_FIELD)
+    logger.warning("log-in failed", extra=_told(account, request))
+
+
+def _told(account: Any, request: Any) -> dict[str, Any]:
+    return {"account": account, "address": None if request is None else client_address(request)}
 
 
 def _count_address(request: Any, network: str) -> int | None:
