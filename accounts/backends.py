@@ -23,4 +23,4 @@ class LimitedBackend(ModelBackend):
         return limit_log_in(check, account=account, request=request)
 
     #: Django's own would bypass the limits.
-    aauthenticate = BaseBackend.aauthenticate
+    aauthenticate: Any = BaseBackend.aauthenticate

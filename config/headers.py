@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.http import HttpResponse
 from django.middleware.http import ConditionalGetMiddleware
 from django.utils.cache import patch_vary_headers
 
@@ -14,11 +13,11 @@ VARY = ("Accept", "Authorization")
 class HeadersMiddleware(ConditionalGetMiddleware):
     """Answers of the API have an ETag, and are 304 for a client that has the same; `Cache-Control` makes caches ask."""
 
-    def process_response(self, request: Any, response: Any) -> HttpResponse:
+    def process_response(self, request: Any, response: Any) -> Any:
         if not request.path_info.startswith(API):
-            return response  # type: ignore[no-any-return]
+            return response
         patch_vary_headers(response, VARY)
-        if response.status_code == 200:
-            response.headers.setdefault("Cache-Control", "private, no-cache")
-            return super().process_response(request, response)
-        return response  # type: ignore[no-any-return]
+        if response.status_code != 200:
+            return response
+        response.headers.setdefault("Cache-Control", "private, no-cache")
+        return super().process_response(request, response)

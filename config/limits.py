@@ -40,9 +40,9 @@ class LimitMiddleware:
         return _too_many(exception) if isinstance(exception, Throttled) else None
 
 
-def _too_many(refusal: Throttled) -> HttpResponse:
+def _too_many(refusal: Any) -> HttpResponse:
     response = render(429, code="throttled", detail=str(refusal.detail))
-    response.headers["Retry-After"] = str(refusal.wait)
+    response.headers["Retry-After"] = str(refusal.wait or 1)
     return response
 
 

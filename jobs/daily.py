@@ -8,8 +8,8 @@ from tenants.connection import connection
 def add_daily_schedule(apps: Apps, *, name: str, task: str, hour: int, minute: int = 0, place: str = "public") -> None:
     """For a receiver of post_migrate: let a task run every day, in UTC; `place` is one of jobs.schedules.Place.
 
-    A schedule that exists stays as it is: switch it off in the admin, don't delete it. Does nothing outside of `public`,
-    and while the tables of beat are not migrated, since `migrate <app>` may stop short of them.
+    A schedule that exists stays as it is: switch it off in the admin, don't delete it. Does nothing outside of
+    `public`, and while the tables of beat are not migrated, since `migrate <app>` may stop short of them.
     """
     if connection.schema_name != "public" or not _has_beat(apps):
         return

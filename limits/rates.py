@@ -78,9 +78,7 @@ def longest_wait(counted: list[Counted]) -> int | None:
     return max((one.reset for one in counted if one.is_exceeded), default=None)
 
 
-def count_request(
-    request: Any, owners: Mapping[str, str], *, given_back: Mapping[str, str] = NOBODY
-) -> list[Counted]:
+def count_request(request: Any, owners: Mapping[str, str], *, given_back: Mapping[str, str] = NOBODY) -> list[Counted]:
     """As `count`, for a request: its answer and the log tell what was counted, and nothing of what is given back."""
     counted = count(owners, given_back=given_back)
     # Of the request of Django, which DRF's hands on. One that no middleware has seen tells nobody.

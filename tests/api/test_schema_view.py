@@ -19,7 +19,7 @@ FORMATS = ["application/vnd.oai.openapi", "application/yaml", "application/vnd.o
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Each schema that was made."""
     made: list[Any] = []
-    get_schema = SchemaGenerator.get_schema
+    get_schema: Any = SchemaGenerator.get_schema
 
     def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
         made.append(get_schema(self, *args, **kwargs))

@@ -19,12 +19,12 @@ from redis.exceptions import RedisError
 from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 
-from limits import counts
-from limits.counts import Circuit
-from limits.stores import OwnCounts
-from limits.rates import count, longest_wait
 from devstack.processes import wait_until
 from jobs.models import Job
+from limits import counts
+from limits.counts import Circuit
+from limits.rates import count, longest_wait
+from limits.stores import OwnCounts
 from tenants.models import Tenant
 from tests.people import PASSWORD, add_user, at_once, client_of
 
@@ -167,7 +167,7 @@ def test_neither_cache_nor_counts_wait_for_long_and_both_try_once() -> None:
     cache: Any = caches["shared"]
     of_counts = redis.Redis.from_url(settings.CACHE_URL, **settings.REDIS_OPTIONS)
     for client in (cache._cache.get_client(), of_counts):
-        connection = client.connection_pool.make_connection()
+        connection: Any = client.connection_pool.make_connection()
         assert connection.retry.get_retries() == 0
         assert (connection.socket_timeout, connection.socket_connect_timeout) == (0.5, 0.5)
 

@@ -1,6 +1,7 @@
 """Where a request comes from, behind as many proxies as there are."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.test import RequestFactory
@@ -14,7 +15,7 @@ CLIENT = "192.0.2.7"
 
 
 def address(forwarded: str | None, peer: str = PEER) -> str:
-    headers = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
+    headers: dict[str, Any] = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
     return client_address(RequestFactory().get("/", REMOTE_ADDR=peer, **headers))
 
 
@@ -42,7 +43,9 @@ def test_each_trusted_proxy_appends_whom_it_talks_to(settings: Settings, proxies
     assert address(forwarded) == CLIENT
 
 
-@pytest.mark.parametrize("forwarded", [None, "", "unknown", "_hidden", "1.2.3", "a" * 5000, f"{CLIENT},", "١.٢.٣.٤"])
+@pytest.mark.parametrize(
+    "forwarded", [None, "", "unknown", "_hid", "1.2", "a" * 5000, f"{CLIENT},", "\u0661.2.3.4"]
+)
 def test_what_is_no_address_is_none(settings: Settings, forwarded: str | None) -> None:
     settings.NUM_PROXIES = 1
     assert address(forwarded) == PEER

@@ -93,9 +93,7 @@ def test_one_that_is_changed_is_hashed_once(acme: Tenant, people: dict[str, User
     assert hashed == [NEW]
 
 
-def test_a_request_that_is_sent_again_is_hashed_once(
-    acme: Tenant, people: dict[str, User], hashed: list[str]
-) -> None:
+def test_a_request_that_is_sent_again_is_hashed_once(acme: Tenant, people: dict[str, User], hashed: list[str]) -> None:
     client = client_of(acme, people["ada"])
     hashed.clear()
     sent = [client.post(USERS, person(), headers={"idempotency-key": "one"}).status_code for _ in range(3)]

@@ -126,9 +126,7 @@ def test_after_an_hour_nothing_is_held_against_anybody(log_in: LogIn, somewhere:
     assert [refused(log_in(ADA, "wrong", somewhere())) for _ in range(TRIES)] == [True] * TRIES
 
 
-@pytest.mark.parametrize(
-    ("tries", "wait"), [(0, 0), (5, 0), (6, 1), (7, 2), (11, 32), (12, 60), (13, 60), (10**9, 60)]
-)
+@pytest.mark.parametrize(("tries", "wait"), [(0, 0), (5, 0), (6, 1), (7, 2), (11, 32), (12, 60), (13, 60), (10**9, 60)])
 def test_how_long_a_wait_is(tries: int, wait: int) -> None:
     assert wait_after(tries) == wait
 
@@ -275,7 +273,7 @@ def test_another_spelling_is_no_other_account(
 
 
 def test_no_spelling_breaks_it(acme: Tenant, somewhere: Somewhere, clock: Clock) -> None:
-    for account in ["\u0000", "@", "a" * 254, "x@y@z", "\U0010ffff", "\u202e@acme.example", "а@acme.example"]:
+    for account in ["\u0000", "@", "a" * 254, "x@y@z", "\U0010ffff", "\u202e@acme.example", "\u0430@acme.example"]:
         answers = [through_api(account, "wrong", somewhere()) for _ in range(TRIES + 2)]
         assert answers[0].status_code in (400, 401), account
         assert answers[-1].status_code in (400, 429), account

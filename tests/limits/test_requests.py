@@ -30,7 +30,7 @@ def stranger(address: str, host: str = "acme.localhost", **headers: str) -> APIC
     return APIClient(headers={"host": host, **headers}, REMOTE_ADDR=address)
 
 
-def statuses(client: APIClient, path: str, *, times: int = 3, **headers: str) -> list[int]:
+def statuses(client: APIClient, path: str, *, times: int = 3, headers: dict[str, str] | None = None) -> list[int]:
     return [client.get(path, headers=headers).status_code for _ in range(times)]
 
 
@@ -61,7 +61,7 @@ def test_an_address_is_limited_whatever_it_asks_and_sends(
 ) -> None:
     rates(address="2/day")
     client = stranger(somewhere(), host)
-    assert statuses(client, path, **headers) == [status, status, 429]
+    assert statuses(client, path, headers=headers) == [status, status, 429]
     # Somebody else's count is their own.
     assert stranger(somewhere(), host).get(path, headers=headers).status_code == status
 
