@@ -44,7 +44,7 @@ def limit_log_in(check: Callable[[], T | None], *, account: str, request: Any) -
     attempt = Attempt(account, network)
     if wait := _count_address(request, network) or attempt.begin():
         logger.warning("log-in throttled", extra=_told(account, request))
-        raise Throttled(wait, "Too many log-ins were tried.")
+        raise Throttled(wait, detail="Too many log-ins were tried.")
     user = check()
     if user is not None:
         attempt.succeed()

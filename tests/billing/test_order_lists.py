@@ -127,7 +127,7 @@ def test_a_line_of_a_listed_order_costs_little(client: APIClient) -> None:
     few = listed_calls(client)
     assert client.post("/api/v1/orders/", {**ORDER, "lines": lines(100)}).status_code == 201
     many = listed_calls(client)
-    assert (many - few) / 100 < 20
+    assert (many - few) / 100 < 3
 
 
 def test_lines_are_shown_as_they_were_sent(client: APIClient) -> None:

@@ -43,9 +43,7 @@ def test_each_trusted_proxy_appends_whom_it_talks_to(settings: Settings, proxies
     assert address(forwarded) == CLIENT
 
 
-@pytest.mark.parametrize(
-    "forwarded", [None, "", "unknown", "_hid", "1.2", "a" * 5000, f"{CLIENT},", "\u0661.2.3.4"]
-)
+@pytest.mark.parametrize("forwarded", [None, "", "unknown", "_hid", "1.2", "a" * 5000, f"{CLIENT},", "\u0661.2.3.4"])
 def test_what_is_no_address_is_none(settings: Settings, forwarded: str | None) -> None:
     settings.NUM_PROXIES = 1
     assert address(forwarded) == PEER
