@@ -51,6 +51,8 @@ def config(*, json: bool | None, level: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             "django.server": {"propagate": True},
+            # Of a 4xx the line of the request tells more.
+            "django.request": {"level": "ERROR"},
             "httpx": {"level": "WARNING"},
             # That a task was received. Its end is told, with all that is known of it.
             "celery.worker.strategy": {"level": "WARNING"},

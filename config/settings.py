@@ -114,7 +114,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 # The e-mail is unique, in any case: by a functional constraint, which that check does not see.
-SILENCED_SYSTEM_CHECKS = ["auth.E003"]
+SILENCED_SYSTEM_CHECKS = ["auth.W004"]
 
 MIDDLEWARE = [
     "config.health.HealthMiddleware",

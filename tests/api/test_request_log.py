@@ -115,3 +115,11 @@ def test_the_lines_are_written_with_all_that(acme: Tenant, told: Callable[[], An
     assert written["event"] == "request"
     assert {"address": HERE, "tenant": "acme", "user": str(ada.pk), "status": 200}.items() <= written.items()
     assert written["milliseconds"] >= 0
+
+
+def test_a_refusal_is_one_line(acme: Tenant, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    APIClient(headers={"host": "acme.localhost"}).get(ME)
+    APIClient(headers={"host": "acme.localhost"}).get("/api/v1/nothing/")
+    lines = [record.message for record in caplog.records if record.name.startswith(("django.", "tenantry."))]
+    assert lines == ["request", "request"]
