@@ -34,9 +34,9 @@ def sign_up(*, name: str, slug: str, owner: dict[str, str], login_url: str, time
     `login_url` is what the welcome mail links to. The password is kept as a hash only, until the owner exists. Raises
     Conflict if the slug is taken.
     """
-    password_hash = make_password(owner["password"])
     with transaction.atomic():
         tenant = register_tenant(name=name, slug=slug, timezone=timezone)
+        password_hash = make_password(owner["password"])  # after what refuses, for it takes long
         take_spare(tenant)
         SignUp.objects.create(
             tenant=tenant,
@@ -75,6 +75,8 @@ def create_user(
     """
     if not _may_manage(actor, role):
         raise PermissionDenied(f"Your role, {actor.role}, can't create a user who is {role}.")
+    if User.objects.with_email(email).exists():
+        raise EmailTaken
     user = User(email=email, full_name=full_name, role=role)
     user.set_password(password)
     with transaction.atomic():
@@ -109,28 +111,37 @@ def update_user(
 
     Raises NotFound, PermissionDenied, or LastOwner.
     """
-    password_hash = None if password is None else make_password(password)
-    changes = {"full_name": full_name, "password": password_hash, "role": role, "is_active": is_active}
-    changes = {name: value for name, value in changes.items() if value is not None}
+    asked = {"full_name": full_name, "role": role, "is_active": is_active}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    if password is not None:
+        # What is refused is refused before it is hashed, which takes long: too long for the locks below.
+        _change(_people(actor.pk, user_id), actor.pk, user_id, changes)
+        changes["password"] = make_password(password)
     with transaction.atomic():
-        people = _locked_people(actor.pk, user_id)
-        user = _authorised(people, people[actor.pk], user_id, changes)
-        owned = _has_owner(people)
-        for name, value in changes.items():
-            setattr(user, name, value)
-        if owned and not _has_owner(people):
-            raise LastOwner
+        people = _people(actor.pk, user_id).select_for_update(no_key=True)
+        user = _change(people, actor.pk, user_id, changes)
         user.save(update_fields=list(changes))
         user.refresh_from_db(fields=["updated_at"])
-        if password_hash or not user.is_active:
+        if "password" in changes or not user.is_active:
             AuthToken.objects.filter(user=user).delete()
     return user
 
 
-def _locked_people(*ids: uuid.UUID) -> dict[uuid.UUID, User]:
-    """These users and all active owners, locked in one order, so that two requests can't remove the last two owners."""
-    people = User.objects.filter(Q(pk__in=ids) | Q(role=Role.OWNER, is_active=True))
-    return {person.pk: person for person in people.select_for_update(no_key=True).order_by("pk")}
+def _people(*ids: uuid.UUID) -> QuerySet[User]:
+    """These users and all active owners, in one order: two requests that lock them can't remove the last two owners."""
+    return User.objects.filter(Q(pk__in=ids) | Q(role=Role.OWNER, is_active=True)).order_by("pk")
+
+
+def _change(found: QuerySet[User], actor_id: uuid.UUID, user_id: uuid.UUID, changes: dict[str, Any]) -> User:
+    """The user with the changes, which are not saved. Raises NotFound, PermissionDenied, or LastOwner."""
+    people = {person.pk: person for person in found}
+    user = _authorised(people, people[actor_id], user_id, changes)
+    owned = _has_owner(people)
+    for name, value in changes.items():
+        setattr(user, name, value)
+    if owned and not _has_owner(people):
+        raise LastOwner
+    return user
 
 
 def _has_owner(people: dict[uuid.UUID, User]) -> bool:
@@ -150,12 +161,14 @@ def _authorised(people: dict[uuid.UUID, User], actor: User, user_id: uuid.UUID, 
 # Tokens: in a tenant's schema
 
 
-def log_in(*, email: str, password: str) -> tuple[AuthToken, str]:
-    """Make a token. Returns its row, and the secret, which is stored nowhere. Raises AuthenticationFailed.
+def log_in(*, email: str, password: str, request: Any = None) -> tuple[AuthToken, str]:
+    """Make a token. Returns its row, and the secret, which is stored nowhere.
+
+    Raises AuthenticationFailed, or Throttled: accounts/logins.py says how often a log-in may be tried.
 
     An unknown e-mail takes as long as a wrong password, because Django hashes then, too.
     """
-    user = authenticate(email=email, password=password)
+    user = authenticate(request, email=email, password=password)
     refusal = AuthenticationFailed(
         "The e-mail or the password is wrong, or the user is not active.", "wrong_credentials"
     )

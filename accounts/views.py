@@ -93,7 +93,6 @@ class OrganisationView(APIView):
 
 class TokensView(APIView):
     authentication_classes = ()
-    throttle_scope = "login"
 
     def get_authenticate_header(self, request: Request) -> str:
         # Without one, DRF would answer wrong credentials with 403.
@@ -103,7 +102,7 @@ class TokensView(APIView):
     @answers("wrong_credentials")
     def post(self, request: Request) -> Response:
         """Log in."""
-        token, secret = services.log_in(**_valid(CredentialsSerializer(data=request.data)))
+        token, secret = services.log_in(request=request, **_valid(CredentialsSerializer(data=request.data)))
         answer = TokenSerializer({"token": secret, "expires_at": token.expiry}).data
         headers = {"Cache-Control": "no-store", "Location": reverse("current-token", request=request)}
         return Response(answer, status=status.HTTP_201_CREATED, headers=headers)

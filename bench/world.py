@@ -100,14 +100,15 @@ class World:
             yield database, pattern
 
     def tenantry_environment(self, database: Database, valkey_port: int | None = None) -> dict[str, str]:
-        """As shipped, but for the throttle's rate: all requests come from one client here."""
+        """As shipped, but for the rates: all requests come from one client here."""
         return {
             **self._servers(database, valkey_port),
             "PATH": tool_path(),
             "PYTHONPATH": str(CHECKOUT),
             "DJANGO_SETTINGS_MODULE": "bench.tenantry.settings",
             "SECRET_KEY": "bench",
-            "THROTTLE_USER": "1000000/min",
+            **dict.fromkeys(("THROTTLE_USER", "THROTTLE_TENANT"), "1000000/min"),
+            **dict.fromkeys(("THROTTLE_IDEMPOTENCY_KEY", "THROTTLE_MAIL"), "100000000/day"),
         }
 
     @cached_property

@@ -51,11 +51,38 @@ class OrderLineSerializer(StrictSerializer, serializers.ModelSerializer[OrderLin
         fields = ("description", "quantity", "unit_amount")
 
 
+class LinesField(serializers.ListSerializer[Any]):
+    """The lines of an order: of one, or of each order of a list, which has read them already."""
+
+    def get_attribute(self, instance: Order) -> list[tuple[str, int, int]]:
+        """As DRF's, for `OrderListSerializer.to_representation`."""
+        lines = getattr(instance, "listed_lines", None)
+        return OrderLine.objects.by_order([instance.pk]).get(instance.pk, []) if lines is None else lines
+
+    def to_representation(self, data: Any) -> list[dict[str, Any]]:
+        """The fields of `OrderLineSerializer`, as they are stored."""
+        return [
+            {"description": description, "quantity": quantity, "unit_amount": unit_amount}
+            for description, quantity, unit_amount in data
+        ]
+
+
+class OrderListSerializer(serializers.ListSerializer[Any]):
+    """Orders, whose lines are read by one query."""
+
+    def to_representation(self, data: Any) -> list[Any]:
+        """As DRF's."""
+        lines = OrderLine.objects.by_order([order.pk for order in data])
+        for order in data:
+            order.listed_lines = lines.get(order.pk, [])
+        return super().to_representation(data)
+
+
 class OrderSerializer(StrictSerializer, serializers.ModelSerializer[Order]):
     currency = CurrencyField()
     payment_token = serializers.CharField(max_length=200, write_only=True, help_text="The provider's, for a card")
     invoice = serializers.SerializerMethodField(help_text="Its id; null until the order is billed")
-    lines: serializers.ListSerializer[Any] = serializers.ListSerializer(
+    lines = LinesField(
         child=OrderLineSerializer(),
         min_length=1,
         max_length=MAX_LINES,
@@ -64,6 +91,7 @@ class OrderSerializer(StrictSerializer, serializers.ModelSerializer[Order]):
 
     class Meta:
         model = Order
+        list_serializer_class = OrderListSerializer
         read_only_fields = (
             "id", "status", "total_amount", "invoice", "jobs", "placed_by", "created_at", "updated_at",
         )  # fmt: skip

@@ -29,7 +29,7 @@ class OrderFilter(TimesFilterSet):
 class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, GenericViewSet[Order]):
     """The organisation's orders. `jobs` are the ids of what an order has dispatched so far, oldest first."""
 
-    queryset = Order.objects.select_related("invoice").prefetch_related("lines")
+    queryset = Order.objects.select_related("invoice")
     serializer_class = OrderSerializer
     filterset_class = OrderFilter
     lookup_value_converter = "id"

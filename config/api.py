@@ -1,11 +1,12 @@
 """The whole v1 API."""
 
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
 from accounts.views import CurrentTokenView, OrganisationView, TenantViewSet, TokensView, UserViewSet
 from billing.views import InvoiceViewSet, OrderViewSet, PaymentViewSet
+from config.schema_view import SchemaView
 from jobs.views import JobViewSet
 from notifications.views import MessageViewSet
 
@@ -26,7 +27,7 @@ singles = [
     path("tokens/current/", CurrentTokenView.as_view(), name="current-token"),
 ]
 documentation = [
-    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("schema/", SchemaView.as_view(), name="schema"),
     # Its OPTIONS would be metadata, for which it has no template.
     path("docs/", SpectacularSwaggerView.as_view(http_method_names=["get", "head"]), name="docs"),
 ]

@@ -5,9 +5,9 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django_filters import MultipleChoiceFilter
-from drf_spectacular.views import SpectacularAPIView
 
 from config.problems import render
+from config.schema_view import SchemaView
 
 
 class QueryMiddleware:
@@ -54,7 +54,7 @@ def _is_offered(view: Any, method: str) -> bool:
 
 def known_parameters(view: Any, method: str) -> dict[str, bool]:
     """The names of the parameters that a view takes, and whether each may come more than once."""
-    if view.cls is SpectacularAPIView:
+    if view.cls is SchemaView:
         return {"format": False}
     action = getattr(view, "actions", {}).get("get" if method == "HEAD" else method.lower())
     if action != "list":

@@ -27,6 +27,8 @@ ROOT_URLCONF = "config.urls"
 PUBLIC_SCHEMA_URLCONF = "config.public_urls"
 WSGI_APPLICATION = "config.wsgi.application"
 BEHIND_TLS_PROXY = env.bool("BEHIND_TLS_PROXY", default=False)
+# How many proxies in front append to X-Forwarded-For. Without one that header is whatever the client says.
+NUM_PROXIES = env.int("NUM_PROXIES", default=1 if BEHIND_TLS_PROXY else 0)
 # As clients see it; the schema says so
 SCHEME, PORT = ("https", "") if BEHIND_TLS_PROXY else ("http", f":{env.int('PORT', default=8000)}")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS_PROXY else None
@@ -66,6 +68,7 @@ CORS_EXPOSE_HEADERS = [
 SHARED_APPS = [
     "django_tenants",
     "tenants",
+    "limits",
     "jobs",
     "idempotency",
     "accounts",
@@ -96,6 +99,12 @@ TENANT_APPS = [
 ]
 INSTALLED_APPS = [*SHARED_APPS, *(app for app in TENANT_APPS if app not in SHARED_APPS)]
 AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["accounts.backends.LimitedBackend"]
+# Tries of one account that need no waiting; the longest wait, in seconds; for how many days an address from which an
+# account logged in need not wait for what others try. accounts/logins.py has the rules.
+LOGIN_TRIES = env.int("LOGIN_TRIES", default=1000 if DEBUG else 5)
+LOGIN_MAX_WAIT = env.int("LOGIN_MAX_WAIT", default=60)
+LOGIN_KNOWN_DAYS = env.int("LOGIN_KNOWN_DAYS", default=30)
 AUTH_PASSWORD_VALIDATORS = [
     {
         "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
@@ -106,7 +115,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 # The e-mail is unique, in any case: by a functional constraint, which that check does not see.
-SILENCED_SYSTEM_CHECKS = ["auth.E003"]
+SILENCED_SYSTEM_CHECKS = ["auth.W004"]
 
 MIDDLEWARE = [
     "config.health.HealthMiddleware",
@@ -116,6 +125,8 @@ MIDDLEWARE = [
     "config.refusals.RefusalMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    # Before anything that renders or asks the database
+    "config.limits.LimitMiddleware",
     "config.problem_pages.ProblemPagesMiddleware",
     "config.headers.HeadersMiddleware",
     "tenants.middleware.TenantMiddleware",
@@ -198,15 +209,17 @@ CACHE_URL = env("CACHE_URL", default="") or REDIS_URL
 BROKER_URL = env("BROKER_URL", default="") or REDIS_URL
 REDIS_KEY_PREFIX = env("REDIS_KEY_PREFIX", default="")
 REDIS_SELF_SIGNED = env.bool("REDIS_TLS_SELF_SIGNED", default=False)
+# A request does not wait for a Redis that is away.
+REDIS_OPTIONS: dict[str, Any] = {
+    "socket_connect_timeout": 0.5,
+    "socket_timeout": 0.5,
+    **({"ssl_cert_reqs": "none"} if REDIS_SELF_SIGNED else {}),
+}
 REDIS_CACHE = {
     "BACKEND": "django.core.cache.backends.redis.RedisCache",
     # In a list, or Django would take a comma in the password for the start of another URL.
     "LOCATION": [CACHE_URL],
-    "OPTIONS": {
-        "socket_connect_timeout": 0.5,
-        "socket_timeout": 0.5,
-        **({"ssl_cert_reqs": "none"} if REDIS_SELF_SIGNED else {}),
-    },
+    "OPTIONS": REDIS_OPTIONS,
 }
 CACHES = {
     "default": {
@@ -214,7 +227,7 @@ CACHES = {
         "KEY_PREFIX": f"{REDIS_KEY_PREFIX}cache",
         "KEY_FUNCTION": "tenants.cache.key_of_tenant",
     },
-    # For what all tenants share on purpose: throttles count over all hosts.
+    # For what all tenants share on purpose
     "shared": {**REDIS_CACHE, "KEY_PREFIX": f"{REDIS_KEY_PREFIX}shared"},
 }
 
@@ -309,24 +322,26 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PAGINATION_CLASS": "config.pagination.Pages",
     "DEFAULT_SCHEMA_CLASS": "config.openapi.Schema",
-    "DEFAULT_THROTTLE_CLASSES": [
-        "config.throttles.AnonThrottle",
-        "config.throttles.UserThrottle",
-        "config.throttles.ScopedThrottle",
-    ],
+    "DEFAULT_THROTTLE_CLASSES": ["config.throttles.Throttle"],
+    # What each counts is in .env.example, and in docs/how-to/deploy.md. limits/rates.py counts.
     "DEFAULT_THROTTLE_RATES": {
-        "anon": env("THROTTLE_ANON", default="6000/min" if DEBUG else "120/min"),
+        "address": env("THROTTLE_ADDRESS", default="60000/min" if DEBUG else "600/min"),
         "user": env("THROTTLE_USER", default="60000/min" if DEBUG else "600/min"),
+        "tenant": env("THROTTLE_TENANT", default="600000/min" if DEBUG else "6000/min"),
         "sign_up": env("THROTTLE_SIGN_UP", default="6000/min" if DEBUG else "20/hour"),
         "login": env("THROTTLE_LOGIN", default="6000/min" if DEBUG else "30/min"),
+        "password": env("THROTTLE_PASSWORD", default="6000/min" if DEBUG else "60/min"),
+        "idempotency_key": env("THROTTLE_IDEMPOTENCY_KEY", default="5000000/day" if DEBUG else "50000/day"),
+        "mail": env("THROTTLE_MAIL", default="1000000/day" if DEBUG else "10000/day"),
     },
-    # Without a proxy of ours in front, X-Forwarded-For is whatever the client says.
-    "NUM_PROXIES": 1 if BEHIND_TLS_PROXY else 0,
+    "NUM_PROXIES": NUM_PROXIES,
     "EXCEPTION_HANDLER": "config.problems.exception_handler",
     "PAGE_SIZE": 50,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": timedelta(hours=env.int("TOKEN_HOURS", default=12))}
+# For how long the response to an Idempotency-Key is kept
+IDEMPOTENCY_KEY_HOURS = env.int("IDEMPOTENCY_KEY_HOURS", default=24)
 SPECTACULAR_SETTINGS = {
     "TITLE": "Tenantry",
     "DESCRIPTION": "Sign-up is on the public host. Everything else belongs to an organisation, which a request names "
@@ -363,6 +378,8 @@ SPECTACULAR_SETTINGS = {
 vars().update(env.email("EMAIL_URL", default="consolemail://"))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", default=f"Tenantry <no-reply@{BASE_DOMAIN}>")
+# For how long mails are kept after they were written
+MESSAGE_DAYS = env.int("MESSAGE_DAYS", default=365)
 PAYMENT_GATEWAY = env("PAYMENT_GATEWAY", default="billing.gateways.HttpCardGateway")
 CARD_GATEWAY_URL = env("CARD_GATEWAY_URL", default="http://localhost:8090")
 CARD_GATEWAY_TIMEOUT = env.float("CARD_GATEWAY_TIMEOUT", default=5)

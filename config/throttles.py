@@ -1,120 +1,52 @@
-"""DRF's throttles, counting in fixed windows, and out of the way while the cache is.
+"""DRF's throttle, for all views: how often a user and an organisation may ask. config/limits.py counts addresses."""
 
-They tell what they counted by `RateLimit-Policy` and `RateLimit`, as draft-ietf-httpapi-ratelimit-headers-10 has them.
-"""
+from collections.abc import Mapping
+from typing import Any
 
-import logging
-import math
-import threading
-import time
-from contextlib import suppress
-from typing import Any, NamedTuple
-
-from django.core.cache import caches
-from redis.exceptions import RedisError
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
-from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, SimpleRateThrottle, UserRateThrottle
+from rest_framework.throttling import BaseThrottle
 
-logger = logging.getLogger(__name__)
-
-# How often it is looked whether a cache that is away is back
-LOOK_SECONDS = 5.0
-
-
-class Circuit:
-    """Whether this process asks the cache. While that is away, a thread looks for it: no request waits for it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.closed = True
-
-    def open(self, error: Exception) -> None:
-        with self._lock:
-            if not self.closed:
-                return
-            self.closed = False
-        logger.warning("The cache is away, so nobody is throttled: %r", error)
-        threading.Thread(target=self._await_cache, name="cache look-out", daemon=True).start()
-
-    def _await_cache(self) -> None:
-        while not self.closed:
-            time.sleep(LOOK_SECONDS)
-            with suppress(RedisError):
-                caches["shared"].get("back")
-                self.closed = True
-        logger.warning("The cache is back, and throttles count again")
+from limits.addresses import client_network
+from limits.rates import count_request, longest_wait
+from tenants.connection import connection
 
 
-circuit = Circuit()
+class Throttle(BaseThrottle):
+    """Counts a request once its token is known to be valid.
 
-
-class Counted(NamedTuple):
-    """A request that one throttle counted. Times are in seconds."""
-
-    policy: str
-    quota: int
-    window: int
-    remaining: int
-    reset: int
-
-
-def rate_limits(counted: list[Counted]) -> dict[str, str]:
-    """The headers that tell what the throttles counted of a request; none if none did."""
-    if not counted:
-        return {}
-    return {
-        "RateLimit-Policy": ", ".join(f'"{one.policy}";q={one.quota};w={one.window}' for one in counted),
-        "RateLimit": ", ".join(f'"{one.policy}";r={one.remaining};t={one.reset}' for one in counted),
-    }
-
-
-class Throttle(SimpleRateThrottle):
-    """Counts requests in fixed windows. While the cache is away, nobody is throttled: it mustn't fail requests."""
-
-    scope: str | None
-    num_requests: int | None
-    duration: int
-
-    @property
-    def cache(self) -> Any:  # type: ignore[override]  # DRF has an attribute, which is made at import
-        """Shared by all tenants: a client counts once, whichever host it asks."""
-        return caches["shared"]
+    Its user and organisation count it then, and its address no longer: many people may share that.
+    """
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        key = self.get_cache_key(request, view)
-        if key is None or self.num_requests is None or not circuit.closed:
-            return True
-        window, self.seconds_in = divmod(self.timer(), self.duration)
-        try:
-            count = self._count(f"{key}_{window:.0f}")
-        except RedisError as error:
-            circuit.open(error)
-            return True
-        self._tell(request, remaining=max(self.num_requests - count, 0), quota=self.num_requests)
-        return count <= self.num_requests
+        given_back = {"address": client_network(request)} if _is_user(request) else {}
+        self._wait = longest_wait(count_request(request, _owners(request, view), given_back=given_back))
+        return self._wait is None
 
-    def wait(self) -> float:
-        return self.duration - self.seconds_in
-
-    def _tell(self, request: Request, *, remaining: int, quota: int) -> None:
-        # Of the request of Django, which DRF's hands on: middleware sees that one.
-        told: list[Counted] = getattr(request, "counted", [])
-        told.append(Counted(str(self.scope), quota, self.duration, remaining, math.ceil(self.wait())))
-
-    def _count(self, key: str) -> int:
-        try:
-            return int(self.cache.incr(key))
-        except ValueError:  # the first request of the window
-            return 1 if self.cache.add(key, 1, timeout=self.duration) else int(self.cache.incr(key))
+    def wait(self) -> int | None:
+        return self._wait
 
 
-class AnonThrottle(Throttle, AnonRateThrottle):
-    pass
+def _owners(request: Request, view: Any) -> Mapping[str, str]:
+    """Whom a request counts for, by policy. A view's `throttle_scope` is a policy of its own."""
+    owners: dict[str, str] = {}
+    if _is_user(request):
+        owners["user"] = str(request.user.pk)
+        owners["tenant"] = connection.schema_name
+        if _sets_password(request, view):
+            owners["password"] = connection.schema_name
+    if scope := getattr(view, "throttle_scope", None):
+        owners[scope] = owners.get("user") or client_network(request)
+    return owners
 
 
-class UserThrottle(Throttle, UserRateThrottle):
-    pass
+def _is_user(request: Request) -> bool:
+    return bool(request.user and request.user.is_authenticated)
 
 
-class ScopedThrottle(ScopedRateThrottle, Throttle):
-    """By the view's `throttle_scope`, if it has one."""
+def _sets_password(request: Request, view: Any) -> bool:
+    """Hashing one takes as long as a hundred other requests."""
+    method = str(request.method)
+    if method in SAFE_METHODS or not hasattr(view, method.lower()):
+        return False
+    return isinstance(request.data, Mapping) and "password" in request.data

@@ -1,5 +1,5 @@
 from rest_framework import status
-from rest_framework.exceptions import APIException, ParseError
+from rest_framework.exceptions import APIException, ParseError, Throttled
 
 from tenants.errors import Conflict
 
@@ -19,3 +19,10 @@ class KeyReused(APIException):
     status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
     default_code = "idempotency_key_reused"
     default_detail = "This Idempotency-Key came with another request before; give each request a key of its own."
+
+
+class TooManyKeys(Throttled):
+    """The organisation keeps as many responses as it may. `wait` becomes Retry-After, in seconds."""
+
+    def __init__(self, wait: int) -> None:
+        super().__init__(wait, "The organisation has used as many Idempotency-Keys as it may.")

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
@@ -11,11 +12,11 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.status import is_success
 
-from idempotency.errors import InProgress, KeyReused
+from idempotency.errors import InProgress, KeyReused, TooManyKeys
 from idempotency.models import KeptResponse
+from limits.rates import count, longest_wait
 from tenants.connection import connection
 
-KEPT = timedelta(hours=24)
 REPLAYED = "Idempotent-Replayed"
 
 
@@ -24,18 +25,37 @@ def respond_once(*, owner: str, key: str, fingerprint: str, respond: Callable[[]
 
     The answer is kept in one transaction with what `respond` did. Only a 2xx is kept. Any other answer rolls back, and
     may be tried again with the same key. Raises InProgress while the first request still runs, KeyReused if the key
-    came with another request.
+    came with another request, TooManyKeys if the organisation keeps as many as it may.
     """
     with transaction.atomic(durable=True):
         _lock(owner, key)
         if (kept := _kept(owner, key)) is not None:
             return _replayed(kept, fingerprint)
+        return _respond_and_keep(owner=owner, key=key, fingerprint=fingerprint, respond=respond)
+
+
+def _respond_and_keep(*, owner: str, key: str, fingerprint: str, respond: Callable[[], Response]) -> Response:
+    quota = _quota()
+    if (wait := longest_wait(count(quota))) is not None:
+        raise TooManyKeys(wait)
+    is_kept = False
+    try:
         response = respond()
-        if is_success(response.status_code):
-            _keep(response, owner=owner, key=key, fingerprint=fingerprint)
-        else:
-            transaction.set_rollback(True)
+        is_kept = is_success(response.status_code)
+    finally:
+        if not is_kept:
+            count({}, given_back=quota)
+    if is_kept:
+        _keep(response, owner=owner, key=key, fingerprint=fingerprint)
+    else:
+        transaction.set_rollback(True)
     return response
+
+
+def _quota() -> dict[str, str]:
+    """Whose responses are counted. `public` keeps one for each sign-up, and these have limits of their own."""
+    schema = connection.schema_name
+    return {} if schema == "public" else {"idempotency_key": schema}
 
 
 def _lock(owner: str, key: str) -> None:
@@ -51,7 +71,7 @@ def _lock(owner: str, key: str) -> None:
 
 
 def _kept(owner: str, key: str) -> KeptResponse | None:
-    KeptResponse.objects.filter(owner=owner, key=key, created_at__lte=timezone.now() - KEPT).delete()
+    KeptResponse.objects.filter(owner=owner, key=key, created_at__lte=_oldest_kept()).delete()
     return KeptResponse.objects.filter(owner=owner, key=key).first()
 
 
@@ -75,6 +95,10 @@ def _keep(response: Response, *, owner: str, key: str, fingerprint: str) -> None
 
 
 def forget_expired() -> int:
-    """Delete the responses of the active schema that are older than KEPT. Returns how many."""
-    deleted, _ = KeptResponse.objects.filter(created_at__lte=timezone.now() - KEPT).delete()
+    """Delete the responses of the active schema that are older than IDEMPOTENCY_KEY_HOURS. Returns how many."""
+    deleted, _ = KeptResponse.objects.filter(created_at__lte=_oldest_kept()).delete()
     return deleted
+
+
+def _oldest_kept() -> datetime:
+    return timezone.now() - timedelta(hours=settings.IDEMPOTENCY_KEY_HOURS)

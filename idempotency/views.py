@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.conf import settings
 from django.utils.crypto import salted_hmac
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -21,9 +22,9 @@ PARAMETERS = [
         "Idempotency-Key",
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
         OpenApiParameter.HEADER,
-        description="A name for this request, such as a random UUID. For 24 hours, the same request with the same key "
-        "gets the first response again and has no second effect; 409 while the first still runs. Another request with "
-        "it gets 422.",
+        description=f"A name for this request, such as a random UUID. For {settings.IDEMPOTENCY_KEY_HOURS} hours, the "
+        "same request with the same key gets the first response again and has no second effect; 409 while the first "
+        "still runs. Another request with it gets 422.",
     ),
     OpenApiParameter(
         REPLAYED,

@@ -104,10 +104,11 @@ def _in_public() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _in_a_hurry(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passwords hash quickly, nobody is throttled, no schema is made but those that the test is about, and leases that
-    have run out need no moment of patience.
+    """Passwords hash quickly, nobody is throttled or waits to log in, no schema is made but those that the test is
+    about, and leases that have run out need no moment of patience.
     """
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.LOGIN_MAX_WAIT = 0
     settings.SPARE_SCHEMAS = 0
     settings.JOB_RENEWAL_INTERVAL = 0
     rates = dict.fromkeys(SimpleRateThrottle.THROTTLE_RATES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from devstack import CHECKOUT
 
-ROOMS = ("config", "accounts", "billing", "notifications", "idempotency", "jobs", "tenants")
+ROOMS = ("config", "accounts", "billing", "notifications", "idempotency", "jobs", "limits", "tenants")
 # tests/jobs/test_private_api.py and tests/tenants/test_private_api.py watch what these use.
 WATCHED = ("jobs/celery_hooks/", "jobs/worker/", "tenants/postgresql/")
 # A documented API, whatever its name looks like.

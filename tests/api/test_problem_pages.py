@@ -11,7 +11,7 @@ from devstack import CHECKOUT
 from tenants.models import Tenant
 
 pytestmark = pytest.mark.django_db
-ROOMS = ("accounts", "billing", "config", "idempotency", "jobs", "notifications", "tenants")
+ROOMS = ("accounts", "billing", "config", "idempotency", "jobs", "limits", "notifications", "tenants")
 HOSTS = ["localhost", "acme.localhost", "nobody.localhost", "elsewhere.example"]
 #: Of `errors`' entries, which have no pages.
 OF_FIELDS = {

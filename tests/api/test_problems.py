@@ -160,7 +160,7 @@ def test_no_such_tenant(public_client: APIClient, acme: Tenant, slug: str) -> No
 def test_who_asks_too_often_is_told_when_to_come_back(
     client_for: Callable[[Tenant], APIClient], acme: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {"anon": "2/day", "user": None, "login": None})
+    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {"address": "2/day"})
     client = client_for(acme)
     client.defaults["REMOTE_ADDR"] = "192.0.2.1"
     answers = [client.post("/api/v1/tokens/", {}) for _ in range(3)]
@@ -172,7 +172,7 @@ def test_who_asks_too_often_is_told_when_to_come_back(
 def test_a_page_of_the_documentation_fails_as_a_problem(
     client_for: Callable[[Tenant], APIClient], acme: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {"anon": "0/day", "user": None})
+    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {"address": "0/day"})
     for path in ("schema", "docs"):
         checked(client_for(acme).get(f"/api/v1/{path}/"), 429, "throttled")
 

@@ -145,11 +145,11 @@ def test_a_client_sees_how_often_it_may_ask(client: APIClient, throttled: Callab
 def test_each_throttle_is_told(
     client_for: Callable[[Tenant], APIClient], acme: Tenant, throttled: Callable[..., None]
 ) -> None:
-    throttled(anon="1000/day", login="5/hour")
+    throttled(address="1000/day", login="5/hour")
     client = client_for(acme)
     client.defaults["REMOTE_ADDR"] = "192.0.2.7"
-    answer = client.post("/api/v1/tokens/", {})
-    assert (answer.status_code, answer["RateLimit-Policy"]) == (400, '"anon";q=1000;w=86400, "login";q=5;w=3600')
+    answer = client.post("/api/v1/tokens/", {"email": "nobody@acme.example", "password": PASSWORD})
+    assert (answer.status_code, answer["RateLimit-Policy"]) == (401, '"address";q=1000;w=86400, "login";q=5;w=3600')
     assert [limit.split(";")[1] for limit in answer["RateLimit"].split(", ")] == ["r=999", "r=4"]
 
 

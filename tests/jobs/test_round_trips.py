@@ -46,7 +46,7 @@ def test_an_order(acme: Tenant, monkeypatch: pytest.MonkeyPatch, headers: dict[s
     api = client_of(acme, add_user(acme, "ada"))
     api.get("/api/v1/orders/")
     path = path_of(acme)
-    with queries() as sent, commands("shared") as cached:
+    with queries() as sent, commands("limits") as counted:
         assert api.post("/api/v1/orders/", ORDER, headers=headers).status_code == 201
     check(
         sent,
@@ -63,7 +63,7 @@ def test_an_order(acme: Tenant, monkeypatch: pytest.MonkeyPatch, headers: dict[s
             (f'{path}; SELECT "billing_orderline"', "the lines, as they were stored, for the answer"),
         ],
     )
-    assert names(cached) == ["EXISTS", "INCRBY"]  # the user's throttle, as Django counts in Redis
+    assert names(counted) == ["EVALSHA", "INCRBY", "TTL"]  # the user's requests, by one script
 
 
 def test_a_durable_job(acme: Tenant) -> None:

@@ -1,0 +1,26 @@
+"""How Django checks a password, whoever asks: the API, the admin, code of yours."""
+
+from functools import partial
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.backends import BaseBackend, ModelBackend
+
+from accounts.logins import limit_log_in
+
+
+class LimitedBackend(ModelBackend):
+    """Django's own backend, behind the limits of accounts/logins.py."""
+
+    def authenticate(
+        self, request: Any, username: str | None = None, password: str | None = None, **kwargs: Any
+    ) -> Any:
+        """As Django's. Raises DRF's Throttled, and has hashed nothing then, if the log-in has to wait."""
+        account = kwargs.get(get_user_model().USERNAME_FIELD) if username is None else username
+        if account is None or password is None:
+            return None
+        check = partial(super().authenticate, request, username=account, password=password)
+        return limit_log_in(check, account=account, request=request)
+
+    #: Django's own would bypass the limits.
+    aauthenticate: Any = BaseBackend.aauthenticate
