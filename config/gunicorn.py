@@ -195,3 +195,5 @@ keepalive = 95
 graceful_timeout = 25
 # By default gunicorn takes SCRIPT_NAME and PATH_INFO from the headers of whoever connects from 127.0.0.1.
 forwarder_headers = ""
+# Whoever may signal the main process can do the same.
+control_socket_disable = True
