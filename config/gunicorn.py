@@ -26,6 +26,8 @@ from gunicorn.http import wsgi
 from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
+# Of all processes together
+DB_CONNECTIONS = int(os.environ.get("WEB_DB_CONNECTIONS") or 8)
 # Seconds for a whole request, whatever its client does: a quarter of them for its head, half for its body, and a
 # quarter to throw away what follows a refusal. An answer has as long for each block.
 REQUEST_SECONDS = float(os.environ.get("WEB_REQUEST_SECONDS") or 20)
@@ -64,9 +66,9 @@ class Worker(GeventWorker):
         ]
 
     def load_wsgi(self) -> None:
-        """As gunicorn's; each thread has a database connection."""
+        """As gunicorn's; each thread has a database connection, however many processes the command line asks for."""
         super().load_wsgi()
-        self._threads = ThreadPool(self.cfg.threads)
+        self._threads = ThreadPool(max(1, min(self.cfg.threads, DB_CONNECTIONS // self.cfg.workers)))
         self._liveness = ThreadPool(1)
 
     def timeout_ctx(self) -> gevent.Timeout:
@@ -176,10 +178,9 @@ class Worker(GeventWorker):
 # gunicorn's settings. Its command line and GUNICORN_CMD_ARGS win.
 
 worker_class = Worker
-_connections = int(os.environ.get("WEB_DB_CONNECTIONS") or 8)
-workers = min(int(os.environ.get("WEB_CONCURRENCY") or 2), _connections)
+workers = min(int(os.environ.get("WEB_CONCURRENCY") or 2), DB_CONNECTIONS)
 # Of each process. So many requests run at a time, each with a database connection; the others wait.
-threads = _connections // workers
+threads = DB_CONNECTIONS // workers
 # Clients that a process is connected to at a time; the others wait. Each is an open file.
 worker_connections = 4000
 _files, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
