@@ -75,7 +75,7 @@ class World:
             database.sql(f'ALTER DATABASE untenanted SET search_path = "{schema}"')
             database.disconnect()
             env = {**self.tenantry_environment(database), "DJANGO_SETTINGS_MODULE": "bench.untenanted.settings"}
-            lines = {"web": "gunicorn 'django.core.wsgi:get_wsgi_application()'"}
+            lines = {"web": "gunicorn -c config/gunicorn.py 'django.core.wsgi:get_wsgi_application()'"}
             with System("untenanted", database, env, lines, homes=[schema], folder=self.folder, calls=CALLS) as system:
                 yield system
 

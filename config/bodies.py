@@ -12,6 +12,8 @@ MAX_BYTES = 1024 * 1024
 CHARSETS = ("utf-8", "ascii")
 # Takes the place of a type whose charset is another, or that can't be parsed. RefusalMiddleware refuses it.
 UNREADABLE = "application/octet-stream; charset=unreadable"
+# In the environment of a request whose body did not come in time. RefusalMiddleware refuses it.
+IS_LATE = "tenantry.body_is_late"
 
 
 class ReadableBodies:

@@ -23,12 +23,14 @@ ALWAYS = {
     "invalid",
     "not_found",
     "not_acceptable",
+    "request_timeout",
     "length_required",
     "too_large",
     "unsupported_media_type",
     "throttled",
     "server_error",
     "database_away",
+    "database_busy",
 }
 #: What the host of a tenant adds.
 TENANT = {

@@ -23,7 +23,7 @@ from rest_framework.views import exception_handler as drf_exception_handler
 from config.codes import REGISTRY
 from config.negotiation import ProblemRenderer
 from tenants.middleware import HEADER, has_answer
-from tenants.outage import is_away
+from tenants.outage import is_away, is_busy
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +42,24 @@ class DatabaseAway(APIException):
     wait = 2  # becomes Retry-After
 
 
+class DatabaseBusy(APIException):
+    """A statement reached a limit of REQUEST_STATEMENT_SECONDS or REQUEST_LOCK_SECONDS, or a deadlock ended it."""
+
+    status_code = 503
+    default_code = "database_busy"
+    default_detail = "The database is busy; try again in a moment."
+    wait = 2
+
+
 # What views and middleware raise
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's EXCEPTION_HANDLER: a problem response, or None for what is no client's mistake."""
-    if is_away(exc):
-        logger.warning("The database is away: %r", exc)
-        exc = DatabaseAway()
+    outage = _outage(exc)
+    if outage is not None:
+        logger.warning("%s: %r", outage.default_code, exc)
+        exc = outage
     response = drf_exception_handler(exc, context)
     if response is None:
         return None
@@ -58,6 +68,12 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         response.headers.setdefault("Retry-After", "1")
     _render_as_problem(response, context["request"])
     return response
+
+
+def _outage(error: BaseException) -> DatabaseAway | DatabaseBusy | None:
+    if is_away(error):
+        return DatabaseAway()
+    return DatabaseBusy() if is_busy(error) else None
 
 
 def _described(response: Response, exc: Exception, method: str) -> dict[str, Any]:
@@ -151,9 +167,9 @@ def nowhere(request: HttpRequest) -> JsonResponse:
 
 def server_error(request: HttpRequest) -> JsonResponse:
     error = sys.exc_info()[1]
-    if error is not None and is_away(error):
-        away = DatabaseAway()
-        response = render(503, code=away.default_code, detail=away.default_detail)
-        response.headers["Retry-After"] = str(away.wait)
+    outage = _outage(error) if error is not None else None
+    if outage is not None:
+        response = render(503, code=outage.default_code, detail=outage.default_detail)
+        response.headers["Retry-After"] = str(outage.wait)
         return response
     return render(500, code="server_error", detail="Something went wrong on our side.")

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
-from config.bodies import CHARSETS, MAX_BYTES, charset_of
+from config.bodies import CHARSETS, IS_LATE, MAX_BYTES, charset_of
 from config.problems import render
 
 
 class RefusalMiddleware:
-    """Answers 411, 413 or 415 to a body that no view would take, and leaves it unread."""
+    """Answers 408, 411, 413 or 415 to a body that no view would take, and leaves it unread."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -21,6 +21,8 @@ class RefusalMiddleware:
 
 
 def _refusal(request: HttpRequest) -> HttpResponse | None:
+    if IS_LATE in request.META:
+        return render(408, code="request_timeout", detail="The body did not come in time.")
     if "Transfer-Encoding" in request.headers:
         return render(411, code="length_required", detail="Send the body with a Content-Length.")
     length = _length(request)

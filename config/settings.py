@@ -200,6 +200,9 @@ TENANT_MODEL = "tenants.Tenant"
 TENANT_DOMAIN_MODEL = "tenants.Domain"
 # django-tenants would ask the database while Django starts; tenants/checks.py looks at the names.
 SKIP_PG_EXTRA_VALIDATION = True
+# Seconds that a statement of a request may take, and may wait for a lock; 0 for as long as it takes
+REQUEST_STATEMENT_SECONDS = env.float("REQUEST_STATEMENT_SECONDS", default=15)
+REQUEST_LOCK_SECONDS = env.float("REQUEST_LOCK_SECONDS", default=5)
 # Schemas that wait, migrated, for the next sign-ups
 SPARE_SCHEMAS = env.int("SPARE_SCHEMAS", default=3)
 

@@ -32,6 +32,9 @@ class Owner:
     own for each block in which it binds something.
     """
 
+    #: Statements that set a session up for it, after the cleaning and in the same transaction
+    limits: tuple[bytes, ...] = ()
+
 
 class Unbound(RuntimeError):
     """A query, a dispatch or a question for the schema where nothing is bound."""

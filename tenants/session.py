@@ -22,17 +22,21 @@ _requests: ContextVar[tuple[tuple[Any, Owner | None], ...]] = ContextVar("tenant
 class _Own(Owner):
     """A request or a task: a request inside of it, a test client's, is no owner."""
 
+    def __init__(self, limits: tuple[bytes, ...] = ()) -> None:
+        self.limits = limits
 
-def start_owner() -> None:
+
+def start_owner(limits: tuple[bytes, ...] = ()) -> None:
     """Let this context's next owner find nothing of the one before it: in the database session, in Django, bound.
 
-    It costs no message: the cleaning goes with the owner's first statement, also on the connections of helper threads.
+    It costs no message: the cleaning, and what sets the `limits` of this owner, go with its first statement, also on the
+    connections of helper threads.
     Inside the transaction of a Django TestCase nothing is cleaned.
     """
     if connection.in_transaction():
         connection.abandon_transaction()
     unbind()
-    set_owner(_Own())
+    set_owner(_Own(limits))
     if connection.start_clean():
         translation.deactivate()
         timezone.deactivate()

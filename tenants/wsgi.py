@@ -4,21 +4,31 @@ from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any
 
+from django.conf import settings
+
 from tenants.context import copy_clean_context
 from tenants.session import end_owner, start_owner
 
 
 class OwnContext:
-    """WSGI middleware. The response is iterated and closed in the request's context, too."""
+    """WSGI middleware. The response is iterated and closed in the request's context, too.
+
+    A request's statements, and their waits for locks, last for REQUEST_STATEMENT_SECONDS and REQUEST_LOCK_SECONDS at
+    the most, unless it sets another limit.
+    """
 
     def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
         self._application = application
+        self._limits = (
+            b"SET statement_timeout = %d" % round(1000 * settings.REQUEST_STATEMENT_SECONDS),
+            b"SET lock_timeout = %d" % round(1000 * settings.REQUEST_LOCK_SECONDS),
+        )
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> "Response":
         """As WSGI has it."""
         context = copy_clean_context()
         # Before Django's own handlers, which would close what another request has left open, and keep it open.
-        context.run(start_owner)
+        context.run(start_owner, self._limits)
         try:
             return Response(context, context.run(self._application, environ, start_response))
         except BaseException:

@@ -52,7 +52,7 @@ IN_THE_SESSION = {
         "CREATE TEMP TABLE auth_group AS SELECT * FROM auth_group",
         f"SELECT EXISTS ({OF_THIS_SESSION} AND relname = 'auth_group')",
     ),
-    "a limit": by_sql("SET statement_timeout = '1h'", "SELECT current_setting('statement_timeout') <> '0'"),
+    "a limit": by_sql("SET statement_timeout = '1h'", "SELECT current_setting('statement_timeout') = '1h'"),
     "a time zone": by_sql("SET timezone = 'Asia/Tokyo'", "SELECT current_setting('timezone') = 'Asia/Tokyo'"),
     "commits that are not flushed": by_sql(
         "SET synchronous_commit = off", "SELECT current_setting('synchronous_commit') = 'off'"

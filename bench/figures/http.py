@@ -1,4 +1,4 @@
-"""`POST /orders/` as clients see it: gunicorn, 2 sync workers, 16 connections."""
+"""`POST /orders/` as clients see it: the Procfile's web, with two processes of four threads; 16 connections."""
 
 from statistics import median
 
@@ -19,7 +19,7 @@ ORDER = {
         {"description": "Freight", "quantity": 1, "unit_amount": 500},
     ],
 }
-NOTE = "gunicorn, 2 sync workers, 16 connections; no workers; DEBUG=0, throttles count"
+NOTE = "gunicorn, 2 processes of 4 threads, 16 connections; no workers; DEBUG=0, throttles count"
 
 
 def orders(world: World) -> Outcome:

@@ -107,7 +107,8 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         before = list(self.execute_wrappers)
         super().connect()
         self.connection.remember_defaults()
-        self.connection.owner = binding.current_owner()
+        owner = self.connection.owner = binding.current_owner()
+        self.connection.must_clean = bool(owner and owner.limits)
         if self._kept_wrappers is not None:
             self._kept_wrappers += [wrapper for wrapper in self.execute_wrappers if wrapper not in before]
 

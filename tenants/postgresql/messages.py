@@ -247,7 +247,7 @@ class Connection(psycopg.Connection[Any]):
         prelude: list[bytes] = []
         if status == TransactionStatus.IDLE:
             if self._must_clean():
-                prelude += CLEANING
+                prelude += self._cleaning()
             if not self._autocommit:
                 prelude.append(self._get_tx_start_command())
         if needs_path:
@@ -305,7 +305,7 @@ class Connection(psycopg.Connection[Any]):
             self._meet_owner()
         try:
             if begins and self._must_clean():
-                result = yield from self._send([*CLEANING, text])
+                result = yield from self._send([*self._cleaning(), text])
             else:
                 result = yield from super()._exec_command(text, *args, **options)
         finally:
@@ -329,6 +329,10 @@ class Connection(psycopg.Connection[Any]):
 
     def _must_clean(self) -> bool:
         return self.must_clean or self.shares_sessions
+
+    def _cleaning(self) -> list[bytes]:
+        *cleaning, commit = CLEANING
+        return [*cleaning, *(self.owner.limits if self.owner else ()), commit]
 
     def _as_bytes(self, command: Any) -> bytes:
         return command.encode() if isinstance(command, str) else bytes(command.as_bytes(self))

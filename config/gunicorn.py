@@ -1,0 +1,200 @@
+"""gunicorn's configuration, and its worker: `gunicorn -c config/gunicorn.py config.wsgi`.
+
+A client costs its own connection, however slowly it sends and reads. Greenlets talk to clients, and never wait for the
+application. A few threads run the application, and never wait for a client: a thread gets a request that is there
+whole, and an answer is sent when its thread has another request already. Nothing is patched, so psycopg and whatever
+else the application uses is what it is anywhere.
+
+docs/decisions/0027-a-slow-client.md has what other servers did.
+"""
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from functools import partial
+from io import BytesIO
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
+
+import gevent
+from gevent import socket
+from gevent.threadpool import ThreadPool
+from gunicorn.http import wsgi
+from gunicorn.util import close_graceful
+from gunicorn.workers.ggevent import GeventWorker
+
+# Of all processes together
+DB_CONNECTIONS = int(os.environ.get("WEB_DB_CONNECTIONS") or 8)
+# Seconds for a whole request, whatever its client does: a quarter of them for its head, half for its body, and a
+# quarter to throw away what follows a refusal. An answer has as long for each block.
+REQUEST_SECONDS = float(os.environ.get("WEB_REQUEST_SECONDS") or 20)
+HEAD_SECONDS = REQUEST_SECONDS / 4
+BODY_SECONDS = REQUEST_SECONDS / 2
+LINGER_SECONDS = REQUEST_SECONDS / 4
+# Seconds; at SIGTERM, for what waits to be accepted
+ACCEPT_SECONDS = 0.5
+# Seconds; how often a connection without a request looks whether the process stops
+IDLE_SECONDS = 2
+# Bytes of an answer: sent at a time, kept in memory, and at the most. What is larger is in a temporary file.
+BLOCK = 64 * 1024
+MAX_IN_MEMORY = 256 * 1024
+MAX_ANSWER = 64 * 1024 * 1024
+# It says whether the process lives, so it does not wait until one of the threads is free.
+LIVENESS = "/livez"
+
+
+class AnswerTooLarge(Exception):
+    """An answer is made whole before it is sent, so it must have an end."""
+
+
+class Worker(GeventWorker):
+    """gunicorn's worker for gevent, with deadlines for clients and threads for the application."""
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Never without a deadline for a request's head: gunicorn has none where it keeps no connection."""
+        cfg.set("keepalive", max(1, cfg.keepalive))
+
+    def patch(self) -> None:
+        """As gunicorn's, without patching the standard library."""
+        self.sockets = [
+            socket.socket(listener.FAMILY, socket.SOCK_STREAM, fileno=listener.sock.detach())
+            for listener in self.sockets
+        ]
+
+    def load_wsgi(self) -> None:
+        """As gunicorn's; each thread has a database connection, however many processes the command line asks for."""
+        super().load_wsgi()
+        self._threads = ThreadPool(max(1, min(self.cfg.threads, DB_CONNECTIONS // self.cfg.workers)))
+        self._liveness = ThreadPool(1)
+
+    def timeout_ctx(self) -> gevent.Timeout:
+        """For a request's head. It raises nothing: gunicorn takes no request for the connection's end."""
+        return gevent.Timeout(HEAD_SECONDS, False)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM. The system resets what waits in a listener that is closed, so first let it be accepted."""
+        gevent.spawn_later(ACCEPT_SECONDS, super().handle_exit, sig, frame)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        """Answer a request, and wait for the client's next one. Raises StopIteration to close the connection."""
+        began = datetime.now()
+        sock.settimeout(REQUEST_SECONDS)
+        resp, environ = None, {}
+        try:
+            self.cfg.pre_request(self, req)
+            resp, environ = wsgi.create(req, sock, addr, listener_name, self.cfg)
+            environ["wsgi.multithread"] = True
+            is_read = self._read_body(environ)
+            self._count_request()
+            if not is_read or not self.alive:
+                resp.force_close()
+            with self._answer(environ, resp.start_response) as answer:
+                self._send(answer, resp)
+            self.log.access(resp, req, environ, datetime.now() - began)
+        except gevent.GreenletExit:
+            raise StopIteration from None  # the process has stopped for as long as it may
+        finally:
+            self.cfg.post_request(self, req, environ, resp)
+        if not is_read:
+            # What comes after a close is answered with a reset, which may overtake the refusal.
+            close_graceful(sock, LINGER_SECONDS, MAX_ANSWER)
+        if resp.should_close():
+            raise StopIteration
+        self._await_request(req, sock)
+
+    def _read_body(self, environ: dict[str, Any]) -> bool:
+        """Read the body into memory. False if it was not read to its end: the application refuses it by its headers,
+        or is told that it came too late.
+        """
+        # Not at the top: gunicorn's main process, too, would import Celery and all that.
+        from config.bodies import IS_LATE, MAX_BYTES
+
+        body, environ["wsgi.input"] = environ["wsgi.input"], BytesIO()
+        if int(environ.get("CONTENT_LENGTH") or 0) > MAX_BYTES:
+            return False
+        with gevent.Timeout(BODY_SECONDS, False):
+            # One byte more than is allowed: the application then sees that it is too much.
+            content = body.read(MAX_BYTES + 1)
+            environ["wsgi.input"] = BytesIO(content)
+            return len(content) <= MAX_BYTES
+        environ[IS_LATE] = True
+        return False
+
+    def _count_request(self) -> None:
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
+
+    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> IO[bytes]:
+        threads = self._liveness if environ["PATH_INFO"] == LIVENESS else self._threads
+        answer = threads.apply(self._run, (environ, start_response))
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def _run(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> IO[bytes] | BaseException:
+        """In a thread: the whole answer, which is read and closed by somebody else, or what was raised."""
+        answer: IO[bytes] = SpooledTemporaryFile(MAX_IN_MEMORY)
+        try:
+            with closing(self.wsgi(environ, start_response)) as response:
+                for chunk in response:
+                    if answer.tell() + len(chunk) > MAX_ANSWER:
+                        raise AnswerTooLarge(f"{environ['PATH_INFO']}: more than {MAX_ANSWER} bytes. Let a job make it.")
+                    answer.write(chunk)
+        except BaseException as error:  # gevent would print it, and end the process for a SystemExit
+            answer.close()
+            return error
+        answer.seek(0)
+        return answer
+
+    def _send(self, answer: IO[bytes], resp: Any) -> None:
+        try:
+            for block in iter(partial(answer.read, BLOCK), b""):
+                resp.write(block)
+            resp.close()
+        except TimeoutError:
+            self.log.info("A client did not read its answer in time.")
+            raise StopIteration from None
+
+    def _await_request(self, req: Any, sock: Any) -> None:
+        """Return when the next request begins. Raises StopIteration if it does not."""
+        deadline = time.monotonic() + self.cfg.keepalive
+        sock.settimeout(IDLE_SECONDS)
+        while not req.unreader.buf.getvalue():  # what came along with the last one
+            try:
+                if sock.recv(1, socket.MSG_PEEK):
+                    return
+                raise StopIteration
+            except TimeoutError:
+                if not self.alive or time.monotonic() > deadline:
+                    raise StopIteration from None
+
+
+# gunicorn's settings. Its command line and GUNICORN_CMD_ARGS win.
+
+worker_class = Worker
+workers = min(int(os.environ.get("WEB_CONCURRENCY") or 2), DB_CONNECTIONS)
+# Of each process. So many requests run at a time, each with a database connection; the others wait.
+threads = DB_CONNECTIONS // workers
+# Clients that a process is connected to at a time; the others wait. Each is an open file.
+worker_connections = 4000
+_files, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+_wanted_files = worker_connections + 200
+if _most_files != resource.RLIM_INFINITY and _most_files < _wanted_files:
+    _wanted_files = _most_files
+    worker_connections = _most_files - 200
+if _files != resource.RLIM_INFINITY and _files < _wanted_files:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_wanted_files, _most_files))
+# Seconds between two requests. Heroku's router keeps a connection for 90, and must not meet one that has just ended.
+keepalive = 95
+# Seconds at SIGTERM for what is under way. Heroku kills after 30.
+graceful_timeout = 25
+# By default gunicorn takes SCRIPT_NAME and PATH_INFO from the headers of whoever connects from 127.0.0.1.
+forwarder_headers = ""
+# Whoever may signal the main process can do the same.
+control_socket_disable = True
