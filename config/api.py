@@ -1,7 +1,7 @@
 """The whole v1 API."""
 
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
 from accounts.views import CurrentTokenView, OrganisationView, TenantViewSet, TokensView, UserViewSet
@@ -27,7 +27,7 @@ singles = [
 ]
 documentation = [
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("docs/", SpectacularSwaggerView.as_view(), name="docs"),
+    path("docs/", SpectacularSwaggerSplitView.as_view(template_name="docs.html"), name="docs"),
 ]
 public_urls = [*public.urls, *documentation]
 tenant_urls = [*singles, *tenant.urls, *documentation]

@@ -104,7 +104,6 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "attempts": 1,
         "result": None,
         "error": None,
-        "traceback": None,
         "created_at": CREATED_AT,
         "due_at": None,
         "finished_at": LATER,

@@ -1,5 +1,6 @@
 """`/livez` and `/readyz`, on every host: load balancers know no tenant."""
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,25 +12,33 @@ from jobs.health import readiness
 
 #: For so many seconds an answer of `/readyz` is given again: anybody may ask.
 KEPT_SECONDS = 1.0
+#: Caches are no part of what is asked about.
+HEADERS = {"Cache-Control": "no-store"}
 
 
 class HealthMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
+        self._looks = threading.Lock()
         self._report: dict[str, Any] = {}
         self._asked_at = -KEPT_SECONDS
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.path == "/livez":
-            return JsonResponse({"status": "ok"})
+            return JsonResponse({"status": "ok"}, headers=HEADERS)
         if request.path == "/readyz":
             report = self._readiness()
-            return JsonResponse(report, status=503 if report["status"] == "unavailable" else 200)
+            return JsonResponse(report, status=503 if report["status"] == "unavailable" else 200, headers=HEADERS)
         return self.get_response(request)
 
     def _readiness(self) -> dict[str, Any]:
-        if time.monotonic() >= self._asked_at + KEPT_SECONDS:
-            with schema_context("public"):
-                self._report = readiness()
-            self._asked_at = time.monotonic()
+        """One look at a time: while it waits for a database that is away, others get the answer before."""
+        is_old = time.monotonic() >= self._asked_at + KEPT_SECONDS
+        if is_old and self._looks.acquire(blocking=not self._report):
+            try:
+                with schema_context("public"):
+                    self._report = readiness()
+                self._asked_at = time.monotonic()
+            finally:
+                self._looks.release()
         return self._report

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django_filters import MultipleChoiceFilter
-from drf_spectacular.views import SpectacularAPIView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from config.problems import render
 
@@ -56,6 +56,8 @@ def known_parameters(view: Any, method: str) -> dict[str, bool]:
     """The names of the parameters that a view takes, and whether each may come more than once."""
     if view.cls is SpectacularAPIView:
         return {"format": False}
+    if view.cls is SpectacularSwaggerSplitView:
+        return {"script": False}  # of its own page
     action = getattr(view, "actions", {}).get("get" if method == "HEAD" else method.lower())
     if action != "list":
         return {}
