@@ -104,6 +104,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "attempts": 1,
         "result": None,
         "error": None,
+        "traceback": None,
         "created_at": CREATED_AT,
         "due_at": None,
         "finished_at": LATER,

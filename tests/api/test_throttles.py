@@ -1,12 +1,15 @@
+from pathlib import Path
+
 import pytest
 from django.test import RequestFactory
 from rest_framework.request import Request
 from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 
-from config.throttles import AnonThrottle
+from config.throttles import AnonThrottle, circuit
 from tenants.ids import new_id
 from tenants.models import Tenant
+from tests.poison import PLANTS, server
 
 
 @pytest.fixture
@@ -58,3 +61,18 @@ def test_logins_and_sign_ups_have_rates_of_their_own(
     assert [client.post(f"/api/v1/{path}/", {}).status_code for _ in range(2)] == [400, 429]
     # Who waits for a sign-up to be done may ask how far it is.
     assert client.get("/api/v1/tenants/acme/", headers={"host": "localhost"}).status_code == 200
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_count_that_somebody_has_written_over_throttles_all_the_same(
+    plant: str, request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates(monkeypatch, anon="2/day")
+    assert AnonThrottle().allow_request(request_, None)
+    [key] = server().scan_iter(f"*{request_.META['REMOTE_ADDR']}*")
+    server().delete(key)
+    PLANTS[plant](key.decode(), tmp_path / "executed")
+
+    assert [AnonThrottle().allow_request(request_, None) for _ in range(3)] == [True, True, False]
+    assert circuit.closed
+    assert not (tmp_path / "executed").exists()

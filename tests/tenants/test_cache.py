@@ -1,7 +1,5 @@
 """What is cached in one tenant is found in no other."""
 
-import os
-import pickle
 from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
@@ -9,25 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
-from django.conf import settings
 from django.contrib.sessions.backends.cache import SessionStore
 from django.core.cache import cache, caches
 from django.http import HttpResponse
 from django.template import Context, Template
-from django.test import Client, RequestFactory
+from django.test import Client
 from django.utils.crypto import get_random_string
 from django_tenants.utils import schema_context
 from pytest_django import Settings
-from rest_framework.request import Request
-from rest_framework.throttling import SimpleRateThrottle
 
 from accounts.models import User
-from config import throttles
-from config.throttles import AnonThrottle
 from tenants.binding import Unbound, unbind
 from tenants.models import Tenant
 from tests.people import PASSWORD
+from tests.poison import PLANTS, server
 
 pytestmark = pytest.mark.django_db
 
@@ -159,32 +152,6 @@ def test_what_is_shared_on_purpose_has_an_alias_of_its_own(acme: Tenant, globex:
 # What Redis holds is data
 
 
-class Bomb:
-    """Pickled, it makes a folder wherever it is read."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.folder),)
-
-
-def server() -> redis.Redis:
-    return redis.Redis.from_url(settings.CACHE_URL)
-
-
-PLANTS: dict[str, Callable[[str, Path], Any]] = {
-    "a pickle": lambda key, folder: server().set(key, pickle.dumps(Bomb(folder))),
-    "text": lambda key, folder: server().set(key, "x"),
-    "half a value": lambda key, folder: server().set(key, '{"a": '),
-    "no UTF-8": lambda key, folder: server().set(key, b"\xff\xfe\xfd"),
-    "what is too deep": lambda key, folder: server().set(key, "[" * 200_000),
-    "a number that is too long": lambda key, folder: server().set(key, "9" * 5000),
-    "a list": lambda key, folder: server().rpush(key, "x"),
-    "a hash": lambda key, folder: server().hset(key, "x", "y"),
-}
-
-
 @pytest.fixture
 def planted(key: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """The name, in the cache `shared`, of something that somebody else has written there."""
@@ -213,24 +180,6 @@ def test_what_can_not_be_counted_on_makes_place_for_a_count(planted: str) -> Non
         caches["shared"].incr(planted)
     assert caches["shared"].add(planted, 1)
     assert caches["shared"].incr(planted) == 2
-
-
-@pytest.mark.parametrize("plant", PLANTS)
-def test_a_planted_count_throttles_all_the_same(plant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {"anon": "2/day"})
-    address = get_random_string(12)
-
-    def ask() -> bool:
-        return AnonThrottle().allow_request(Request(RequestFactory().get("/", REMOTE_ADDR=address)), None)
-
-    assert ask()
-    [key] = server().scan_iter(f"*{address}*")
-    server().delete(key)
-    PLANTS[plant](key.decode(), tmp_path / "executed")
-
-    assert [ask() for _ in range(3)] == [True, True, False]
-    assert throttles.circuit.closed
-    assert not (tmp_path / "executed").exists()
 
 
 VALUES = [0, 1, -1, 1.5, True, None, "", "ü\0", [1, [2]], {"a": {"b": None}}, 2**70]
