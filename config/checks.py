@@ -1,6 +1,6 @@
 """Django system checks of a production: its keys, TLS, and whatever `check --deploy` warns of.
 
-With DEBUG they pass. The release step, web, worker, relay and beat end on errors.
+On a developer's machine they pass. The release step, web, worker, relay and beat end on errors.
 """
 
 import zlib
@@ -28,10 +28,15 @@ ABOUT_KEYS = {"security.W009", "security.W025"}
 ABOUT_TLS = {"security.W004", "security.W008", "security.W010", "security.W011", "security.W012", "security.W016"}
 
 
+def in_production() -> bool:
+    """Whether this is no developer's machine: those have DEBUG, and no proxy in front that ends TLS."""
+    return settings.BEHIND_TLS_PROXY or not settings.DEBUG
+
+
 @register
 def check_keys(**kwargs: Any) -> list[CheckMessage]:
     """Keys that can be guessed, and keys that somebody on the way has not read as they were meant."""
-    return [] if settings.DEBUG else list(_wrong_keys())
+    return list(_wrong_keys()) if in_production() else []
 
 
 def _wrong_keys() -> Iterator[CheckMessage]:
@@ -63,7 +68,7 @@ def find_weakness(key: str) -> str | None:
 @register
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     """What `check --deploy` warns of is an error. What is about TLS is one behind a proxy that ends TLS."""
-    if settings.DEBUG:
+    if not in_production():
         return []
     passed = ABOUT_KEYS if settings.BEHIND_TLS_PROXY else ABOUT_KEYS | ABOUT_TLS
     return [
@@ -80,7 +85,7 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
 @register
 def check_tls(**kwargs: Any) -> list[CheckMessage]:
     """Whether passwords and tokens travel in the clear."""
-    if settings.DEBUG or settings.BEHIND_TLS_PROXY:
+    if settings.BEHIND_TLS_PROXY or not in_production():
         return []
     return [
         Warning(

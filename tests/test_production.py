@@ -110,7 +110,7 @@ def test_random_keys_are_strong_whatever_their_alphabet(make: Callable[[], str])
 
 
 def test_while_one_develops_any_key_does(settings: Settings) -> None:
-    settings.DEBUG = True
+    settings.DEBUG, settings.BEHIND_TLS_PROXY = True, False
     settings.SECRET_KEY = "x"
     assert [*check_keys(), *check_deployment(), *check_tls()] == []
 
@@ -138,6 +138,7 @@ SETTINGS = {
     "SECURE_REFERRER_POLICY": None,
     "X_FRAME_OPTIONS": "SAMEORIGIN",
     "ALLOWED_HOSTS": [],
+    "DEBUG": True,
     "MIDDLEWARE": ["django.contrib.sessions.middleware.SessionMiddleware"],
 }
 
