@@ -14,7 +14,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register, run
 #: Django's own bound
 MIN_LENGTH = 50
 #: Bytes. Random keys of that length need more, whatever their alphabet; what repeats or counts needs fewer.
-MIN_CONTENT = 36
+MIN_CONTENT = 40
 #: Of examples, and of the key that DEBUG has. No random key has one, but for one in a million.
 WORDS = ("change", "develop", "example", "insecure", "password", "placeholder", "replace", "secret")
 QUOTES = ("'", '"', "`")

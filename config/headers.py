@@ -20,6 +20,8 @@ VARY = ("Accept", "Authorization")
 #: The pages that there are, docs and admin, run their own files alone. Swagger UI's style sheet has images inside.
 CONTENT_SECURITY_POLICY = "Content-Security-Policy"
 SECURITY = {
+    # What does not say who may keep it is kept by nobody.
+    "Cache-Control": "no-store",
     CONTENT_SECURITY_POLICY: (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
         "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -34,7 +36,7 @@ SECURITY = {
 
 
 class SecurityHeadersMiddleware:
-    """Every answer has SECURITY, whichever middleware, view or handler made it."""
+    """Every answer has SECURITY, whichever middleware, view or handler made it. What that has set stays."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -12,8 +12,6 @@ from jobs.health import readiness
 
 #: For so many seconds an answer of `/readyz` is given again: anybody may ask.
 KEPT_SECONDS = 1.0
-#: Caches are no part of what is asked about.
-HEADERS = {"Cache-Control": "no-store"}
 
 
 class HealthMiddleware:
@@ -33,10 +31,10 @@ class HealthMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.path == "/livez":
-            return JsonResponse({"status": "ok"}, headers=HEADERS)
+            return JsonResponse({"status": "ok"})
         if request.path == "/readyz":
             report = self._readiness()
-            return JsonResponse(report, status=503 if report["status"] == "unavailable" else 200, headers=HEADERS)
+            return JsonResponse(report, status=503 if report["status"] == "unavailable" else 200)
         return self.get_response(request)
 
     def _readiness(self) -> dict[str, Any]:

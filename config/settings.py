@@ -71,6 +71,8 @@ CORS_EXPOSE_HEADERS = [
 # Apps. An app in both lists has its tables in `public` and in every tenant's schema.
 SHARED_APPS = [
     "config",
+    # Before django-tenants, which has old copies of its templates, with style inside.
+    "django.contrib.admin",
     "django_tenants",
     "tenants",
     "jobs",
@@ -83,7 +85,6 @@ SHARED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.postgres",
-    "django.contrib.admin",
     "django.contrib.staticfiles",
     "rest_framework",
     "django_filters",

@@ -73,7 +73,7 @@ def check_broker(app: Celery) -> Iterator[CheckMessage]:
 def check_caches() -> Iterator[CheckMessage]:
     """What is wrong with the caches: with the addresses of those in Redis, and with how they keep their values."""
     for alias, cache in settings.CACHES.items():
-        backend = import_string(cache["BACKEND"])
+        backend = import_string(str(cache["BACKEND"]))
         if not issubclass(backend, HARMLESS):
             yield Error(
                 f"The cache {alias!r} may unpickle what its server holds: whoever writes there runs code here.",

@@ -29,7 +29,7 @@ def key_of_tenant(key: str, key_prefix: str, version: int) -> str:
 
 
 class JSONSerializer:
-    """In the place of Django's, which unpickles what it reads."""
+    """In the place of Django's, which pickles."""
 
     def dumps(self, value: Any) -> bytes:
         """Raises TypeError or ValueError for what is no JSON."""
@@ -44,7 +44,8 @@ class JSONClient(RedisCacheClient):
     """Django's client, for which a value that it can't read is missing."""
 
     def __init__(self, servers: list[str], **options: Any) -> None:
-        super().__init__(servers, serializer=JSONSerializer, **options)
+        self._json = JSONSerializer()
+        super().__init__(servers, serializer=self._json, **options)
 
     def get(self, key: Any, default: Any) -> Any:
         """As Django's."""
@@ -77,7 +78,7 @@ class JSONClient(RedisCacheClient):
         if text is None:
             return default
         try:
-            return self._serializer.loads(text)
+            return self._json.loads(text)
         except (ValueError, RecursionError):
             return _warned(key, default)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.test import Client, override_settings
-from django.urls import path
+from django.urls import path as route
 from rest_framework.test import APIClient
 
 from accounts.models import User
@@ -32,15 +32,15 @@ def explode(request: Any) -> Any:
 class Broken:
     """URLs of a tenant's host, with a view that fails."""
 
-    urlpatterns = [path("explode/", explode), *urls.urlpatterns]  # noqa: RUF012  # as Django reads it
+    urlpatterns = [route("explode/", explode), *urls.urlpatterns]  # noqa: RUF012  # as Django reads it
     handler400, handler403 = urls.handler400, urls.handler403
     handler404, handler500 = urls.handler404, urls.handler500
 
 
-def ask(path: str, *, host: str = "acme.localhost", method: str = "GET", **headers: str) -> Any:
+def ask(path: str, *, host: str = "acme.localhost", method: str = "GET", length: int = 2, **headers: str) -> Any:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     client = APIClient(headers={"host": host, **named}, raise_request_exception=False)
-    return client.generic(method, path, b"" if method == "GET" else b"{}", content_type="application/json")
+    return client.generic(method, path, "" if method == "GET" else "{}", content_type="application/json", CONTENT_LENGTH=str(length))
 
 
 # How to ask, and the status
@@ -67,7 +67,7 @@ ANSWERS: dict[str, tuple[Callable[[], Any], int]] = {
     "nowhere": (lambda: ask("/nowhere"), 404),
     "a method that is not there": (lambda: ask("/api/v1/schema/", method="POST"), 405),
     "a type that is not there": (lambda: ask("/api/v1/schema/", accept="text/csv"), 406),
-    "a body too large": (lambda: ask("/api/v1/tokens/", method="POST", content_length="9999999"), 413),
+    "a body too large": (lambda: ask("/api/v1/tokens/", method="POST", length=9_999_999), 413),
     "a coded body": (lambda: ask("/api/v1/tokens/", method="POST", content_encoding="gzip"), 415),
     "a fault of ours": (lambda: ask("/explode/"), 500),
 }
@@ -93,8 +93,10 @@ def test_a_page_of_the_traceback_may_style_itself(acme: Tenant) -> None:
 # Pages run their own files alone
 
 
-INLINE = re.compile(r"<style|<[^>]+\s(?:style|on[a-z]+)=|href=[\"']?javascript:|<script(?![^>]*\ssrc=)(?![^>]*json)", re.I)
-FOREIGN = re.compile(r"""(?:src|href|action)=["']?(?:https?:)?//(?!localhost|acme\.localhost)""", re.I)
+INLINE = re.compile(
+    r"<style|<[^>]+\s(?:style|on[a-z]+)=|href=[\"']?javascript:|<script(?![^>]*\ssrc=)(?![^>]*json)", re.I
+)
+FOREIGN = re.compile(r"""(?:src|href|action)=["']?(?:https?:)?//(?!localhost|acme\.localhost)""", re.IGNORECASE)
 
 
 def pages_of_the_admin() -> list[str]:
@@ -124,10 +126,8 @@ def test_the_admins_pages_have_no_script_or_style_inside(acme: Tenant) -> None:
     assert len(opened) > 20
     assert "/admin/django_celery_beat/periodictask/add/" in opened
     assert [path for path, page in opened.items() if not is_clean(page)] == []
-    # The admin's are pages about people, which nobody may keep.
-    assert {answer["Cache-Control"] for answer in answers.values() if answer.status_code == 200} == {
-        "max-age=0, no-cache, no-store, must-revalidate, private"
-    }
+    # They are pages about people.
+    assert [path for path, answer in answers.items() if "no-store" not in answer["Cache-Control"]] == []
 
 
 @pytest.mark.parametrize("host", ["localhost", "acme.localhost"])
@@ -182,6 +182,6 @@ def test_what_may_hold_a_secret_is_kept_by_nobody(acme: Tenant, public_client: A
     assert not any("ETag" in answer for answer in answers)
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz"])
-def test_nobody_keeps_how_a_process_is(db: None, path: str) -> None:
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/nowhere", "/problems/", "/admin/"])
+def test_what_says_nothing_of_it_is_kept_by_nobody(db: None, path: str) -> None:
     assert ask(path)["Cache-Control"] == "no-store"

@@ -43,7 +43,7 @@ def plant(pickled: bytes) -> dict[str, str]:
                 case "zset":
                     client.zadd(key, {pickled: 0})
                 case "hash":
-                    client.hset(key, mapping={name: pickled for name in [*client.hkeys(key), b"new"]})
+                    client.hset(key, mapping=dict.fromkeys([*client.hkeys(key), b"new"], pickled))
     return planted
 
 
