@@ -1,6 +1,7 @@
 """The servers, and on them whoever is measured. Made once for all figures."""
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from devstack.servers import Stack, temporary_stack
 from tests.peers.peer import PLAIN_CELERY, TENANT_SCHEMAS, Peer
 
 TENANTS = 20
+SECRET_KEY = secrets.token_urlsafe(48)
 CHILDREN = 2
 # So many tenants are made once, and copied.
 A_CROWD = 500
@@ -106,7 +108,7 @@ class World:
             "PATH": tool_path(),
             "PYTHONPATH": str(CHECKOUT),
             "DJANGO_SETTINGS_MODULE": "bench.tenantry.settings",
-            "SECRET_KEY": "bench",
+            "SECRET_KEY": SECRET_KEY,
             **dict.fromkeys(("THROTTLE_USER", "THROTTLE_TENANT"), "1000000/min"),
             **dict.fromkeys(("THROTTLE_IDEMPOTENCY_KEY", "THROTTLE_MAIL"), "100000000/day"),
         }

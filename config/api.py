@@ -1,7 +1,7 @@
 """The whole v1 API."""
 
 from django.urls import include, path
-from drf_spectacular.views import SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
 from accounts.views import CurrentTokenView, OrganisationView, TenantViewSet, TokensView, UserViewSet
@@ -29,7 +29,11 @@ singles = [
 documentation = [
     path("schema/", SchemaView.as_view(), name="schema"),
     # Its OPTIONS would be metadata, for which it has no template.
-    path("docs/", SpectacularSwaggerView.as_view(http_method_names=["get", "head"]), name="docs"),
+    path(
+        "docs/",
+        SpectacularSwaggerSplitView.as_view(template_name="docs.html", http_method_names=["get", "head"]),
+        name="docs",
+    ),
 ]
 public_urls = [*public.urls, *documentation]
 tenant_urls = [*singles, *tenant.urls, *documentation]

@@ -1,5 +1,6 @@
 """`/livez` and `/readyz`, on every host: load balancers know no tenant."""
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +15,19 @@ KEPT_SECONDS = 1.0
 
 
 class HealthMiddleware:
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+    def __init__(
+        self,
+        get_response: Callable[[HttpRequest], HttpResponse],
+        *,
+        look: Callable[[], dict[str, Any]] = readiness,
+        kept_seconds: float = KEPT_SECONDS,
+    ) -> None:
         self.get_response = get_response
+        self._look = look
+        self._kept_seconds = kept_seconds
+        self._looking = threading.Lock()
         self._report: dict[str, Any] = {}
-        self._asked_at = -KEPT_SECONDS
+        self._asked_at = -kept_seconds
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.path == "/livez":
@@ -28,8 +38,13 @@ class HealthMiddleware:
         return self.get_response(request)
 
     def _readiness(self) -> dict[str, Any]:
-        if time.monotonic() >= self._asked_at + KEPT_SECONDS:
-            with schema_context("public"):
-                self._report = readiness()
-            self._asked_at = time.monotonic()
+        """One look at a time: while it waits for a database that is away, others get the answer before."""
+        is_old = time.monotonic() >= self._asked_at + self._kept_seconds
+        if is_old and self._looking.acquire(blocking=not self._report):
+            try:
+                with schema_context("public"):
+                    self._report = self._look()
+                self._asked_at = time.monotonic()
+            finally:
+                self._looking.release()
         return self._report

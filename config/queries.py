@@ -5,6 +5,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django_filters import MultipleChoiceFilter
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from config.problems import render
 from config.schema_view import SchemaView
@@ -56,6 +57,8 @@ def known_parameters(view: Any, method: str) -> dict[str, bool]:
     """The names of the parameters that a view takes, and whether each may come more than once."""
     if view.cls is SchemaView:
         return {"format": False}
+    if view.cls is SpectacularSwaggerSplitView:
+        return {"script": False}  # of its own page
     action = getattr(view, "actions", {}).get("get" if method == "HEAD" else method.lower())
     if action != "list":
         return {}

@@ -1,5 +1,6 @@
 """Every setting, from the environment (see .env.example)."""
 
+import os
 import ssl
 from datetime import timedelta
 from pathlib import Path
@@ -15,9 +16,12 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 
 DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env("SECRET_KEY", default="insecure-development-key" if DEBUG else "")
+# Keys are read as they are: `env` takes a value that begins with a dollar sign for the name of another variable.
+SECRET_KEY = os.environ.get("SECRET_KEY") or ("insecure-development-key" if DEBUG else "")
 if not SECRET_KEY:
     raise ImproperlyConfigured("Set SECRET_KEY to a long random string (or DEBUG=1 on a developer's machine).")
+# Earlier keys: what they signed is valid until they go from here.
+SECRET_KEY_FALLBACKS = [key for key in os.environ.get("SECRET_KEY_FALLBACKS", "").split(",") if key]
 
 # Hosts. The public host signs up tenants and has the admin; a tenant's host is <slug>.BASE_DOMAIN.
 BASE_DOMAIN = env("BASE_DOMAIN", default="localhost")
@@ -32,7 +36,10 @@ NUM_PROXIES = env.int("NUM_PROXIES", default=1 if BEHIND_TLS_PROXY else 0)
 # As clients see it; the schema says so
 SCHEME, PORT = ("https", "") if BEHIND_TLS_PROXY else ("http", f":{env.int('PORT', default=8000)}")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS_PROXY else None
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS_PROXY
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS_PROXY
+# For how long, in seconds, a browser that has been here takes TLS alone, for this host and all below it
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000) if BEHIND_TLS_PROXY else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 CSRF_FAILURE_VIEW = "config.problems.csrf_failure"
 
 # Pages of these origins may call the API from a browser. Tokens travel in a header, so there are no cookies to allow.
@@ -66,6 +73,9 @@ CORS_EXPOSE_HEADERS = [
 
 # Apps. An app in both lists has its tables in `public` and in every tenant's schema.
 SHARED_APPS = [
+    "config",
+    # Before django-tenants, which has old copies of its templates, with style inside.
+    "django.contrib.admin",
     "django_tenants",
     "tenants",
     "limits",
@@ -79,7 +89,6 @@ SHARED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.postgres",
-    "django.contrib.admin",
     "django.contrib.staticfiles",
     "rest_framework",
     "django_filters",
@@ -114,16 +123,23 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
-# The e-mail is unique, in any case: by a functional constraint, which that check does not see.
-SILENCED_SYSTEM_CHECKS = ["auth.W004"]
+SILENCED_SYSTEM_CHECKS = [
+    # The e-mail is unique, in any case: by a functional constraint, which that check does not see.
+    "auth.W004",
+    # It asks for SECURE_HSTS_PRELOAD. A browser's list is hard to leave again, so an operator asks for it.
+    "security.W021",
+]
 
 MIDDLEWARE = [
+    # Whatever answers below, it adds to it.
+    "config.headers.SecurityHeadersMiddleware",
+    # Before the redirect to TLS: a load balancer asks without.
     "config.health.HealthMiddleware",
     "config.logs.RequestLogMiddleware",
+    "django.middleware.security.SecurityMiddleware",
     # Before the tenant is looked for: a browser's preflight names none.
     "corsheaders.middleware.CorsMiddleware",
     "config.refusals.RefusalMiddleware",
-    "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     # Before anything that renders or asks the database
     "config.limits.LimitMiddleware",
@@ -219,7 +235,7 @@ REDIS_OPTIONS: dict[str, Any] = {
     **({"ssl_cert_reqs": "none"} if REDIS_SELF_SIGNED else {}),
 }
 REDIS_CACHE = {
-    "BACKEND": "django.core.cache.backends.redis.RedisCache",
+    "BACKEND": "tenants.cache.JSONCache",
     # In a list, or Django would take a comma in the password for the start of another URL.
     "LOCATION": [CACHE_URL],
     "OPTIONS": REDIS_OPTIONS,
@@ -276,6 +292,8 @@ CELERY_WORKER_CONSUMER = "jobs.worker.consumer:TenantConsumer"
 # durable jobs are handed back. Heroku kills after 30 s.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.float("WORKER_SHUTDOWN_SECONDS", default=20)
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# With it, whoever reaches the broker ends workers and reads their settings, passwords included.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = env.bool("WORKER_REMOTE_CONTROL", default=False)
 CELERY_TASK_TRACK_STARTED = True
 CELERY_TASK_SOFT_TIME_LIMIT = env.float("JOB_SOFT_TIME_LIMIT", default=25)
 CELERY_TASK_TIME_LIMIT = JOB_HARD_TIME_LIMIT
@@ -373,6 +391,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {"TenantStatus": "tenants.models.Tenant.Status"},
     # Of tenants/ids.py
     "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},
+    # No validator of somebody else's
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }

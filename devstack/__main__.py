@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def test(argv: list[str]) -> int:
             "DATABASE_URL": database_url,
             "DATABASE_SUPERUSER_URL": stack.superuser_url or "",
             "REDIS_KEY_PREFIX": prefix,
-            "SECRET_KEY": "tests",
+            "SECRET_KEY": secrets.token_urlsafe(48),
             "PATH": tool_path(),
             # Not in the checkout, where a second `make test` at the same time would write its own.
             "COVERAGE_FILE": str(stack.folder / "coverage"),

@@ -1,7 +1,7 @@
 """A request that is sent again with its `Idempotency-Key` gets the first response again, and has one effect."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -20,17 +20,20 @@ from tenants.connection import connection
 REPLAYED = "Idempotent-Replayed"
 
 
-def respond_once(*, owner: str, key: str, fingerprint: str, respond: Callable[[], Response]) -> Response:
+def respond_once(
+    *, owner: str, key: str, fingerprint: str, respond: Callable[[], Response], older: Sequence[str] = ()
+) -> Response:
     """Return what `respond` answers, or what it answered to this key before.
 
     The answer is kept in one transaction with what `respond` did. Only a 2xx is kept. Any other answer rolls back, and
     may be tried again with the same key. Raises InProgress while the first request still runs, KeyReused if the key
-    came with another request, TooManyKeys if the organisation keeps as many as it may.
+    came with another request, TooManyKeys if the organisation keeps as many as it may. `older` are fingerprints of the
+    same request by earlier keys of the site.
     """
     with transaction.atomic(durable=True):
         _lock(owner, key)
         if (kept := _kept(owner, key)) is not None:
-            return _replayed(kept, fingerprint)
+            return _replayed(kept, [fingerprint, *older])
         return _respond_and_keep(owner=owner, key=key, fingerprint=fingerprint, respond=respond)
 
 
@@ -75,8 +78,8 @@ def _kept(owner: str, key: str) -> KeptResponse | None:
     return KeptResponse.objects.filter(owner=owner, key=key).first()
 
 
-def _replayed(kept: KeptResponse, fingerprint: str) -> Response:
-    if kept.fingerprint != fingerprint:
+def _replayed(kept: KeptResponse, fingerprints: Sequence[str]) -> Response:
+    if kept.fingerprint not in fingerprints:
         raise KeyReused
     return Response(json.loads(kept.body), status=kept.status, headers={**kept.headers, REPLAYED: "true"})
 

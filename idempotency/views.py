@@ -59,7 +59,8 @@ def idempotent(*, owner: Callable[[Request], str | None] = by_user) -> Callable[
             key = _key(request)
             if key is None or (whose := owner(request)) is None:
                 return respond()
-            return respond_once(owner=whose, key=key, fingerprint=fingerprint(request), respond=respond)
+            prints = [fingerprint(request, secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+            return respond_once(owner=whose, key=key, fingerprint=prints[0], older=prints[1:], respond=respond)
 
         return once
 
@@ -73,7 +74,7 @@ def _key(request: Request) -> str | None:
     return key
 
 
-def fingerprint(request: Request) -> str:
+def fingerprint(request: Request, secret: str) -> str:
     """Of address and body, however the body is spelt. Keyed, so that nobody can try passwords on what is stored."""
     canonical = json.dumps([request.path, request.data], sort_keys=True)
-    return salted_hmac("idempotency", canonical, algorithm="sha256").hexdigest()
+    return salted_hmac("idempotency", canonical, secret, algorithm="sha256").hexdigest()

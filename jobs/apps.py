@@ -18,6 +18,6 @@ class JobsConfig(AppConfig):
         worker_init.connect(schema.bind_worker, dispatch_uid="jobs.bind_worker")
         worker_init.connect(checks.refuse_to_start, dispatch_uid="jobs.refuse_to_start")
         worker_init.connect(last_resort.install, dispatch_uid="jobs.end_in_time")
-        beat_init.connect(checks.refuse_errors, dispatch_uid="jobs.refuse_errors")
+        beat_init.connect(checks.refuse_to_start_beat, dispatch_uid="jobs.refuse_to_start_beat")
         task_prerun.connect(task.name_in_log, dispatch_uid="jobs.name_in_log")
         task_postrun.connect(task.leave_schema, dispatch_uid="jobs.leave_schema")

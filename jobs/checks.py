@@ -26,21 +26,28 @@ from tenants.role import verify_role
 
 logger = logging.getLogger(__name__)
 
+PICKLE = {"pickle", "application/x-python-serialize"}
+
 
 def refuse_to_start(**kwargs: Any) -> None:
-    """For a worker: what `refuse_errors` says, and that of the role. Raises SystemExit."""
-    refuse_errors()
+    """For a worker: what `refuse_to_start_beat` says, and that of the role. Raises SystemExit."""
+    refuse_to_start_beat()
     verify_role()
 
 
-def refuse_errors(**kwargs: Any) -> None:
-    """For a worker and beat, where Celery ignores what Django's checks find. Raises SystemExit."""
+def refuse_to_start_beat(**kwargs: Any) -> None:
+    """For beat: what `refuse_errors` says, and a warning of a broker that drops queues. Raises SystemExit."""
+    refuse_errors()
+    warn_of_eviction(app_or_default())
+
+
+def refuse_errors(*, exit_code: int = 1) -> None:
+    """For whom nobody runs Django's checks: web, worker and beat. Raises SystemExit on errors."""
     try:
         call_command("check")
     except SystemCheckError as errors:
         logger.critical("This process does not start, since its configuration would break promises. %s", errors)
-        raise SystemExit(1) from None
-    warn_of_eviction(app_or_default())
+        raise SystemExit(exit_code) from None
 
 
 @register
@@ -68,6 +75,7 @@ def check_app(app: Celery) -> Iterator[CheckMessage]:
     yield from _odd_limits(app)
     yield from _connection_reuse(app)
     yield from _beat_scheduler(app)
+    yield from _pickle(app)
 
 
 def _foreign_tasks(app: TenantCelery) -> Iterator[CheckMessage]:
@@ -173,4 +181,16 @@ def _beat_scheduler(app: TenantCelery) -> Iterator[CheckMessage]:
             "away, loses them.",
             hint='Set CELERY_BEAT_SCHEDULER to "jobs.beat:TenantScheduler".',
             id="jobs.E010",
+        )
+
+
+def _pickle(app: TenantCelery) -> Iterator[CheckMessage]:
+    names = ("accept_content", "result_accept_content", "task_serializer", "result_serializer")
+    values = {name: app.conf[name] or () for name in names}
+    pickling = [name for name, value in values.items() if PICKLE & ({value} if isinstance(value, str) else {*value})]
+    if pickling:
+        yield Error(
+            f"Celery's {' and '.join(pickling)} may be pickle: whoever writes to the broker runs code in the workers.",
+            hint='Set CELERY_ACCEPT_CONTENT, CELERY_TASK_SERIALIZER and the like to "json".',
+            id="jobs.E012",
         )

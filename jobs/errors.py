@@ -11,8 +11,8 @@ from django.db import DataError, Error
 MAX_ERROR = 2_000
 MAX_TRACEBACK = 50_000
 MAX_PRESENTABLE = 1_000_000
-#: Packages whose texts name servers, statements and values of rows.
-DRIVERS = {"psycopg", "redis", "kombu", "amqp"}
+#: Packages whose texts name servers, addresses, statements and values of rows.
+DRIVERS = {"psycopg", "redis", "kombu", "amqp", "httpx", "httpcore", "smtplib", "socket", "ssl"}
 
 
 class Unpresentable(Exception):
@@ -20,7 +20,7 @@ class Unpresentable(Exception):
 
 
 def describe(error: BaseException) -> str:
-    """An exception in words that its tenant may read: class and message; of a driver's, class and SQLSTATE.
+    """An exception in words that its tenant may read: class and message; of a driver's, class and SQLSTATE alone.
 
     It never raises, whatever the exception's own methods do.
     """
@@ -77,7 +77,13 @@ def is_drivers(module: Any) -> bool:
 def _drivers_own(error: BaseException) -> BaseException | None:
     # Django's errors have the text of their cause. One without a cause has a text of Django's own.
     own = error.__cause__ if isinstance(error, Error) else error
-    return own if any(is_drivers(kind.__module__) for kind in type(own).__mro__) else None
+    foreign = any(is_drivers(kind.__module__) for kind in type(own).__mro__)
+    return own if foreign or _is_systems(own) else None
+
+
+def _is_systems(error: BaseException | None) -> bool:
+    """Whether the operating system refused: its texts name files and hosts. An author's TimeoutError has no number."""
+    return isinstance(error, OSError) and type(error).__module__ == "builtins" and error.errno is not None
 
 
 def _message(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """What `/readyz` says: whether this process can serve, and what jobs would miss."""
 
+import logging
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -10,11 +11,12 @@ from django.db import Error
 from jobs.models import Heartbeat
 from tenants.connection import connection, fetch_one, retry_on_broken_connection
 
+logger = logging.getLogger(__name__)
+
 # What `/readyz` tells. A job is overdue if its time came long ago, its tenant is active, and no worker has it. Of the
 # line, its front is looked at. Of what is out, or will be due, so many rows as cost little.
 HEALTH = """
     SELECT
-        (SELECT max(seen_at) FROM public.jobs_relaypulse WHERE kind = 'relay') AS relay_seen_at,
         ARRAY(SELECT DISTINCT kind FROM public.jobs_relaypulse WHERE seen_at > clock_timestamp() - %(late)s) AS seen,
         EXISTS (
             SELECT FROM public.jobs_relaypulse
@@ -42,18 +44,19 @@ LATE = timedelta(seconds=30)
 
 
 def readiness() -> dict[str, Any]:
-    """What this process needs, and what it would miss.
+    """What this process needs, and what it would miss, in words that strangers may read. Details go to the log.
 
     Only the database makes it `unavailable`: requests don't touch the broker for a durable job, and jobs wait.
     `warnings` has a word for each thing that is wrong, which docs/how-to/deploy.md explains.
     """
     try:
-        relay_seen_at, seen, *wrong = retry_on_broken_connection(_look)
-    except Error:
+        seen, *wrong = retry_on_broken_connection(_look)
+    except Error as error:
+        logger.warning("Not ready, for the database is away: %s", " ".join(str(error).split()))
         connection.close()
         return {"status": "unavailable", "database": "away"}
     warnings = [*_missing(seen), *_warnings(*wrong)]
-    return {"status": "ready", "database": "ok", "relay_seen_at": relay_seen_at, "warnings": warnings}
+    return {"status": "ready", "database": "ok", "warnings": warnings}
 
 
 def _look() -> Any:

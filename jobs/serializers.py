@@ -14,8 +14,10 @@ class JobSerializer(serializers.Serializer[Any]):
     )
     attempts = serializers.IntegerField()
     result = serializers.JSONField(allow_null=True)
-    error = serializers.CharField(allow_null=True)
-    traceback = serializers.CharField(allow_null=True, help_text="For staff only")
+    error = serializers.CharField(
+        allow_null=True, help_text="Class and message of the exception; of a driver's, class and SQLSTATE alone"
+    )
+    traceback = serializers.CharField(allow_null=True, help_text="Always null: staff read it in the admin")
     created_at = serializers.DateTimeField()
     due_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)

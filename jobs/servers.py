@@ -12,13 +12,20 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from celery import Celery
 from django.conf import settings
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
+from django.core.cache.backends.redis import RedisCache
 from django.core.checks import CheckMessage, Error
+from django.utils.module_loading import import_string
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
 
+from tenants.cache import JSONCache
+
 logger = logging.getLogger(__name__)
 
-REDIS_CACHE = "django.core.cache.backends.redis.RedisCache"
+#: Caches that keep their values as JSON, in this process, or not at all
+HARMLESS = (JSONCache, LocMemCache, DummyCache)
 TLS = {"ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"}
 #: Each scheme, and the parameters that may follow the `?`
 BROKERS: dict[str, set[str]] = {
@@ -64,9 +71,16 @@ def check_broker(app: Celery) -> Iterator[CheckMessage]:
 
 
 def check_caches() -> Iterator[CheckMessage]:
-    """What is wrong with the addresses of Redis caches."""
+    """What is wrong with the caches: with the addresses of those in Redis, and with how they keep their values."""
     for alias, cache in settings.CACHES.items():
-        if cache["BACKEND"] != REDIS_CACHE:
+        backend = import_string(str(cache["BACKEND"]))
+        if not issubclass(backend, HARMLESS):
+            yield Error(
+                f"The cache {alias!r} may unpickle what its server holds: whoever writes there runs code here.",
+                hint="Set its BACKEND to tenants.cache.JSONCache, as config/settings.py does.",
+                id="jobs.E022",
+            )
+        if not issubclass(backend, RedisCache):
             continue
         location = cache.get("LOCATION")
         for url in location if isinstance(location, list | tuple) else [location]:

@@ -29,7 +29,6 @@ class JobStatus:
     attempts: int
     result: Any
     error: str | None
-    traceback: str | None
     created_at: datetime
     due_at: datetime | None
     finished_at: datetime | None
@@ -62,7 +61,6 @@ def of_job(job: Job) -> JobStatus:
         attempts=job.attempt,
         result=None,
         error=job.error or None,
-        traceback=job.traceback or None,
         created_at=job.created_at,
         due_at=job.due_at,
         finished_at=None,
@@ -89,7 +87,6 @@ def of_result(row: TaskResult) -> JobStatus:
         attempts=attempts if isinstance(attempts := meta.get("attempts"), int) else 1,
         result=value if row.status == states.SUCCESS else None,
         error=meta.get("error") or _error(value) if row.status in states.EXCEPTION_STATES else None,
-        traceback=row.traceback,
         created_at=row.date_created,
         due_at=None,
         finished_at=row.date_done if row.status in states.READY_STATES | {states.IGNORED} else None,

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery.app.task import Context
+from celery.backends.base import KeyValueStoreBackend
 from celery.worker import state as worker_state
 from django.utils import timezone
 from django_celery_results.backends.cache import CacheBackend
@@ -121,6 +122,14 @@ class TenantDatabaseBackend(FollowsTenant, DatabaseBackend):
 
 class TenantCacheBackend(FollowsTenant, CacheBackend):
     """`django-cache`: the schema is part of each key. A durable job's terminal row is in the database all the same."""
+
+    # django-celery-results keeps Python objects, which it leaves to the cache to pickle.
+    encode = KeyValueStoreBackend.encode
+    decode = KeyValueStoreBackend.decode
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.serializer = self.app.conf.result_serializer
 
     def get_key_for_task(self, task_id: Any, key: Any = "") -> bytes:
         """The key of a result, in the schema that is active."""

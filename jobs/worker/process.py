@@ -20,6 +20,13 @@ PAUSE = 0.05
 class TenantWorker(Worker):
     """Celery's worker, with all of that."""
 
+    def prepare_args(self, **options: Any) -> dict[str, Any]:
+        """Without remote control, nothing that other workers say by the broker is heard either, as whom to revoke."""
+        options = super().prepare_args(**options)
+        if not self.app.conf.worker_enable_remote_control:
+            options |= {"without_mingle": True, "without_gossip": True}
+        return options
+
     def on_consumer_ready(self, consumer: Any) -> None:
         """The pool has forked its children, and work comes in."""
         # Celery loads this module before Django's apps.

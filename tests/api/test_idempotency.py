@@ -306,6 +306,18 @@ def test_no_password_can_be_read_or_guessed_from_what_is_kept(
     assert create(as_ada).status_code == 422  # whoever lacks the key can't find out by trying
 
 
+def test_a_request_is_known_again_after_the_sites_key_was_rotated(
+    as_ada: APIClient, acme: Tenant, settings: Settings
+) -> None:
+    first = create(as_ada)
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "another"
+    again = create(as_ada)
+    assert (again.status_code, again.json()) == (201, first.json())
+    settings.SECRET_KEY_FALLBACKS = []
+    assert create(as_ada).status_code == 422
+
+
 def test_a_response_that_must_not_be_stored_is_refused(db: None) -> None:
     def respond() -> Response:
         return Response({"token": "secret"}, status=201, headers={"Cache-Control": "no-store"})

@@ -103,6 +103,13 @@ def test_a_request_gets_503_while_connections_are_refused(ask: Ask, database: Pr
     assert REQUESTS[request_name](ask).status_code < 500
 
 
+def test_strangers_hear_that_it_is_away_and_the_log_hears_why(ask: Ask, database: Proxy, tmp_path: Path) -> None:
+    database.turn(Mode.CUT)
+    wait_until(lambda: ask("GET", "/readyz").status_code == 503, seconds=20, what="it is noticed")
+    assert ask("GET", "/readyz").json() == {"status": "unavailable", "database": "away"}
+    assert "Not ready, for the database is away: " in (tmp_path / "web.log").read_text()
+
+
 # Where a request loses its connection: what its statement is about
 PLACES = {
     "the tenant": b"tenants_domain",

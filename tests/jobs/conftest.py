@@ -52,11 +52,14 @@ def start_worker(committed_db: None, tmp_path: Path) -> Iterator[Callable[..., P
 
 
 @pytest.fixture(scope="module")
-def module_worker(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """One worker with one child for all tests of a module; what they use is `one_child`."""
+def module_worker(
+    request: pytest.FixtureRequest, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Process]:
+    """One worker with one child for all tests of a module, which may name its ENVIRONMENT; they use `one_child`."""
     log = tmp_path_factory.mktemp("worker") / "worker.log"
+    env = getattr(request.module, "ENVIRONMENT", {})
     command = [*WORKER, "-n", log.parent.name, "-c", "1"]
-    process = Process("worker", command, log=log, ready=lambda: " ready." in process.output)
+    process = Process("worker", command, log=log, env=env, ready=lambda: " ready." in process.output)
     with process:
         yield process
 

@@ -122,6 +122,30 @@ def test_w001_a_setting_that_does_not_reach_celery() -> None:
     assert found(check_app(app)) == {"jobs.W001"}
 
 
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"accept_content": ["json", "pickle"]},
+        {"accept_content": ["application/x-python-serialize"]},
+        {"result_accept_content": ["pickle"]},
+        {"task_serializer": "pickle"},
+        {"result_serializer": "pickle"},
+    ],
+    ids=str,
+)
+def test_e012_pickle_in_messages_or_results(conf: dict[str, Any]) -> None:
+    assert found(check_app(app_with(**conf))) == {"jobs.E012"}
+
+
+@pytest.mark.parametrize(
+    "backend", ["redis.RedisCache", "filebased.FileBasedCache", "db.DatabaseCache", "memcached.PyMemcacheCache"]
+)
+def test_e022_a_cache_that_unpickles_what_others_write(settings: Settings, backend: str) -> None:
+    name = f"django.core.cache.backends.{backend}"
+    settings.CACHES = {**settings.CACHES, "more": {"BACKEND": name, "LOCATION": "redis://localhost"}}
+    assert found(check_project()) == {"jobs.E022"}
+
+
 # A worker
 
 

@@ -54,6 +54,7 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (Backend, "prepare_exception", ["exc", "serializer"]),
         (Backend, "_call_task_errbacks", ["request", "exc", "traceback"]),
         (Worker, "on_consumer_ready", ["consumer"]),
+        (Worker, "prepare_args", ["kwargs"]),
         (Worker, "wait_for_soft_shutdown", []),
         (Celery, "subclass_with_self", ["Class"]),
         (Request, "on_accepted", ["pid", "time_accepted"]),

@@ -20,6 +20,9 @@ from tests.jobs import probes
 from tests.jobs.conftest import ended, eventually, results_of, where_ran
 from tests.jobs.probes import ends, errback, fails, own_killed, probe, reports_progress, sleeps, tries_again
 
+# To revoke
+ENVIRONMENT = {"WORKER_REMOTE_CONTROL": "1"}
+
 
 @pytest.fixture(params=["acme", "public"])
 def home(request: pytest.FixtureRequest, one_child: Process, acme: Tenant, globex: Tenant) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The addresses of broker and cache: what is refused, and that what is taken leads where it says."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 import redis
 from celery import Celery, current_app
 from django.core.cache.backends.redis import RedisCache
+from django_tenants.utils import schema_context
 from pytest_django import Settings
 
 from devstack import CHECKOUT
@@ -22,6 +24,7 @@ from jobs.checks import check_project
 from jobs.models import Heartbeat
 from jobs.servers import BROKERS, CACHES, find_problem, warn_of_eviction
 from tests.jobs.conftest import eventually, where_ran
+from tests.jobs.probes import probe
 from tests.tls import HOST, OTHER_NAME, make_certificate, tls_proxy
 
 SECRET = "s3cret"
@@ -268,6 +271,32 @@ def test_any_password_and_database_work_for_broker_and_cache(
         assert len(client.keys("*here")) == 1
     start_worker("-c", "1", **environ)
     eventually(lambda: where_ran("x") == ["public"], "the task ran")
+
+
+def test_the_acl_of_the_documents_is_enough(
+    valkey: Valkey, start_worker: Callable[..., Process], tmp_path: Path
+) -> None:
+    text = (CHECKOUT / "docs/explanation/security.md").read_text()
+    [line] = re.findall(r"^ +(ACL SETUSER tenantry .*)$", text, flags=re.MULTILINE)
+    with redis.Redis.from_url(valkey.url) as client:
+        client.execute_command(*line.split())
+    url = f"redis://tenantry:password@127.0.0.1:{valkey.port}"
+    environ = {"BROKER_URL": f"{url}/4", "CACHE_URL": f"{url}/5"}
+
+    done = manage("shell", "--no-imports", "-c", "; ".join(USES.values()), **environ)
+    assert done.returncode == 0, done.stderr
+    worker = start_worker("-c", "1", **environ)
+    with Process("relay", ["python", "manage.py", "relay"], log=tmp_path / "relay.log", env=environ):
+        with schema_context("public"):
+            probe.delay_on_commit("a durable one")
+        eventually(lambda: where_ran("a durable one") == ["public"], "the job ran")
+    eventually(lambda: where_ran("x"), "the task ran")
+    assert "NOPERM" not in worker.output
+
+    with redis.Redis.from_url(f"{url}/4") as client:
+        for forbidden in ("CONFIG GET *", "KEYS *", "FLUSHALL", "ACL LIST", "SHUTDOWN", "MONITOR", "DEBUG JMAP"):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*forbidden.split())
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,15 @@
 """What is cached in one tenant is found in no other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.sessions.backends.cache import SessionStore
 from django.core.cache import cache, caches
+from django.http import HttpResponse
 from django.template import Context, Template
 from django.test import Client
 from django.utils.crypto import get_random_string
@@ -16,6 +20,7 @@ from accounts.models import User
 from tenants.binding import Unbound, unbind
 from tenants.models import Tenant
 from tests.people import PASSWORD
+from tests.poison import PLANTS, server
 
 pytestmark = pytest.mark.django_db
 
@@ -142,3 +147,57 @@ def test_what_is_shared_on_purpose_has_an_alias_of_its_own(acme: Tenant, globex:
     with schema_context(globex.schema_name):
         assert caches["shared"].get(key) == "everybody's"
         assert cache.get(key) is None
+
+
+# What Redis holds is data
+
+
+@pytest.fixture
+def planted(key: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name, in the cache `shared`, of something that somebody else has written there."""
+    full = caches["shared"].make_key(key)
+    PLANTS[request.param](full, tmp_path / "executed")
+    yield key
+    server().delete(full)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("planted", PLANTS, indirect=True)
+def test_what_the_cache_has_not_written_is_missing(planted: str, caplog: pytest.LogCaptureFixture) -> None:
+    shared = caches["shared"]
+    assert shared.get(planted) is None
+    assert shared.get(planted, "default") == "default"
+    assert shared.get_many([planted, "other"]) == {}
+    assert "counts as missing" in caplog.text
+    assert shared.get_or_set(planted, "new") == "new"
+    shared.set(planted, "mine")
+    assert shared.get(planted) == "mine"
+
+
+@pytest.mark.parametrize("planted", PLANTS, indirect=True)
+def test_what_can_not_be_counted_on_makes_place_for_a_count(planted: str) -> None:
+    with pytest.raises(ValueError, match=planted):
+        caches["shared"].incr(planted)
+    assert caches["shared"].add(planted, 1)
+    assert caches["shared"].incr(planted) == 2
+
+
+VALUES = [0, 1, -1, 1.5, True, None, "", "ü\0", [1, [2]], {"a": {"b": None}}, 2**70]
+NO_VALUES = [b"x", {1, 2}, Decimal("1.5"), object(), float("nan"), HttpResponse(), date(2026, 1, 1)]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_json_comes_out_as_it_went_in(key: str, value: Any) -> None:
+    for each in caches.all():
+        each.set(key, value)
+        assert each.get(key, "missing") == value
+        assert each.get_many([key]) == {key: value}
+        assert type(each.get(key)) is type(value)
+
+
+@pytest.mark.parametrize("value", NO_VALUES, ids=lambda value: type(value).__name__)
+def test_anything_else_is_refused_when_it_is_stored(key: str, value: Any) -> None:
+    for store in (cache.set, cache.add, cache.get_or_set, lambda key, value: cache.set_many({key: value})):
+        with pytest.raises((TypeError, ValueError)):
+            store(key, value)
+    assert cache.get(key) is None
