@@ -31,6 +31,14 @@ BEHIND_TLS_PROXY = env.bool("BEHIND_TLS_PROXY", default=False)
 SCHEME, PORT = ("https", "") if BEHIND_TLS_PROXY else ("http", f":{env.int('PORT', default=8000)}")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS_PROXY else None
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS_PROXY
+if BEHIND_TLS_PROXY:
+    # By this prefix a browser takes the cookie from this host alone: a tenant's host can't plant one.
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
+# Sessions are the admin's. One ends so many seconds after the log-in, or with the browser.
+SESSION_COOKIE_AGE = 60 * env.int("STAFF_SESSION_MINUTES", default=60)
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"
+CSRF_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "config.problems.csrf_failure"
 
 # Pages of these origins may call the API from a browser. Tokens travel in a header, so there are no cookies to allow.
@@ -61,6 +69,12 @@ CORS_EXPOSE_HEADERS = [
     "x-request-id",
 ]
 
+# The platform's staff log in to the admin with a second factor: an authenticator app, or a recovery code.
+STAFF_SECOND_FACTOR = env.bool("STAFF_SECOND_FACTOR", default=not DEBUG)
+if not (STAFF_SECOND_FACTOR or DEBUG):
+    raise ImproperlyConfigured("Leave out STAFF_SECOND_FACTOR=0: without DEBUG=1, staff need a second factor.")
+OTP_TOTP_ISSUER = f"Tenantry on {BASE_DOMAIN}"
+
 # Apps. An app in both lists has its tables in `public` and in every tenant's schema.
 SHARED_APPS = [
     "django_tenants",
@@ -75,7 +89,10 @@ SHARED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.postgres",
-    "django.contrib.admin",
+    "accounts.apps.StaffAdminConfig",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "django.contrib.staticfiles",
     "rest_framework",
     "django_filters",
@@ -122,6 +139,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "config.queries.QueryMiddleware",
@@ -190,6 +208,8 @@ TENANT_DOMAIN_MODEL = "tenants.Domain"
 SKIP_PG_EXTRA_VALIDATION = True
 # Schemas that wait, migrated, for the next sign-ups
 SPARE_SCHEMAS = env.int("SPARE_SCHEMAS", default=3)
+# For how many days nobody gets the domains of a tenant that was deleted
+HOST_QUARANTINE_DAYS = env.int("HOST_QUARANTINE_DAYS", default=90)
 
 # Redis or Valkey, for the caches and the broker, unless these have servers of their own. The broker may be RabbitMQ.
 REDIS_URL = env("REDIS_URL", default="redis://localhost:6379/0")
