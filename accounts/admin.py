@@ -4,10 +4,12 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 
 from accounts import rights
 from accounts.models import User
@@ -53,6 +55,12 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]  # not generic at run tim
         elif db_field.name == "groups":
             options["queryset"] = rights.grantable_groups(request.user)
         return super().formfield_for_manytomany(db_field, request, **options)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        # Whoever changes their own password is asked for the old one.
+        if self.get_object(request, unquote(id)) == request.user:
+            return redirect("admin:password_change")
+        return super().user_change_password(request, id, form_url)
 
 
 admin.site.unregister(Group)

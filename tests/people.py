@@ -42,8 +42,8 @@ def client_of(tenant: Tenant, user: User) -> APIClient:
 
 def add_staff(**fields: Any) -> User:
     """Sam, of the platform's staff: a superuser, unless the fields say otherwise."""
-    staff = {"email": "sam@tenantry.example", "full_name": "Sam Staff", "is_staff": True, "is_superuser": True}
-    user = User(**{**staff, **fields})
+    staff: dict[str, Any] = {"email": "sam@tenantry.example", "full_name": "Sam Staff"}
+    user = User(**{**staff, "is_staff": True, "is_superuser": True, **fields})
     user.set_password(PASSWORD)
     user.save()
     return user

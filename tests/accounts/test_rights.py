@@ -200,6 +200,16 @@ def test_nobody_changes_an_account_that_has_more_rights(
     assert client.get(f"{STAFF}{tom.pk}/change/").status_code == 200  # to look at
 
 
+def test_nobody_changes_their_own_password_without_the_old_one(boss: User) -> None:
+    client = client_of_staff(boss)
+    new = {"password1": "another long one", "password2": "another long one", "usable_password": "true"}
+    for spelling in (str(boss.pk), boss.pk.hex.upper()):
+        answer = client.post(f"{STAFF}{spelling}/password/", new)
+        assert (answer.status_code, answer["Location"]) == (302, "/admin/password_change/")
+    boss.refresh_from_db()
+    assert boss.check_password(PASSWORD)
+
+
 def test_groups_are_for_those_who_grant(client_with: Callable[..., Client], sue: User) -> None:
     own, other = permissions("auth.change_group", "tenants.delete_tenant")
     group = Group.objects.create(name="hers")
