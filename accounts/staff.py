@@ -8,6 +8,7 @@ from django.contrib.admin import AdminSite
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth.signals import user_login_failed
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django_otp.admin import OTPAdminAuthenticationForm, OTPAdminSite
 
@@ -76,7 +77,8 @@ class StaffSite(OTPAdminSite):
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """As Django's, and recorded."""
-        response: HttpResponse = super().password_change(request, extra_context)
-        if request.method == "POST" and response.status_code == 302:
-            record(request.user, "Changed their own password.", user=request.user)
+        with transaction.atomic():
+            response: HttpResponse = super().password_change(request, extra_context)
+            if request.method == "POST" and response.status_code == 302:
+                record(request.user, "Changed their own password.", user=request.user)
         return response

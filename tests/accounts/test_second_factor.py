@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 from django_otp.oath import TOTP
-from django_otp.plugins.otp_static.models import StaticToken
+from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from pytest_django import Settings
 
@@ -102,8 +102,10 @@ def test_nobody_without_a_second_factor_gets_in(client: Client, sam: User) -> No
 def test_a_code_of_somebody_else_is_refused(client: Client, sam: User, factor: SecondFactor) -> None:
     sue = add_staff(email="sue@tenantry.example")
     renew_second_factor(sue)
-    assert REFUSED in log_in(client, sue, factor.recovery_codes[0])
-    assert REFUSED in log_in(client, sue, code_of(sam))
+    for code in (factor.recovery_codes[0], code_of(sam)):
+        TOTPDevice.objects.update(throttling_failure_count=0)
+        StaticDevice.objects.update(throttling_failure_count=0)
+        assert REFUSED in log_in(client, sue, code)
 
 
 def test_the_answer_does_not_tell_a_right_password_from_a_wrong_one(
@@ -146,10 +148,10 @@ def test_a_new_second_factor_ends_the_old_one_and_its_sessions(sam: User, factor
     out = io.StringIO()
     call_command("second_factor", "SAM@tenantry.example", stdout=out)
     assert not is_in(client)
-    assert REFUSED in log_in(client, sam, factor.recovery_codes[0])
     *_, last_code = out.getvalue().split()
     log_in(client, sam, last_code)
     assert is_in(client)
+    assert REFUSED in log_in(Client(headers={"host": "localhost"}), sam, factor.recovery_codes[0])
 
 
 def test_only_staff_get_a_second_factor(sam: User) -> None:
