@@ -49,7 +49,7 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]  # not generic at run tim
             return [*fields, *GRANTS]
         return fields if request.user.is_superuser else [*fields, "is_superuser"]
 
-    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+    def formfield_for_manytomany(self, db_field: Any, request: Any, **options: Any) -> Any:
         if db_field.name == "user_permissions":
             options["queryset"] = _choices_of(request)
         elif db_field.name == "groups":
@@ -79,7 +79,7 @@ class StaffGroupAdmin(GroupAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
         return super().has_delete_permission(request, obj) and _may_grant(request, obj)
 
-    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+    def formfield_for_manytomany(self, db_field: Any, request: Any, **options: Any) -> Any:
         return super().formfield_for_manytomany(db_field, request, **{**options, "queryset": _choices_of(request)})
 
 
