@@ -60,6 +60,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     REQUIRED_FIELDS: ClassVar[list[str]] = ["full_name"]
 
     class Meta:
+        permissions = (("grant_rights", "Can make user staff, and give rights"),)
         indexes = (models.Index(fields=["updated_at", "id"], name="user_updated"),)
         constraints = (
             models.UniqueConstraint(Lower("email"), name="user_email_unique", violation_error_message="E-mail taken."),

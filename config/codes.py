@@ -120,7 +120,7 @@ REGISTRY: dict[str, Problem] = {problem.code: problem for problem in (
             "This slug was signed up, and setting it up failed.",
             "Ask the platform's staff, or choose another slug."),
     Problem("slug_taken", 409, "The slug is taken",
-            "Another organisation has this slug.",
+            "Another organisation has this slug, or had it until lately.",
             "Choose another."),
     Problem("length_required", 411, "The body's length is missing",
             "The body came without its length, and nothing in front of this API counted it.",

@@ -40,6 +40,14 @@ SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS_PR
 # For how long, in seconds, a browser that has been here takes TLS alone, for this host and all below it
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000) if BEHIND_TLS_PROXY else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+if BEHIND_TLS_PROXY:
+    # By this prefix a browser takes the cookie from this host alone: a tenant's host can't plant one.
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
+# Sessions are the admin's. One ends so many seconds after the log-in, or with the browser.
+SESSION_COOKIE_AGE = 60 * env.int("STAFF_SESSION_MINUTES", default=60)
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"
+CSRF_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "config.problems.csrf_failure"
 
 # Pages of these origins may call the API from a browser. Tokens travel in a header, so there are no cookies to allow.
@@ -71,11 +79,17 @@ CORS_EXPOSE_HEADERS = [
     "x-request-id",
 ]
 
+# The platform's staff log in to the admin with a second factor: an authenticator app, or a recovery code.
+STAFF_SECOND_FACTOR = env.bool("STAFF_SECOND_FACTOR", default=not DEBUG)
+if not (STAFF_SECOND_FACTOR or DEBUG):
+    raise ImproperlyConfigured("Leave out STAFF_SECOND_FACTOR=0: without DEBUG=1, staff need a second factor.")
+OTP_TOTP_ISSUER = f"Tenantry on {BASE_DOMAIN}"
+
 # Apps. An app in both lists has its tables in `public` and in every tenant's schema.
 SHARED_APPS = [
     "config",
     # Before django-tenants, which has old copies of its templates, with style inside.
-    "django.contrib.admin",
+    "accounts.apps.StaffAdminConfig",
     "django_tenants",
     "tenants",
     "limits",
@@ -89,6 +103,9 @@ SHARED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.postgres",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "django.contrib.staticfiles",
     "rest_framework",
     "django_filters",
@@ -150,6 +167,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "config.queries.QueryMiddleware",
@@ -221,6 +239,8 @@ REQUEST_STATEMENT_SECONDS = env.float("REQUEST_STATEMENT_SECONDS", default=15)
 REQUEST_LOCK_SECONDS = env.float("REQUEST_LOCK_SECONDS", default=5)
 # Schemas that wait, migrated, for the next sign-ups
 SPARE_SCHEMAS = env.int("SPARE_SCHEMAS", default=3)
+# For how many days nobody gets the domains of a tenant that was deleted
+HOST_QUARANTINE_DAYS = env.int("HOST_QUARANTINE_DAYS", default=90)
 
 # Redis or Valkey, for the caches and the broker, unless these have servers of their own. The broker may be RabbitMQ.
 REDIS_URL = env("REDIS_URL", default="redis://localhost:6379/0")

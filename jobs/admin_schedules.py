@@ -5,6 +5,7 @@ from typing import Any
 from celery import current_app
 from django import forms
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django_celery_beat.admin import PeriodicTaskAdmin, PeriodicTaskForm, TaskChoiceField, TaskSelectWidget
@@ -13,6 +14,7 @@ from django_celery_beat.models import PeriodicTask
 from jobs import schedules
 from jobs.outbox import checked_name
 from jobs.schedules import FAN_OUT, NotSchedulable, Place
+from tenants.audit import record
 
 WHEN = ("interval", "crontab", "solar", "clocked")
 SCHEDULED = ("name", "task", "args", "kwargs", "expires", "expire_seconds", *WHEN, *schedules.ROUTING)
@@ -69,6 +71,7 @@ class ScheduleAdmin(PeriodicTaskAdmin):
     """django-celery-beat's, for schedules whose runs are durable jobs."""
 
     form = ScheduleForm
+    actions = ("enable_tasks", "disable_tasks", "run_tasks")
     list_display = ("name", "enabled", "task", "runs", "scheduler", "last_run_at", "total_run_count", "one_off")
     fieldsets = (
         (None, {"fields": ("name", "regtask", "task", "run_in", "enabled", "description")}),
@@ -94,8 +97,26 @@ class ScheduleAdmin(PeriodicTaskAdmin):
             except NotSchedulable as refusal:
                 messages.error(request, f"{periodic.name}: {refusal}")
                 continue
-            outcome = "dispatched" if schedules.dispatch(run) else "a run waits already"
+            with transaction.atomic():
+                outcome = "dispatched" if schedules.dispatch(run) else "a run waits already"
+                record(periodic, f"Run now: {outcome}.", user=request.user)
             messages.info(request, f"{periodic.name}: {outcome}.")
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable_tasks(self, request: HttpRequest, periodics: QuerySet[PeriodicTask]) -> None:
+        """Let beat run the chosen schedules."""
+        with transaction.atomic():
+            for periodic in periodics:
+                record(periodic, "Enabled.", user=request.user)
+            super().enable_tasks(request, periodics)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable_tasks(self, request: HttpRequest, periodics: QuerySet[PeriodicTask]) -> None:
+        """Stop the chosen schedules."""
+        with transaction.atomic():
+            for periodic in periodics:
+                record(periodic, "Disabled.", user=request.user)
+            super().disable_tasks(request, periodics)
 
 
 def _place_of(periodic: PeriodicTask) -> str:

@@ -84,6 +84,11 @@ class Job(models.Model):
 
     class Meta:
         db_table = '"public"."jobs_job"'
+        permissions = (
+            ("replay_job", "Can run dead job again"),
+            ("discard_job", "Can discard dead job"),
+            ("cancel_job", "Can cancel job"),
+        )
         indexes = (
             models.Index(F("tag"), F("seq"), name="jobs_job_line", condition=Q(tag__isnull=False)),
             # By time too, for those of each tenant that are not in line.

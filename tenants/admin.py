@@ -1,25 +1,30 @@
-"""The tenants in the public host's admin."""
+"""The tenants in the public host's admin, and the domains that rest after a deletion."""
 
 from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from tenants import services
+from tenants.audit import record
 from tenants.errors import Conflict
-from tenants.models import Domain, Tenant
+from tenants.models import Domain, QuarantinedDomain, Tenant
 
 
 def change_each(
     request: HttpRequest, change: Callable[[Tenant], None], tenants: QuerySet[Tenant], *, done: str
 ) -> None:
-    """Change the chosen tenants one by one, and show a message about each: `done`, or why it was refused."""
+    """Change the chosen tenants one by one. Record each, and show a message: `done`, or why it was refused."""
     for tenant in tenants:
         try:
-            change(tenant)
+            with transaction.atomic():
+                change(tenant)
+                record(tenant, f"{done.capitalize()}.", user=request.user)
         except Conflict as refusal:
             messages.error(request, str(refusal.detail))
         else:
@@ -61,21 +66,29 @@ class TenantAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:
         return False  # deleting the row alone would leave its schema and its jobs behind
 
+    def has_suspend_permission(self, request: HttpRequest) -> bool:
+        """Whether this member of staff may suspend and resume tenants."""
+        return request.user.has_perm("tenants.suspend_tenant")
+
+    def has_delete_for_good_permission(self, request: HttpRequest) -> bool:
+        """Whether this member of staff may delete tenants with all their data."""
+        return request.user.has_perm("tenants.delete_tenant")
+
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
         # Saves what was edited and nothing else, because the status may have changed since the form was opened.
         obj.save(update_fields=form.changed_data)
 
-    @admin.action(description="Suspend", permissions=["change"])
+    @admin.action(description="Suspend", permissions=["suspend"])
     def suspend(self, request: HttpRequest, tenants: QuerySet[Tenant]) -> None:
         """Stop serving the chosen tenants."""
         change_each(request, services.suspend_tenant, tenants, done="suspended")
 
-    @admin.action(description="Resume", permissions=["change"])
+    @admin.action(description="Resume", permissions=["suspend"])
     def resume(self, request: HttpRequest, tenants: QuerySet[Tenant]) -> None:
         """Serve the chosen tenants again."""
         change_each(request, services.resume_tenant, tenants, done="active again")
 
-    @admin.action(description="Delete for good, with all data", permissions=["change"])
+    @admin.action(description="Delete for good, with all data", permissions=["delete_for_good"])
     def delete_for_good(self, request: HttpRequest, tenants: QuerySet[Tenant]) -> HttpResponse | None:
         """Ask for confirmation on a page of its own, then begin to delete the chosen tenants."""
         if "confirmed" in request.POST:
@@ -83,3 +96,21 @@ class TenantAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return None
         context = {**self.admin_site.each_context(request), "title": "Delete for good?", "tenants": tenants}
         return TemplateResponse(request, "admin/tenants/tenant/confirm_deletion.html", context)
+
+
+@admin.register(QuarantinedDomain)
+class QuarantinedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """The domains of deleted tenants. To delete one here frees it early."""
+
+    list_display = ("domain", "until")
+    search_fields = ("domain",)
+    ordering = ("until",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[QuarantinedDomain]:
+        return super().get_queryset(request).filter(until__gt=Now())
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: QuarantinedDomain | None = None) -> bool:
+        return False

@@ -1,10 +1,12 @@
 """Tenants, their hosts, their sign-ups, and schemas for tenants to come. All of it is in `public`."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from django.db import models
+from django.db import models, transaction
+from django.db.models.functions import Now
 from django_tenants.models import DomainMixin, TenantMixin
 
+from tenants.errors import Conflict
 from tenants.ids import new_id
 from tenants.text import normalize_name
 from tenants.validators import (
@@ -44,6 +46,8 @@ class Tenant(TenantMixin):
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["slug"], name="tenant_slug_unique"),)
+        # To delete a tenant for good is Django's own `delete_tenant`.
+        permissions = (("suspend_tenant", "Can suspend and resume tenant"),)
 
     def __str__(self) -> str:
         return self.slug
@@ -56,6 +60,28 @@ class Tenant(TenantMixin):
 
 class Domain(DomainMixin):
     """A host name that leads to a tenant, without port, in lower case."""
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As Django's. Raises Conflict for a domain that is in quarantine."""
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            # Afterwards: if this waited for the deletion of the tenant that had the domain, it sees the quarantine.
+            if QuarantinedDomain.objects.filter(domain=self.domain, until__gt=Now()).exists():
+                raise Conflict(f"{self.domain} belonged to a tenant that was deleted.", code="slug_taken")
+
+
+class QuarantinedDomain(models.Model):
+    """A domain of a deleted tenant. Nobody gets it until then, and staff may free it earlier."""
+
+    domain = models.CharField(max_length=253, primary_key=True)
+    until = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "domain in quarantine"
+        verbose_name_plural = "domains in quarantine"
+
+    def __str__(self) -> str:
+        return self.domain
 
 
 class SignUp(models.Model):

@@ -1,19 +1,22 @@
 """What happens to a tenant: registration, its schema, and its status."""
 
+from datetime import timedelta
+
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
 from django_tenants.utils import schema_context
 
 from tenants.connection import connection
 from tenants.errors import Conflict, violated_constraint
-from tenants.models import Domain, Tenant
+from tenants.models import Domain, QuarantinedDomain, Tenant
 from tenants.schemas import find_missing, make_schema
 
 
 def register_tenant(*, name: str, slug: str, timezone: str = "UTC") -> Tenant:
     """Write a new tenant, which is `provisioning`, and its domain. Its schema comes later.
 
-    Needs the caller's transaction. Raises Conflict if the slug is taken.
+    Needs the caller's transaction. Raises Conflict if the slug is taken, or its domain in quarantine.
     """
     tenant = Tenant(name=name, slug=slug, timezone=timezone)
     # A slug may come again after a deletion. The id keeps the schema's name unique for ever.
@@ -26,6 +29,8 @@ def register_tenant(*, name: str, slug: str, timezone: str = "UTC") -> Tenant:
         if violated_constraint(error) in ("tenant_slug_unique", "tenants_domain_domain_key"):
             raise _slug_taken(slug) from error
         raise
+    except Conflict as error:
+        raise _slug_taken(slug) from error
     return tenant
 
 
@@ -90,13 +95,32 @@ def resume_tenant(tenant: Tenant) -> None:
     _move(tenant, to=Tenant.Status.ACTIVE, after=(Tenant.Status.SUSPENDED,))
 
 
-def delete_tenant(tenant: Tenant) -> None:
+def delete_tenant(tenant: Tenant, *, quarantine: bool = True) -> None:
     """Begin to delete a tenant for good. The relay awaits its running jobs, then drops its schema and its rows.
 
-    Raises Conflict while it is being provisioned, because a schema that is being made can't be dropped.
+    Its domains go into quarantine, unless it was never served or `quarantine` is False. Raises Conflict while it is
+    being provisioned, because a schema that is being made can't be dropped.
     """
-    deletable = (Tenant.Status.ACTIVE, Tenant.Status.SUSPENDED, Tenant.Status.FAILED)
-    _move(tenant, to=Tenant.Status.DELETING, after=deletable)
+    served = (Tenant.Status.ACTIVE, Tenant.Status.SUSPENDED)
+    with transaction.atomic():
+        was_served = Tenant.objects.select_for_update(no_key=True).filter(pk=tenant.pk, status__in=served).first()
+        _move(tenant, to=Tenant.Status.DELETING, after=(*served, Tenant.Status.FAILED))
+        if was_served and quarantine:
+            _quarantine_domains(tenant)
+
+
+def _quarantine_domains(tenant: Tenant) -> None:
+    """Keep the tenant's domains from others for HOST_QUARANTINE_DAYS. Forget the ones whose time is over."""
+    over = QuarantinedDomain.objects.select_for_update(skip_locked=True).filter(until__lte=Now())
+    QuarantinedDomain.objects.filter(pk__in=over.values("pk")).delete()
+
+    until = Now() + timedelta(days=settings.HOST_QUARANTINE_DAYS)
+    QuarantinedDomain.objects.bulk_create(
+        [QuarantinedDomain(domain=domain.domain, until=until) for domain in Domain.objects.filter(tenant=tenant)],
+        update_conflicts=True,
+        unique_fields=["domain"],
+        update_fields=["until"],
+    )
 
 
 def _move(tenant: Tenant, *, to: Tenant.Status, after: tuple[Tenant.Status, ...]) -> None:

@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import connection
+from django.test import Client
+from django_otp import DEVICE_ID_SESSION_KEY
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from django_tenants.utils import tenant_context
 from knox.models import AuthToken
 from rest_framework.test import APIClient
@@ -35,6 +38,26 @@ def client_of(tenant: Tenant, user: User) -> APIClient:
         _, secret = AuthToken.objects.create(user=user)
     host = f"{tenant.slug}.{settings.BASE_DOMAIN}"
     return APIClient(headers={"host": host, "authorization": f"Bearer {secret}"})
+
+
+def add_staff(**fields: Any) -> User:
+    """Sam, of the platform's staff: a superuser, unless the fields say otherwise."""
+    staff: dict[str, Any] = {"email": "sam@tenantry.example", "full_name": "Sam Staff"}
+    user = User(**{**staff, "is_staff": True, "is_superuser": True, **fields})
+    user.set_password(PASSWORD)
+    user.save()
+    return user
+
+
+def client_of_staff(user: User) -> Client:
+    """A client of the admin that is logged in with both factors."""
+    device, _ = TOTPDevice.objects.get_or_create(user=user)
+    client = Client(headers={"host": settings.BASE_DOMAIN})
+    client.force_login(user)
+    session = client.session
+    session[DEVICE_ID_SESSION_KEY] = device.persistent_id
+    session.save()
+    return client
 
 
 def at_once(*calls: Callable[[], T]) -> list[T]:

@@ -12,7 +12,7 @@ from jobs.models import Job
 from tenants.admin import TenantAdmin
 from tenants.models import SignUp, Tenant
 from tenants.services import suspend_tenant
-from tests.people import PASSWORD
+from tests.people import PASSWORD, add_staff, client_of_staff
 
 TENANTS = "/admin/tenants/tenant/"
 SIGN_UPS = "/admin/tenants/signup/"
@@ -22,26 +22,17 @@ STAFF = "/admin/accounts/user/"
 @pytest.fixture
 def sam(db: None) -> User:
     """The platform's staff."""
-    return User.objects.create_superuser("sam@tenantry.example", "Sam Staff", PASSWORD)
+    return add_staff()
 
 
 @pytest.fixture
 def client(sam: User) -> Client:
-    client = Client(headers={"host": "localhost"})
-    assert client.login(email="SAM@tenantry.example", password=PASSWORD)
-    return client
+    return client_of_staff(sam)
 
 
 def act(client: Client, url: str, action: str, *rows: Any, **data: str) -> Any:
     chosen = {"action": action, "_selected_action": [row.pk for row in rows], **data}
     return client.post(url, chosen, follow=True)
-
-
-def test_staff_log_in(sam: User) -> None:
-    client = Client(headers={"host": "localhost"})
-    answer = client.post("/admin/login/?next=/admin/", {"username": sam.email, "password": PASSWORD}, follow=True)
-    assert "Tenantry" in answer.content.decode()
-    assert answer.redirect_chain == [("/admin/", 302)]
 
 
 def test_a_tenants_owner_is_no_staff(acme: Tenant, ada: User) -> None:

@@ -1,11 +1,15 @@
 import io
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core.management import CommandError, call_command
+from django_otp.plugins.otp_static.models import StaticToken
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts.models import User
 from jobs.models import Job
-from tenants.models import SignUp, Tenant
+from tenants.audit import COMMAND_LINE
+from tenants.models import QuarantinedDomain, SignUp, Tenant
 
 
 def tenant(*arguments: str) -> str:
@@ -27,6 +31,31 @@ def test_the_life_of_a_tenant(acme: Tenant) -> None:
     assert tenant("delete", "acme", "--noinput") == "acme: deleting\n"
     acme.refresh_from_db()
     assert acme.status == "deleting"
+
+
+def test_a_command_leaves_a_record(acme: Tenant) -> None:
+    tenant("suspend", "acme")
+    tenant("resume", "acme")
+    entries = LogEntry.objects.order_by("pk")
+    assert [(entry.object_id, entry.change_message) for entry in entries] == [
+        (str(acme.pk), "Suspended."),
+        (str(acme.pk), "Active."),
+    ]
+    command_line = User.objects.get(email=COMMAND_LINE)
+    assert {entry.user for entry in entries} == {command_line}
+    assert not (command_line.is_active or command_line.is_staff or command_line.has_usable_password())
+    with pytest.raises(CommandError):
+        tenant("resume", "acme")
+    assert entries.count() == 2
+
+
+def test_the_domain_of_a_deleted_tenant_is_freed(acme: Tenant) -> None:
+    tenant("delete", "acme", "--noinput")
+    assert tenant("free", "acme") == "acme.localhost: free\n"
+    assert not QuarantinedDomain.objects.exists()
+    assert LogEntry.objects.filter(object_id="acme.localhost", change_message="Freed.").count() == 1
+    with pytest.raises(CommandError, match=r"acme\.localhost is not in quarantine"):
+        tenant("free", "acme.localhost")
 
 
 def test_a_deletion_asks_first(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,19 +85,34 @@ def test_what_cannot_be_done_is_said(acme: Tenant) -> None:
         tenant("suspend", "initech")
 
 
-def create_staff(monkeypatch: pytest.MonkeyPatch, email: str) -> None:
+def create_staff(monkeypatch: pytest.MonkeyPatch, email: str) -> str:
+    out = io.StringIO()
     monkeypatch.setenv("DJANGO_SUPERUSER_EMAIL", email)
     monkeypatch.setenv("DJANGO_SUPERUSER_FULL_NAME", "Sam Staff")
     monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "correct horse battery")
-    call_command("createsuperuser", interactive=False, verbosity=0)
+    call_command("createsuperuser", interactive=False, verbosity=0, stdout=out)
+    return out.getvalue()
 
 
 @pytest.mark.django_db
 def test_staff_are_created_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     create_staff(monkeypatch, "sam@tenantry.example")
-    sam = User.objects.get()
+    sam = User.objects.get(is_staff=True)
     assert (sam.full_name, sam.is_staff, sam.is_superuser, sam.is_active) == ("Sam Staff", True, True, True)
     assert sam.check_password("correct horse battery")
     with pytest.raises(CommandError, match="already taken"):
         create_staff(monkeypatch, "SAM@tenantry.example")
-    assert User.objects.count() == 1
+    assert User.objects.filter(is_staff=True).count() == 1
+
+
+@pytest.mark.django_db
+def test_whoever_creates_staff_sees_the_second_factor_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = create_staff(monkeypatch, "sam@tenantry.example")
+    sam = User.objects.get(is_staff=True)
+    device = TOTPDevice.objects.get(user=sam)
+    assert device.config_url in printed
+    assert device.config_url.startswith("otpauth://totp/Tenantry%20on%20localhost%3Asam%40tenantry.example?secret=")
+    codes = StaticToken.objects.filter(device__user=sam).values_list("token", flat=True)
+    assert sorted(codes) == sorted(printed.split()[-10:])
+    assert len(set(codes)) == 10
+    assert LogEntry.objects.get().change_message == "Created as a superuser."

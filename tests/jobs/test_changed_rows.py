@@ -11,13 +11,12 @@ from django.core.management import call_command
 from django.db import IntegrityError, transaction
 from django.test import Client
 
-from accounts.models import User
 from jobs.models import Job
 from jobs.relay import maintenance
 from tenants.models import Tenant
 from tests.jobs.claims import VANISHED, change, dispatch
 from tests.jobs.durables import atomic, bodies, result_of, sql
-from tests.people import PASSWORD, add_user, client_of
+from tests.people import add_staff, add_user, client_of, client_of_staff
 
 RunJobs = Callable[..., int]
 
@@ -134,9 +133,7 @@ def test_a_sweep_ends_a_row_that_cannot_be_read_and_those_after_it(
 @pytest.fixture
 def staff(db: None) -> Client:
     """Staff of the platform, in the admin."""
-    client = Client(headers={"host": "localhost"})
-    client.force_login(User.objects.create_superuser("sam@tenantry.example", "Sam Staff", PASSWORD))
-    return client
+    return client_of_staff(add_staff())
 
 
 @pytest.mark.parametrize("spoil", SPOILT)

@@ -12,7 +12,7 @@ from accounts.models import User
 from jobs import schedules
 from jobs.models import Job
 from tests.jobs.durables import mark
-from tests.people import PASSWORD
+from tests.people import add_staff, client_of_staff
 
 URL = "/admin/django_celery_beat/periodictask/"
 DELIVERY = "notifications.tasks.deliver_message"
@@ -21,10 +21,7 @@ SWEEP = "idempotency.tasks.forget_expired"
 
 @pytest.fixture
 def client(db: None) -> Client:
-    staff = User.objects.create_superuser("sam@tenantry.example", "Sam Staff", PASSWORD)
-    client = Client(headers={"host": "localhost"})
-    client.force_login(staff)
-    return client
+    return client_of_staff(add_staff())
 
 
 def save(client: Client, url: str = f"{URL}add/", **fields: Any) -> list[str]:
@@ -134,15 +131,17 @@ def test_a_schedule_can_be_run_now_as_beat_would(client: Client) -> None:
     ]
 
 
-def test_who_may_only_look_runs_nothing(client: Client, db: None) -> None:
+def test_who_may_only_look_changes_nothing(client: Client, db: None) -> None:
     save(client)
     User.objects.update(is_superuser=False)
     viewer = User.objects.get(email="sam@tenantry.example")
     assert viewer.is_staff
     viewer.user_permissions.add(*Permission.objects.filter(codename="view_periodictask"))
     chosen = list(PeriodicTask.objects.filter(name="one").values_list("pk", flat=True))
-    client.post(URL, {"action": "run_tasks", "_selected_action": chosen}, follow=True)
+    for action in ("run_tasks", "disable_tasks", "toggle_tasks"):
+        client.post(URL, {"action": action, "_selected_action": chosen}, follow=True)
     assert not Job.objects.exists()
+    assert PeriodicTask.objects.get(name="one").enabled
 
 
 def test_a_schedule_that_can_not_be_calculated_is_refused(client: Client) -> None:

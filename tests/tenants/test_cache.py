@@ -11,15 +11,13 @@ from django.contrib.sessions.backends.cache import SessionStore
 from django.core.cache import cache, caches
 from django.http import HttpResponse
 from django.template import Context, Template
-from django.test import Client
 from django.utils.crypto import get_random_string
 from django_tenants.utils import schema_context
 from pytest_django import Settings
 
-from accounts.models import User
 from tenants.binding import Unbound, unbind
 from tenants.models import Tenant
-from tests.people import PASSWORD
+from tests.people import add_staff, client_of_staff
 from tests.poison import PLANTS, server
 
 pytestmark = pytest.mark.django_db
@@ -104,9 +102,7 @@ def test_without_a_tenant_nothing_is_stored(key: str) -> None:
 @pytest.mark.parametrize("engine", ["db", "cache", "cached_db"])
 def test_staff_stay_logged_in_wherever_sessions_are_stored(settings: Settings, engine: str) -> None:
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
-    User.objects.create_superuser("sam@tenantry.example", "Sam Staff", PASSWORD)
-    client = Client(headers={"host": "localhost"})
-    assert client.login(email="sam@tenantry.example", password=PASSWORD)
+    client = client_of_staff(add_staff())
 
     assert client.get("/admin/").status_code == 200
     assert client.get("/admin/").status_code == 200

@@ -15,7 +15,7 @@ from idempotency.models import KeptResponse
 from notifications.models import Message
 from tenants.connection import connection
 from tenants.models import Domain, Tenant
-from tests.people import PASSWORD, add_user, client_of
+from tests.people import PASSWORD, add_staff, add_user, client_of, client_of_staff
 
 ME = "/api/v1/users/me/"
 USERS = "/api/v1/users/"
@@ -243,8 +243,7 @@ def test_pages_lead_to_where_the_client_is(acme: Tenant, ada: User) -> None:
 
 
 def test_a_cookie_of_the_admin_opens_nothing(acme: Tenant, named: Callable[[str], APIClient]) -> None:
-    staff = User.objects.create_superuser(email="root@localhost.example", full_name="Root", password=PASSWORD)
     client = named("acme")
-    client.force_login(staff)
+    client.cookies = client_of_staff(add_staff()).cookies
     assert client.get("/admin/").status_code == 200
     assert asked(client) == (401, "not_authenticated")

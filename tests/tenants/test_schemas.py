@@ -27,7 +27,7 @@ def test_a_schema_has_the_tenants_tables(committed_db: None, acme: Tenant) -> No
     assert connection.schema_name == "public"
     made = tables_in(tenant.schema_name)
     assert {"accounts_user", "knox_authtoken", "django_celery_results_taskresult"} <= made
-    assert not {"tenants_tenant", "jobs_job", "django_celery_beat_periodictask", "django_session"} & made
+    assert not {"tenants_tenant", "jobs_job", "django_celery_beat_periodictask", "django_session", "otp_totp_totpdevice"} & made
     assert made == tables_in(acme.schema_name)
 
 
@@ -47,6 +47,7 @@ def test_no_table_of_a_tenant_refers_to_public(acme: Tenant) -> None:
 def test_the_public_schema_has_the_staffs_tables(acme: Tenant) -> None:
     made = tables_in("public")
     assert {"accounts_user", "tenants_tenant", "django_session"} <= made
+    assert {"otp_totp_totpdevice", "otp_static_staticdevice", "otp_static_statictoken"} <= made
     assert "knox_authtoken" not in made
 
 

@@ -2,11 +2,13 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError
+from django.db import transaction
 
 from accounts.services import retry_sign_up
+from tenants.audit import record
 from tenants.errors import Conflict
-from tenants.models import Tenant
-from tenants.services import delete_tenant, resume_tenant, suspend_tenant
+from tenants.models import QuarantinedDomain, Tenant
+from tenants.services import delete_tenant, domain_of, resume_tenant, suspend_tenant
 
 CHANGES = {
     "suspend": (suspend_tenant, "stop serving it; its jobs wait"),
@@ -17,7 +19,7 @@ CHANGES = {
 
 
 class Command(BaseCommand):
-    help = "List the tenants, or change the status of one."
+    help = "List the tenants, change the status of one, or free the domain of one that was deleted."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
@@ -27,10 +29,14 @@ class Command(BaseCommand):
             of_verb.add_argument("slug")
             if verb == "delete":
                 of_verb.add_argument("--noinput", action="store_false", dest="interactive", help="don't ask")
+        free = verbs.add_parser("free", help="end the quarantine of a deleted tenant's domain")
+        free.add_argument("name", metavar="SLUG_OR_DOMAIN")
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         if verb == "list":
             self._list()
+        elif verb == "free":
+            self._free(options["name"])
         else:
             self._change(verb, **options)
 
@@ -40,10 +46,22 @@ class Command(BaseCommand):
             raise CommandError("Nothing was deleted.")
         change, _ = CHANGES[verb]
         try:
-            change(tenant)
+            with transaction.atomic():
+                change(tenant)
+                record(tenant, f"{tenant.status.capitalize()}.")
         except Conflict as refusal:
             raise CommandError(str(refusal.detail)) from None
         self.stdout.write(f"{tenant.slug}: {tenant.status}")
+
+    def _free(self, name: str) -> None:
+        domain = name if "." in name else domain_of(name)
+        with transaction.atomic():
+            quarantined = QuarantinedDomain.objects.filter(pk=domain).first()
+            if quarantined is None:
+                raise CommandError(f"{domain} is not in quarantine.")
+            record(quarantined, "Freed.")
+            quarantined.delete()
+        self.stdout.write(f"{domain}: free")
 
     def _list(self) -> None:
         for tenant in Tenant.objects.order_by("slug"):

@@ -6,10 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 from django.db.models import QuerySet
 
 from jobs import endings
 from jobs.models import Job
+from tenants.audit import record
 
 CHANGES: dict[str, tuple[Callable[[Job], bool], str, str]] = {
     "retry": (endings.replay, "let a dead job run again, with all its tries", "is not dead"),
@@ -57,15 +59,14 @@ class Command(BaseCommand):
             self.stdout.write(f"{field.name:14} {getattr(job, field.attname)}".rstrip())
 
     def _change_all(self, verb: str, jobs: QuerySet[Job]) -> None:
-        change, _, _ = CHANGES[verb]
-        changed = sum(change(job) for job in jobs.order_by("id").iterator())
+        changed = sum(_change_and_record(verb, job) for job in jobs.order_by("id").iterator())
         self.stdout.write(f"{verb}: {changed} jobs")
 
     def _change(self, verb: str, job_id: UUID | None) -> None:
         if job_id is None:
             raise CommandError(f"Give the id of a job, or --all: manage.py jobs {verb} ID")
-        change, _, refusal = CHANGES[verb]
-        if not change(self._job(job_id)):
+        _, _, refusal = CHANGES[verb]
+        if not _change_and_record(verb, self._job(job_id)):
             raise CommandError(f"Job {job_id} {refusal}.")
         self.stdout.write(f"{verb}: {job_id}")
 
@@ -76,6 +77,15 @@ class Command(BaseCommand):
             raise CommandError(
                 f"There is no job {job_id}; it may have ended. `manage.py jobs list` names dead ones."
             ) from None
+
+
+def _change_and_record(verb: str, job: Job) -> bool:
+    change, _, _ = CHANGES[verb]
+    with transaction.atomic():
+        changed = change(job)
+        if changed:
+            record(job, f"{verb.capitalize()}.")
+    return changed
 
 
 def _of(jobs: QuerySet[Job], tenant: str | None) -> QuerySet[Job]:

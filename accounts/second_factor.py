@@ -1,0 +1,41 @@
+"""The second factor of the platform's staff: an authenticator app, and recovery codes. In the public schema."""
+
+from typing import NamedTuple
+
+from django.db import transaction
+from django_otp import devices_for_user
+from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from accounts.models import User
+
+RECOVERY_CODES = 10
+
+
+class SecondFactor(NamedTuple):
+    """What its owner has to keep: nobody can be shown it again."""
+
+    uri: str
+    recovery_codes: list[str]
+
+
+def renew_second_factor(user: User) -> SecondFactor:
+    """Give a member of staff a new authenticator's key and new recovery codes. The old ones end, and so do sessions."""
+    with transaction.atomic():
+        for device in devices_for_user(user, confirmed=None):
+            device.delete()
+        authenticator = TOTPDevice.objects.create(user=user, name="Authenticator app")
+        recovery = StaticDevice.objects.create(user=user, name="Recovery codes")
+        codes = [StaticToken.random_token() for _ in range(RECOVERY_CODES)]
+        StaticToken.objects.bulk_create([StaticToken(device=recovery, token=code) for code in codes])
+    return SecondFactor(authenticator.config_url, codes)
+
+
+def describe(factor: SecondFactor) -> str:
+    """The text that a command prints, once."""
+    codes = "\n".join(f"  {code}" for code in factor.recovery_codes)
+    return (
+        "The second factor, which is shown once. Give this to an authenticator app, as a QR code or by hand:\n"
+        f"  {factor.uri}\n"
+        f"Each of these recovery codes serves once in the app's place:\n{codes}"
+    )

@@ -1,0 +1,198 @@
+"""How staff log in: with a password and a code of the authenticator app, or a recovery code."""
+
+import io
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings as product
+from django.contrib.auth.signals import user_login_failed
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.utils import timezone
+from django_otp.oath import TOTP
+from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
+from django_otp.plugins.otp_totp.models import TOTPDevice
+from pytest_django import Settings
+
+from accounts.models import User
+from accounts.second_factor import SecondFactor, renew_second_factor
+from devstack import CHECKOUT
+from tests.people import PASSWORD, add_staff, client_of_staff
+
+LOGIN = "/admin/login/?next=/admin/"
+REFUSED = "Please enter the correct e-mail, password and code"
+
+
+@pytest.fixture(autouse=True)
+def _second_factor(settings: Settings) -> None:
+    settings.STAFF_SECOND_FACTOR = True
+
+
+@pytest.fixture
+def sam(db: None) -> User:
+    return add_staff()
+
+
+@pytest.fixture
+def factor(sam: User) -> SecondFactor:
+    return renew_second_factor(sam)
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client(headers={"host": "localhost"})
+
+
+def code_of(user: User) -> str:
+    """What the authenticator app shows now."""
+    device = TOTPDevice.objects.get(user=user)
+    return f"{TOTP(device.bin_key).token():06}"
+
+
+def log_in(client: Client, user: User, code: str, password: str = PASSWORD) -> str:
+    """The page that comes of it."""
+    form = {"username": user.email.upper(), "password": password, "otp_token": code}
+    return str(client.post(LOGIN, form, follow=True).content.decode())
+
+
+def is_in(client: Client) -> bool:
+    return bool(client.get("/admin/").status_code == 200)
+
+
+def test_staff_log_in_with_the_app(client: Client, sam: User, factor: SecondFactor) -> None:
+    assert "Log out" in log_in(client, sam, code_of(sam))
+    assert is_in(client)
+
+
+def test_staff_log_in_with_each_recovery_code_once(client: Client, sam: User, factor: SecondFactor) -> None:
+    first, *others = factor.recovery_codes
+    assert len(others) == 9
+    log_in(client, sam, first)
+    assert is_in(client)
+    again = Client(headers={"host": "localhost"})
+    assert REFUSED in log_in(again, sam, first)
+    assert not is_in(again)
+    assert sorted(StaticToken.objects.values_list("token", flat=True)) == sorted(others)
+
+
+def test_a_code_of_the_app_serves_once(client: Client, sam: User, factor: SecondFactor) -> None:
+    code = code_of(sam)
+    log_in(client, sam, code)
+    again = Client(headers={"host": "localhost"})
+    assert REFUSED in log_in(again, sam, code)
+    assert not is_in(again)
+
+
+@pytest.mark.parametrize("code", ["", "abcdefgh", "x\0", "-1", "9" * 16, "9" * 1000])
+def test_a_password_is_not_enough(client: Client, sam: User, factor: SecondFactor, code: str) -> None:
+    log_in(client, sam, code)
+    assert not is_in(client)
+
+
+def test_nobody_without_a_second_factor_gets_in(client: Client, sam: User) -> None:
+    assert REFUSED in log_in(client, sam, "123456")
+    client.force_login(sam)
+    assert not is_in(client)
+
+
+def test_a_code_of_somebody_else_is_refused(client: Client, sam: User, factor: SecondFactor) -> None:
+    sue = add_staff(email="sue@tenantry.example")
+    renew_second_factor(sue)
+    for code in (factor.recovery_codes[0], code_of(sam)):
+        TOTPDevice.objects.update(throttling_failure_count=0)
+        StaticDevice.objects.update(throttling_failure_count=0)
+        assert REFUSED in log_in(client, sue, code)
+
+
+def test_the_answer_does_not_tell_a_right_password_from_a_wrong_one(
+    client: Client, sam: User, factor: SecondFactor
+) -> None:
+    def errors(password: str) -> list[str]:
+        answer = client.post(LOGIN, {"username": sam.email, "password": password, "otp_token": "wrong"})
+        assert password not in answer.content.decode()
+        return [str(error) for error in answer.context["form"].non_field_errors()]
+
+    assert errors(PASSWORD) == errors("another one") != []
+
+
+def test_a_wrong_code_is_a_failed_log_in(client: Client, sam: User, factor: SecondFactor) -> None:
+    failed: list[dict[str, Any]] = []
+
+    def note(credentials: dict[str, Any], **kwargs: Any) -> None:
+        failed.append(credentials)
+
+    user_login_failed.connect(note)
+    try:
+        log_in(client, sam, "wrong")
+        assert [credentials["username"] for credentials in failed] == [sam.email.upper()]
+    finally:
+        user_login_failed.disconnect(note)
+
+
+def test_each_wrong_code_doubles_the_wait_for_the_next(client: Client, sam: User, factor: SecondFactor) -> None:
+    log_in(client, sam, "000000")
+    devices = TOTPDevice.objects.filter(user=sam, throttling_failure_count=1)
+    assert devices.update(throttling_failure_count=12) == 1
+    assert REFUSED in log_in(client, sam, code_of(sam))
+    TOTPDevice.objects.update(throttling_failure_timestamp=timezone.now() - timedelta(hours=1))
+    assert "Log out" in log_in(client, sam, code_of(sam))
+
+
+def test_a_new_second_factor_ends_the_old_one_and_its_sessions(sam: User, factor: SecondFactor) -> None:
+    client = client_of_staff(sam)
+    assert is_in(client)
+    out = io.StringIO()
+    call_command("second_factor", "SAM@tenantry.example", stdout=out)
+    assert not is_in(client)
+    *_, last_code = out.getvalue().split()
+    log_in(client, sam, last_code)
+    assert is_in(client)
+    assert REFUSED in log_in(Client(headers={"host": "localhost"}), sam, factor.recovery_codes[0])
+
+
+def test_only_staff_get_a_second_factor(sam: User) -> None:
+    User.objects.update(is_staff=False)
+    with pytest.raises(CommandError, match="No member of staff"):
+        call_command("second_factor", sam.email)
+
+
+def test_secrets_are_not_in_the_admin(sam: User) -> None:
+    client = client_of_staff(sam)
+    for model in ("otp_totp/totpdevice", "otp_static/staticdevice"):
+        assert client.get(f"/admin/{model}/").status_code == 404
+        assert client.get(f"/admin/{model}/add/").status_code == 404
+
+
+def test_a_session_is_short_and_ends_with_the_browser(client: Client, sam: User, factor: SecondFactor) -> None:
+    log_in(client, sam, code_of(sam))
+    cookie = client.cookies[product.SESSION_COOKIE_NAME]
+    assert (cookie["httponly"], cookie["samesite"]) == (True, "Strict")
+    assert (cookie["max-age"], cookie["expires"]) == ("", "")
+    assert client.session.get_expiry_age() <= 3600
+
+
+def test_it_can_be_off_in_development(client: Client, sam: User, settings: Settings) -> None:
+    settings.STAFF_SECOND_FACTOR = False
+    client.post(LOGIN, {"username": sam.email, "password": PASSWORD})
+    assert is_in(client)
+
+
+def settings_with(**environ: str) -> subprocess.CompletedProcess[str]:
+    names = "STAFF_SECOND_FACTOR, SESSION_COOKIE_NAME, SESSION_COOKIE_SECURE"
+    program = f"from config.settings import {names}; print({names})"
+    env = {**os.environ, "SECRET_KEY": "a" * 64, **environ}
+    return subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, env=env, capture_output=True, text=True)
+
+
+def test_production_refuses_to_turn_it_off() -> None:
+    assert "staff need a second factor" in settings_with(DEBUG="0", STAFF_SECOND_FACTOR="0").stderr
+    assert settings_with(DEBUG="1", STAFF_SECOND_FACTOR="0").stdout.startswith("False")
+    assert settings_with(DEBUG="0").stdout.startswith("True")
+
+
+def test_behind_tls_no_other_host_sets_the_cookie() -> None:
+    assert settings_with(DEBUG="0", BEHIND_TLS_PROXY="1").stdout.split() == ["True", "__Host-sessionid", "True"]

@@ -1,0 +1,159 @@
+"""The host of a deleted tenant rests, and some hosts are nobody's: what is left of an address is not a stranger's."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import connection, transaction
+from django.utils import timezone
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from jobs.relay import deletion
+from tenants.binding import bind_to_public
+from tenants.errors import Conflict
+from tenants.models import Domain, QuarantinedDomain, Tenant
+from tenants.services import delete_tenant, register_tenant, suspend_tenant
+from tenants.validators import validate_not_reserved
+from tests.people import PASSWORD, await_blocked
+
+OWNER = {"email": "mallory@example.org", "full_name": "Mallory", "password": PASSWORD}
+
+
+def sign_up(slug: str = "initech") -> tuple[int, str]:
+    client = APIClient(headers={"host": "localhost"})
+    answer = client.post("/api/v1/tenants/", {"name": "Stranger", "slug": slug, "owner": OWNER})
+    return answer.status_code, answer.json().get("code", "")
+
+
+@pytest.fixture
+def initech(db: None) -> Tenant:
+    return registered()
+
+
+def registered(status: str = "active") -> Tenant:
+    with transaction.atomic():
+        tenant = register_tenant(name="Initech", slug="initech")
+    Tenant.objects.filter(pk=tenant.pk).update(status=status)
+    Domain.objects.create(tenant=tenant, domain="shop.initech.example", is_primary=False)
+    tenant.refresh_from_db()
+    return tenant
+
+
+def delete(tenant: Tenant, **options: Any) -> None:
+    """As staff and the relay do."""
+    delete_tenant(tenant, **options)
+    assert deletion.delete_when_idle(tenant)
+
+
+@pytest.mark.parametrize("prepare", [lambda tenant: None, suspend_tenant])
+def test_a_deleted_tenants_slug_is_taken_for_a_while(initech: Tenant, prepare: Callable[[Tenant], None]) -> None:
+    taken = sign_up("initech")
+    prepare(initech)
+    delete(initech)
+    assert sign_up("initech") == taken == (409, "slug_taken")
+    assert not Tenant.objects.filter(slug="initech").exists()
+    assert not Domain.objects.filter(domain__contains="initech").exists()
+
+
+def test_so_are_its_other_domains(initech: Tenant, acme: Tenant) -> None:
+    delete(initech)
+    with pytest.raises(Conflict, match=r"shop\.initech\.example belonged to a tenant that was deleted"):
+        Domain.objects.create(tenant=acme, domain="shop.initech.example", is_primary=False)
+    assert not Domain.objects.filter(domain="shop.initech.example").exists()
+
+
+def test_for_90_days(initech: Tenant) -> None:
+    delete(initech)
+    for resting in QuarantinedDomain.objects.all():
+        assert timedelta(days=89, hours=23) < resting.until - timezone.now() < timedelta(days=90, hours=1)
+    QuarantinedDomain.objects.update(until=timezone.now() - timedelta(seconds=1))
+    assert sign_up("initech")[0] == 202
+
+
+def test_the_time_is_a_setting(initech: Tenant, settings: Settings) -> None:
+    settings.HOST_QUARANTINE_DAYS = 0
+    delete(initech)
+    assert sign_up("initech")[0] == 202
+
+
+def test_who_has_it_afterwards_may_leave_it_again(initech: Tenant) -> None:
+    delete(initech)
+    QuarantinedDomain.objects.update(until=timezone.now() - timedelta(seconds=1))
+    again = registered()
+    delete(again)
+    assert sign_up("initech") == (409, "slug_taken")
+    assert QuarantinedDomain.objects.count() == 2
+
+
+def test_what_is_over_is_forgotten(initech: Tenant) -> None:
+    old = QuarantinedDomain.objects.create(domain="old.localhost", until=timezone.now() - timedelta(days=1))
+    delete(initech)
+    assert not QuarantinedDomain.objects.filter(pk=old.pk).exists()
+
+
+def test_one_that_is_freed_can_be_had(initech: Tenant) -> None:
+    delete(initech)
+    QuarantinedDomain.objects.get(domain="initech.localhost").delete()
+    assert sign_up("initech")[0] == 202
+
+
+def test_a_deletion_may_do_without(initech: Tenant) -> None:
+    delete(initech, quarantine=False)
+    assert sign_up("initech")[0] == 202
+
+
+@pytest.mark.django_db
+def test_a_tenant_that_was_never_served_leaves_nothing_behind() -> None:
+    delete(registered("failed"))
+    assert sign_up("initech")[0] == 202
+
+
+def test_a_refused_deletion_changes_nothing(initech: Tenant) -> None:
+    Tenant.objects.filter(pk=initech.pk).update(status="provisioning")
+    with pytest.raises(Conflict):
+        delete_tenant(initech)
+    assert not QuarantinedDomain.objects.exists()
+
+
+def test_who_signs_up_while_it_is_deleted_comes_too_late(committed_db: None) -> None:
+    initech = registered()
+
+    def come() -> tuple[int, str]:
+        bind_to_public()
+        try:
+            return sign_up("initech")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            delete_tenant(initech)
+            Tenant.objects.filter(pk=initech.pk).delete()
+            stranger = pool.submit(come)
+            await_blocked()
+        assert stranger.result() == (409, "slug_taken")
+
+
+# RFC 2142, certificates, mail, proxies, names that resolve to oneself, servers with numbers, and the platform's own
+RESERVED = """
+    abuse noc security postmaster hostmaster webmaster usenet news www uucp ftp info marketing sales support
+    admin administrator ssladmin root acme-challenge mta-sts autoconfig autodiscover openpgpkey dkim dmarc bimi
+    wpad isatap localhost localdomain loopback broadcasthost invalid onion arpa
+    ns ns1 ns12 dns2 mx mx1 mail mail-2 smtp imap pop3 www2 web01 api2 v1 cdn3 vpn
+    api app static docs status billing login sso tenant tenants signup tenantry me livez metrics
+""".split()
+
+
+@pytest.mark.parametrize("slug", RESERVED)
+def test_a_reserved_slug(slug: str) -> None:
+    with pytest.raises(ValidationError, match="is reserved"):
+        validate_not_reserved(slug)
+
+
+@pytest.mark.parametrize("slug", ["acme", "globex", "initech", "mailchimp", "team42", "nsa", "api-first", "web-shop"])
+def test_others_are_free(slug: str) -> None:
+    validate_not_reserved(slug)
