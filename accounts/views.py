@@ -73,7 +73,9 @@ class TenantViewSet(RetrieveModelMixin, GenericViewSet[Tenant]):
         organisation = _valid(SignUpSerializer(data=request.data))
         tenant = services.sign_up(**organisation, login_url=_login_url(request, organisation["slug"]))
         signed_up = SignedUpSerializer(tenant, context=self.get_serializer_context()).data
-        return Response(signed_up, status=status.HTTP_202_ACCEPTED, headers={"Location": signed_up["status_url"]})
+        # Plain text: the serializer's is a Hyperlink.
+        location = str(signed_up["status_url"])
+        return Response(signed_up, status=status.HTTP_202_ACCEPTED, headers={"Location": location})
 
 
 class OrganisationView(APIView):

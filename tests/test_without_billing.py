@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).parent.parent
 TENANTS = ("tenants/test_hosts.py", "tenants/test_schemas.py", "tenants/test_status.py")
 JOBS = ("jobs/test_control.py", "jobs/test_lease.py", "jobs/test_outbox.py")
 NOT_COPIED = shutil.ignore_patterns(".venv*", ".git", ".devstack", ".peers", "__pycache__", ".*_cache", ".env")
-REST = ("accounts", "api", "isolation", "notifications", *TENANTS, *JOBS)
+REST = ("accounts", "api", "isolation/test_complete.py", "notifications", *TENANTS, *JOBS)
 
 
 @pytest.fixture

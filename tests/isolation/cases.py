@@ -108,7 +108,9 @@ HEADERS: dict[str, list[str]] = {
     "if-none-match": ['"globex"', "*"],
     "tenant": ["globex", "GLOBEX", " globex ", "globex,acme", "acme,globex", "acme;globex", "globex.localhost"],
     "x-request-id": ["globex"],
-    # Not of the API: what proxies, frameworks and other products listen to
+}
+#: As those, and of no meaning here: what proxies, frameworks and other products listen to.
+IGNORED: dict[str, list[str]] = {
     "cookie": ["tenant=globex; sessionid=globex", "Authorization=Bearer {secret}"],
     "forwarded": ["host=globex.localhost", 'for=127.0.0.1;host="globex.localhost"'],
     "origin": ["http://globex.localhost"],

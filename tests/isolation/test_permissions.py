@@ -28,10 +28,9 @@ def reach(operation: str, role: str) -> Reach:
     return Reach(getattr(TABLE[operation], role))
 
 
-@each_way
 @each_operation
-def test_each_role_gets_what_the_table_says(at_acme: Organisation, operation: str, way: str) -> None:
-    for role in ("member", "admin", "owner"):
+def test_each_role_gets_what_the_table_says(at_acme: Organisation, operation: str) -> None:
+    for role, way in (("member", "host"), ("admin", "header"), ("owner", "host")):
         me = at_acme.add(role)
         if reach(operation, role) is Reach.NO:
             is_refused(at_acme, me, operation, way)
