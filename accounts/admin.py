@@ -79,7 +79,7 @@ class StaffGroupAdmin(GroupAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
         return super().has_delete_permission(request, obj) and _may_grant(request, obj)
 
-    def formfield_for_manytomany(self, db_field: Any, request: Any, **options: Any) -> Any:
+    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **options: Any) -> Any:
         return super().formfield_for_manytomany(db_field, request, **{**options, "queryset": _choices_of(request)})
 
 

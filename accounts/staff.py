@@ -1,17 +1,16 @@
 """How the platform's staff log in to the admin: with a password and a second factor."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django import forms
 from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth.signals import user_login_failed
-from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
-from django_otp.admin import OTPAdminAuthenticationForm, OTPAdminSite
+from django.http import HttpRequest
 
+from accounts.second_factor import verify_code
 from tenants.audit import record
 
 # The same for each of the three, so that nobody finds out a password without the code.
@@ -21,64 +20,55 @@ REFUSAL = (
 )
 
 
-class StaffLoginForm(OTPAdminAuthenticationForm):
-    """E-mail, password, and a code of the authenticator app or a recovery code."""
+class StaffLoginForm(AdminAuthenticationForm):
+    """E-mail, password, and a code."""
 
-    # One code is tried on each of the user's devices, and none of them sends a challenge.
-    otp_device = None
-    otp_challenge = None
-    otp_token = forms.CharField(
-        label="Code",
+    code = forms.CharField(
         max_length=16,
         required=False,
         widget=forms.TextInput(attrs={"autocomplete": "one-time-code"}),
         help_text="From your authenticator app, or a recovery code",
     )
 
-    error_messages: ClassVar[dict[str, Any]] = {
+    error_messages = {  # noqa: RUF012  # Django declares it as the form's own
         **AdminAuthenticationForm.error_messages,
         "invalid_login": REFUSAL,
         "inactive": REFUSAL,
     }
-    otp_error_messages: ClassVar[dict[str, Any]] = {
-        **OTPAdminAuthenticationForm.otp_error_messages,
-        "token_required": REFUSAL,
-        "invalid_token": REFUSAL,
-    }
 
-    def clean(self) -> Any:
-        """As the library's. A right password with a wrong code is a failed log-in for Django, too."""
-        try:
-            return super().clean()
-        except ValidationError:
-            self.fields["password"].widget.render_value = False
-            if self.get_user() is not None:
-                credentials = {"username": self.cleaned_data.get("username")}
-                user_login_failed.send(sender=__name__, credentials=credentials, request=self.request)
-            raise
+    def clean(self) -> dict[str, Any]:
+        """As Django's. A right password with a wrong code is a failed log-in for Django, too."""
+        cleaned: dict[str, Any] = super().clean()
+        user: Any = self.get_user()
+        if user is None:
+            return cleaned
+        # django-otp notes it in the session that begins now.
+        user.otp_device = verify_code(user, cleaned.get("code", ""))
+        if user.otp_device is None:
+            credentials = {"username": cleaned["username"]}
+            user_login_failed.send(sender=__name__, credentials=credentials, request=self.request)
+            raise self.get_invalid_login_error()
+        return cleaned
 
 
-class StaffSite(OTPAdminSite):
+class StaffSite(AdminSite):
     """The admin, for staff with a second factor; without one where STAFF_SECOND_FACTOR is off."""
 
     login_template = "admin/staff_login.html"
 
-    def __init__(self, name: str = "admin") -> None:
-        super().__init__(name)
-
     @property
-    def login_form(self) -> type[AdminAuthenticationForm]:
+    def login_form(self) -> type[AdminAuthenticationForm]:  # type: ignore[override]  # Django only reads it
         return StaffLoginForm if settings.STAFF_SECOND_FACTOR else AdminAuthenticationForm
 
     def has_permission(self, request: HttpRequest) -> bool:
-        if settings.STAFF_SECOND_FACTOR:
-            return bool(super().has_permission(request))
-        return AdminSite.has_permission(self, request)
+        user: Any = request.user
+        return super().has_permission(request) and (user.is_verified() or not settings.STAFF_SECOND_FACTOR)
 
-    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """As Django's, and recorded."""
         with transaction.atomic():
-            response: HttpResponse = super().password_change(request, extra_context)
+            response = super().password_change(request, extra_context)
             if request.method == "POST" and response.status_code == 302:
-                record(request.user, "Changed their own password.", user=request.user)
+                user: Any = request.user
+                record(user, "Changed their own password.", user=user)
         return response

@@ -43,7 +43,8 @@ def test_a_command_leaves_a_record(acme: Tenant) -> None:
     ]
     command_line = User.objects.get(email=COMMAND_LINE)
     assert {entry.user for entry in entries} == {command_line}
-    assert not (command_line.is_active or command_line.is_staff or command_line.has_usable_password())
+    assert (command_line.is_active, command_line.is_staff) == (False, False)
+    assert not command_line.has_usable_password()
     with pytest.raises(CommandError):
         tenant("resume", "acme")
     assert entries.count() == 2

@@ -140,8 +140,8 @@ def test_who_may_only_look_changes_nothing(client: Client, db: None) -> None:
     chosen = list(PeriodicTask.objects.filter(name="one").values_list("pk", flat=True))
     for action in ("run_tasks", "disable_tasks", "toggle_tasks"):
         client.post(URL, {"action": action, "_selected_action": chosen}, follow=True)
+        assert PeriodicTask.objects.get(name="one").enabled, action
     assert not Job.objects.exists()
-    assert PeriodicTask.objects.get(name="one").enabled
 
 
 def test_a_schedule_that_can_not_be_calculated_is_refused(client: Client) -> None:

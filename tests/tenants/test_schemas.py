@@ -27,7 +27,10 @@ def test_a_schema_has_the_tenants_tables(committed_db: None, acme: Tenant) -> No
     assert connection.schema_name == "public"
     made = tables_in(tenant.schema_name)
     assert {"accounts_user", "knox_authtoken", "django_celery_results_taskresult"} <= made
-    assert not {"tenants_tenant", "jobs_job", "django_celery_beat_periodictask", "django_session", "otp_totp_totpdevice"} & made
+    assert (
+        not {"tenants_tenant", "jobs_job", "django_celery_beat_periodictask", "django_session", "otp_totp_totpdevice"}
+        & made
+    )
     assert made == tables_in(acme.schema_name)
 
 
