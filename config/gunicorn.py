@@ -53,6 +53,9 @@ class AnswerTooLarge(Exception):
 class Worker(GeventWorker):
     """gunicorn's worker for gevent, with deadlines for clients and threads for the application."""
 
+    sockets: list[Any]
+    alive: bool
+
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         """Never without a deadline for a request's head: gunicorn has none where it keeps no connection."""
@@ -92,7 +95,8 @@ class Worker(GeventWorker):
             self._count_request()
             if not is_read or not self.alive:
                 resp.force_close()
-            with self._answer(environ, resp.start_response) as answer:
+            with SpooledTemporaryFile(MAX_IN_MEMORY) as answer:
+                self._run(answer, environ, resp.start_response)
                 self._send(answer, resp)
             self.log.access(resp, req, environ, datetime.now() - began)
         except gevent.GreenletExit:
@@ -130,27 +134,27 @@ class Worker(GeventWorker):
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
 
-    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> IO[bytes]:
+    def _run(self, answer: IO[bytes], environ: dict[str, Any], start_response: Callable[..., Any]) -> None:
+        """Let a thread write the answer, and wait for it."""
         threads = self._liveness if environ["PATH_INFO"] == LIVENESS else self._threads
-        answer = threads.apply(self._run, (environ, start_response))
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+        error = threads.apply(self._write, (answer, environ, start_response))
+        if error is not None:
+            raise error
+        answer.seek(0)
 
-    def _run(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> IO[bytes] | BaseException:
-        """In a thread: the whole answer, which is read and closed by somebody else, or what was raised."""
-        answer: IO[bytes] = SpooledTemporaryFile(MAX_IN_MEMORY)
+    def _write(
+        self, answer: IO[bytes], environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> BaseException | None:
+        """In a thread. What is raised, it returns: gevent would print it, and end the process for a SystemExit."""
         try:
             with closing(self.wsgi(environ, start_response)) as response:
                 for chunk in response:
                     if answer.tell() + len(chunk) > MAX_ANSWER:
-                        raise AnswerTooLarge(f"{environ['PATH_INFO']}: more than {MAX_ANSWER} bytes. Let a job make it.")
+                        raise AnswerTooLarge(f"{environ['PATH_INFO']}: over {MAX_ANSWER} bytes. Let a job make it.")
                     answer.write(chunk)
-        except BaseException as error:  # gevent would print it, and end the process for a SystemExit
-            answer.close()
+        except BaseException as error:
             return error
-        answer.seek(0)
-        return answer
+        return None
 
     def _send(self, answer: IO[bytes], resp: Any) -> None:
         try:

@@ -29,9 +29,8 @@ class _Own(Owner):
 def start_owner(limits: tuple[bytes, ...] = ()) -> None:
     """Let this context's next owner find nothing of the one before it: in the database session, in Django, bound.
 
-    It costs no message: the cleaning, and what sets the `limits` of this owner, go with its first statement, also on the
-    connections of helper threads.
-    Inside the transaction of a Django TestCase nothing is cleaned.
+    It costs no message: the cleaning, and the statements `limits`, go with the owner's first statement, also on the
+    connections of helper threads. Inside the transaction of a Django TestCase nothing is cleaned.
     """
     if connection.in_transaction():
         connection.abandon_transaction()

@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import NamedTuple, Self
 
 from devstack.processes import wait_until
 
-POST = b"POST /api/v1/orders/ HTTP/1.1\r\nHost: acme.localhost\r\nContent-Type: application/json\r\n"
+# Whose body is read whoever sends it
+LOG_IN = b"POST /api/v1/tokens/ HTTP/1.1\r\nHost: acme.localhost\r\nContent-Type: application/json\r\n"
 # Seconds; nobody waits longer for the end of a connection.
 PATIENCE = 120
 
@@ -21,17 +23,17 @@ class Slow(NamedTuple):
 
 
 HALF_A_HEADER = Slow(b"GET /livez HTTP/1.1\r\nHost: acme.local")
-HALF_A_BODY = Slow(POST + b'Content-Length: 100\r\n\r\n{"currency"')
+HALF_A_BODY = Slow(LOG_IN + b'Content-Length: 100\r\n\r\n{"email"')
 A_BYTE_A_SECOND = Slow(b"GET /livez HTTP/1.1\r\nX-Long: ", drips=b"x" * 1000)
 OTHERS = [
     Slow(b""),
-    Slow(POST + b"Content-Length: 1000\r\n\r\n", drips=b" " * 1000),
-    Slow(POST + b'Transfer-Encoding: chunked\r\n\r\nff\r\n{"currency"'),
-    Slow(POST + b"Transfer-Encoding: chunked\r\n\r\n", drips=b"1\r\n \r\n" * 200),
+    Slow(LOG_IN + b"Content-Length: 1000\r\n\r\n", drips=b" " * 1000),
+    Slow(LOG_IN + b'Transfer-Encoding: chunked\r\n\r\nff\r\n{"email"'),
+    Slow(LOG_IN + b"Transfer-Encoding: chunked\r\n\r\n", drips=b"1\r\n \r\n" * 200),
     # What is refused unread
-    Slow(POST + b"Content-Length: 50000000\r\n\r\n{"),
-    Slow(POST + b"Content-Length: 50000000\r\n\r\n", drips=b" " * 1000),
-    Slow(POST + b"Content-Encoding: gzip\r\nContent-Length: 100\r\n\r\n\x1f"),
+    Slow(LOG_IN + b"Content-Length: 50000000\r\n\r\n{"),
+    Slow(LOG_IN + b"Content-Length: 50000000\r\n\r\n", drips=b" " * 1000),
+    Slow(LOG_IN + b"Content-Encoding: gzip\r\nContent-Length: 100\r\n\r\n\x1f"),
     # The second request on a connection
     Slow(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez HTT"),
 ]
@@ -72,18 +74,18 @@ class Crowd:
 
     async def _connect(self, client: Slow) -> float:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        began = time.monotonic()
-        self._connected += 1
-        end = asyncio.ensure_future(_read(reader))
-        writer.write(client.begins)
-        for byte in client.drips:
-            await asyncio.wait([end], timeout=1)
-            if end.done():
-                break
-            writer.write(bytes([byte]))
-        await end
-        writer.close()
-        return time.monotonic() - began
+        with closing(writer):
+            began = time.monotonic()
+            self._connected += 1
+            end = asyncio.ensure_future(_read(reader))
+            writer.write(client.begins)
+            for byte in client.drips:
+                await asyncio.wait([end], timeout=1)
+                if end.done():
+                    break
+                writer.write(bytes([byte]))
+            await end
+            return time.monotonic() - began
 
 
 async def _read(reader: asyncio.StreamReader) -> None:

@@ -58,7 +58,9 @@ def nginx(folder: Path, port: int, web_port: int) -> Process:
     places = "".join(f"{kind}_temp_path {folder / kind};\n" for kind in kinds)
     file = folder / "nginx.conf"
     user = "user root;\n" if os.geteuid() == 0 else ""
-    file.write_text(f"{user}daemon off;\npid {folder / 'pid'};\nevents {{}}\nhttp {{\naccess_log off;\n{places}{example}}}\n")
+    file.write_text(
+        f"{user}daemon off;\npid {folder / 'pid'};\nevents {{}}\nhttp {{\naccess_log off;\n{places}{example}}}\n"
+    )
     command = [program, "-c", str(file), "-e", "stderr"]
     return Process("nginx", command, log=folder / "nginx.log", ready=lambda: answers(port))
 

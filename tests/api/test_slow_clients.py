@@ -21,7 +21,7 @@ from devstack.processes import Process, wait_until
 from tenants.models import Tenant
 from tests.jobs.durables import sql
 from tests.people import PASSWORD, add_user, await_blocked
-from tests.slow_clients import A_BYTE_A_SECOND, HALF_A_BODY, HALF_A_HEADER, OTHERS, POST, Crowd
+from tests.slow_clients import A_BYTE_A_SECOND, HALF_A_BODY, HALF_A_HEADER, LOG_IN, OTHERS, Crowd
 
 pytestmark = pytest.mark.usefixtures("committed_db")
 
@@ -30,7 +30,12 @@ REQUEST_SECONDS = 8
 # No request waits for as long, unless it waits for a slow client.
 PATIENCE = 10
 DB_CONNECTIONS = 4
-ORDER = {"currency": "EUR", "payment_token": "tok_ok", "lines": [{"description": "Tea", "quantity": 1, "unit_amount": 1}]}
+ORDER = {
+    "currency": "EUR",
+    "payment_token": "tok_ok",
+    "lines": [{"description": "Tea", "quantity": 1, "unit_amount": 1}],
+}
+ORDERS = b"POST /api/v1/orders/ HTTP/1.1\r\nHost: acme.localhost\r\nContent-Type: application/json\r\n"
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'slow clients'"
 LARGE_FILE = "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js"
 
@@ -62,7 +67,7 @@ class Web:
 
     def order_bytes(self) -> bytes:
         body = json.dumps(ORDER).encode()
-        return POST + f"Authorization: Bearer {self.token}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        return ORDERS + f"Authorization: Bearer {self.token}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 Start = Callable[..., AbstractContextManager[Web]]
@@ -79,7 +84,13 @@ def start(acme: Tenant, settings: Settings, tmp_path: Path) -> Start:
     def start(**environ: str) -> Iterator[Web]:
         port = free_port()
         rates = dict.fromkeys(("THROTTLE_ANON", "THROTTLE_USER", "THROTTLE_LOGIN"), "100000/s")
-        env = {**os.environ, "PGAPPNAME": "slow clients", "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{port}", **rates, **environ}
+        env = {
+            **os.environ,
+            "PGAPPNAME": "slow clients",
+            "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{port}",
+            **rates,
+            **environ,
+        }
         process = Process.from_procfile("web", log=tmp_path / "web.log", env=env, ready=lambda: _is_live(port))
         with process:
             web = Web(process, port)
@@ -150,7 +161,7 @@ def test_who_does_not_read_costs_nobody_else(web: Web) -> None:
 
 def test_a_refusal_arrives_whatever_the_client_goes_on_to_send(web: Web) -> None:
     with socket.create_connection(("127.0.0.1", web.port), timeout=60) as client:
-        client.sendall(POST + b"Content-Length: 20000000\r\n\r\n")
+        client.sendall(LOG_IN + b"Content-Length: 20000000\r\n\r\n")
         client.sendall(b" " * 20_000_000)
         assert _read(client).startswith(b"HTTP/1.1 413 ")
 
@@ -176,7 +187,10 @@ def test_requests_that_come_at_once_on_a_connection_are_answered_in_turn(web: We
 
 
 def test_what_was_sent_before_a_deploy_is_answered(start: Start, acme: Tenant) -> None:
-    with start(WEB_DB_CONNECTIONS="2", REQUEST_LOCK_SECONDS="60", REQUEST_STATEMENT_SECONDS="60") as web, ExitStack() as clients:
+    with (
+        start(WEB_DB_CONNECTIONS="2", REQUEST_LOCK_SECONDS="60", REQUEST_STATEMENT_SECONDS="60") as web,
+        ExitStack() as clients,
+    ):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f'LOCK TABLE "{acme.schema_name}".billing_orderline IN SHARE MODE')
             waiting = [clients.enter_context(web.send_order()) for _ in range(6)]
