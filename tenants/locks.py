@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from tenants.connection import fetch_one
 
-# pg_dump locks each table and each sequence, all in one transaction.
+# pg_dump locks each table, and before PostgreSQL 18 each sequence, all in one transaction.
 LOCKS = """
 SELECT
     (
@@ -14,7 +14,7 @@ SELECT
     pg_catalog.current_setting('max_locks_per_transaction')::int,
     pg_catalog.current_setting('max_connections')::int + pg_catalog.current_setting('max_prepared_transactions')::int
 """
-#: Half of the room is for what else goes on meanwhile, and for tenants to come.
+#: A backup fills half of the room. The rest is for what else goes on, and for tenants to come.
 RESERVE = 2
 
 

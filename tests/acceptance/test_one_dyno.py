@@ -145,7 +145,7 @@ def test_at_sigterm_a_job_has_the_time_that_it_needs(
     committed_db: None, acme: Tenant, tmp_path: Path, gateway: SlowGateway, everywhere: bool
 ) -> None:
     url = f"http://127.0.0.1:{gateway.server_port}"
-    with Dyno(tmp_path, CARD_GATEWAY_URL=url, CARD_GATEWAY_TIMEOUT="60") as dyno:
+    with Dyno(tmp_path, CARD_GATEWAY_URL=url, CARD_GATEWAY_TIMEOUT="20") as dyno:
         with owner_of(acme, dyno) as api:
             api.post("orders/", ORDER)
         assert gateway.asked.wait(30)
