@@ -4,7 +4,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0003_normalize_email'),
+        ('accounts', '0004_confirmed_addresses'),
     ]
 
     operations = [

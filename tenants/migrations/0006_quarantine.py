@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tenants', '0004_normalize_email'),
+        ('tenants', '0005_is_confirmed'),
     ]
 
     operations = [
