@@ -1,13 +1,14 @@
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.models import PermissionsMixin
 from django.db import models
 from django.db.models import Value
 from django.db.models.functions import Lower, Now
 
 from tenants.ids import new_id
-from tenants.text import normalize_email, normalize_name, spellings
+from tenants.text import normalize_email, normalize_name, normalize_password, spellings
 from tenants.validators import clean_field, validate_printable
 
 
@@ -75,3 +76,26 @@ class User(AbstractBaseUser, PermissionsMixin):
         if self.email:
             self.email = clean_field("email", normalize_email, self.email)
         self.full_name = clean_field("full_name", normalize_name, self.full_name)
+
+    def set_password(self, raw_password: str | None) -> None:
+        """Hash a new password, in its normal form. None: nobody can log in by one."""
+        super().set_password(None if raw_password is None else normalize_password(raw_password))
+
+    def check_password(self, raw_password: str | None) -> bool:
+        """Whether this is the password, in its normal form or, for a hash of before, as it was sent.
+
+        A hash of before, or of a kind that is not preferred any more, is replaced.
+        """
+        sent = raw_password or ""
+        password = normalize_password(sent)
+        if check_password(password, self.password, self._rehash):
+            return True
+        if password == sent or not check_password(sent, self.password):
+            return False
+        self._rehash(password)
+        return True
+
+    def _rehash(self, password: str) -> None:
+        """Replace the hash that was checked, unless the password has changed meanwhile."""
+        checked, self.password = self.password, make_password(password)
+        User.objects.filter(pk=self.pk, password=checked).update(password=self.password)

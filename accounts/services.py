@@ -13,7 +13,7 @@ from knox.models import AuthToken
 from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
 
 from accounts import tasks
-from accounts.errors import EmailTaken, LastOwner
+from accounts.errors import EmailTaken, LastOwner, WrongPassword
 from accounts.mails import send_welcome
 from accounts.models import User
 from tenants.errors import violated_constraint
@@ -72,7 +72,7 @@ def visible_users(actor: User) -> QuerySet[User]:
 
 
 def create_user(
-    *, actor: User, email: str, full_name: str, role: str, password: str, login_url: str
+    *, actor: User, email: str, full_name: str, role: str, login_url: str, password: str | None = None
 ) -> tuple[User, list[str]]:
     """Create a user, and dispatch a welcome mail that links to `login_url`.
 
@@ -107,16 +107,11 @@ def update_user(
     actor: User,
     user_id: uuid.UUID,
     full_name: str | None = None,
-    password: str | None = None,
     role: str | None = None,
     is_active: bool | None = None,
 ) -> User:
-    """Change what is not None. A new password, or deactivation, ends the user's tokens.
-
-    Raises NotFound, PermissionDenied, or LastOwner.
-    """
-    password_hash = None if password is None else make_password(password)
-    changes = {"full_name": full_name, "password": password_hash, "role": role, "is_active": is_active}
+    """Change what is not None. Deactivation ends the user's tokens. Raises NotFound, PermissionDenied, or LastOwner."""
+    changes = {"full_name": full_name, "role": role, "is_active": is_active}
     changes = {name: value for name, value in changes.items() if value is not None}
     with transaction.atomic():
         people = _locked_people(actor.pk, user_id)
@@ -128,9 +123,36 @@ def update_user(
             raise LastOwner
         user.save(update_fields=list(changes))
         user.refresh_from_db(fields=["updated_at"])
-        if password_hash or not user.is_active:
+        if not user.is_active:
             AuthToken.objects.filter(user=user).delete()
     return user
+
+
+def update_me(
+    *,
+    actor: User,
+    token: AuthToken,
+    full_name: str | None = None,
+    password: str | None = None,
+    old_password: str | None = None,
+) -> User:
+    """Change of the actor what is not None. A new password ends all their tokens but the one of this request.
+
+    Raises WrongPassword if the old one is not right.
+    """
+    if password is None:
+        return update_user(actor=actor, user_id=actor.pk, full_name=full_name)
+    if not actor.check_password(old_password):
+        raise WrongPassword
+    changes = {"password": make_password(password)} | ({} if full_name is None else {"full_name": full_name})
+    with transaction.atomic():
+        # Compares the hash that was checked: of two changes at once, one wins.
+        unchanged = User.objects.filter(pk=actor.pk, password=actor.password, is_active=True)
+        if not unchanged.update(**changes):
+            raise WrongPassword
+        AuthToken.objects.filter(user=actor).exclude(pk=token.pk).delete()
+    actor.refresh_from_db()
+    return actor
 
 
 def _locked_people(*ids: uuid.UUID) -> dict[uuid.UUID, User]:

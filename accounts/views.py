@@ -153,8 +153,11 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     @extend_schema(request=UserChangeSerializer, responses=UserSerializer)
     @answers("permission_denied", "last_owner")
     def partial_update(self, request: UserRequest, pk: UUID) -> Response:
-        """Change a user. A new password, or deactivation, ends the user's tokens."""
-        return self._change(self.get_object(), UserChangeSerializer)
+        """Change a user. Deactivation ends the user's tokens."""
+        user = self.get_object()
+        changes = _valid(UserChangeSerializer(data=request.data))
+        changed = services.update_user(actor=request.user, user_id=user.pk, **changes)
+        return Response(UserSerializer(changed).data)
 
     @extend_schema(responses=UserSerializer)
     @action(detail=False)
@@ -165,13 +168,10 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     @extend_schema(request=MeChangeSerializer, responses=UserSerializer)
     @me.mapping.patch
     def change_me(self, request: UserRequest) -> Response:
-        """Change the user whose token this is. A new password ends the user's tokens, this one included."""
-        return self._change(request.user, MeChangeSerializer)
-
-    def _change(self, user: User, serializer: type[MeChangeSerializer]) -> Response:
-        changes = _valid(serializer(data=self.request.data, context={"user": user}))
-        changed = services.update_user(actor=self.request.user, user_id=user.pk, **changes)
-        return Response(UserSerializer(changed).data)
+        """Change the user whose token this is. A new password needs the old one, and ends the user's other tokens."""
+        changes = _valid(MeChangeSerializer(data=request.data, context={"user": request.user}))
+        user = services.update_me(actor=request.user, token=request.auth, **changes)
+        return Response(UserSerializer(user).data)
 
 
 def _valid(serializer: BaseSerializer[Any]) -> dict[str, Any]:

@@ -145,24 +145,3 @@ def test_logging_out_ends_this_token_only(acme: Tenant, ada: User) -> None:
     assert here.get(ME).status_code == 401
     assert there.get(ME).status_code == 200
 
-
-def test_no_token_outlives_a_password_that_changes_meanwhile(committed_db: None, acme: Tenant) -> None:
-    ada = add_user(acme, "ada", "owner")
-    changed = threading.Event()
-
-    def change_password() -> bool:
-        with tenant_context(acme), transaction.atomic():
-            services.update_user(actor=ada, user_id=ada.pk, password="another horse battery")
-            changed.set()
-            await_blocked()
-        return True
-
-    def log_in() -> bool:
-        changed.wait(5)
-        with tenant_context(acme), pytest.raises(AuthenticationFailed):
-            services.log_in(email=ada.email, password=PASSWORD)
-        return True
-
-    assert all(at_once(change_password, log_in))
-    with tenant_context(acme):
-        assert not AuthToken.objects.exists()
