@@ -18,3 +18,13 @@ class WrongPassword(ValidationError):
 
     def __init__(self) -> None:
         super().__init__({"old_password": [ErrorDetail("This is not the password until now.", "wrong_password")]})
+
+
+class DeadLink(Conflict):
+    default_code = "dead_link"
+    default_detail = "This link does not work: it was used, is too old, or a newer one was sent. Ask for another."
+
+
+class AlreadyConfirmed(Conflict):
+    default_code = "already_confirmed"
+    default_detail = "The user has a password and has confirmed their address: there is no link to send."

@@ -1,3 +1,4 @@
+import secrets
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -51,6 +52,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     full_name = models.CharField(max_length=200, validators=[validate_printable])
     role = models.CharField(max_length=20, choices=Role, default=Role.MEMBER)
     is_active = models.BooleanField(default=True)
+    is_confirmed = models.BooleanField(
+        default=True, db_default=True, editable=False, help_text="Whether somebody has proved that the address is theirs"
+    )
     is_staff = models.BooleanField(default=False, help_text="May use the admin, which is on the public host")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
@@ -99,3 +103,37 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Replace the hash that was checked, unless the password has changed meanwhile."""
         checked, self.password = self.password, make_password(password)
         User.objects.filter(pk=self.pk, password=checked).update(password=self.password)
+
+
+def new_nonce() -> str:
+    """What no link had before."""
+    return secrets.token_hex(16)
+
+
+class Link(models.Model):
+    """A link that was mailed to a user, and is good for one thing, once. Its secret is stored nowhere.
+
+    A user has one for each purpose. A new one takes the place of the one before by its nonce.
+    """
+
+    class Purpose(models.TextChoices):
+        CONFIRM_ADDRESS = "confirm_address"
+        SET_PASSWORD = "set_password"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="links", db_index=False)
+    purpose = models.CharField(max_length=20, choices=Purpose)
+    email = models.EmailField(help_text="Where it was sent: it dies when the user's address is another")
+    nonce = models.CharField(max_length=32, default=new_nonce)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["user", "purpose"], name="link_newest"),)
+
+    def __str__(self) -> str:
+        return f"{self.purpose} for {self.email}"
+
+    @property
+    def secret_name(self) -> str:
+        """Of what its secret is derived: see notifications/placeholders.py."""
+        return f"{self.pk} {self.nonce}"

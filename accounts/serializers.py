@@ -89,7 +89,7 @@ class OrganisationSerializer(serializers.ModelSerializer[Tenant]):
 
     class Meta:
         model = Tenant
-        fields = ("slug", "name", "timezone", "domain", "created_at")
+        fields = ("slug", "name", "timezone", "domain", "is_confirmed", "created_at")
         read_only_fields = fields
 
     def get_domain(self, tenant: Tenant) -> str:
@@ -117,7 +117,9 @@ class SignedUpSerializer(TenantSerializer):
 class UserSerializer(serializers.ModelSerializer[User]):
     class Meta:
         model = User
-        fields: tuple[str, ...] = ("id", "email", "full_name", "role", "is_active", "created_at", "updated_at")
+        fields: tuple[str, ...] = (
+            "id", "email", "full_name", "role", "is_active", "is_confirmed", "created_at", "updated_at",
+        )  # fmt: skip
         read_only_fields = fields
 
 
@@ -159,6 +161,33 @@ class MeChangeSerializer(StrictSerializer):
 class CredentialsSerializer(StrictSerializer):
     email = serializers.CharField(max_length=254)
     password = PasswordField()
+
+
+class LinkField(serializers.RegexField):
+    """The text of a link: its id and its secret."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        what = "What follows `link=` in the address that was mailed"
+        super().__init__(
+            r"^[0-9a-f]{96}$", min_length=96, max_length=96, trim_whitespace=False, help_text=what, **kwargs
+        )
+
+
+class ConfirmationSerializer(StrictSerializer):
+    link = LinkField()
+
+
+class PasswordResetSerializer(StrictSerializer):
+    email = EmailField()
+
+
+class PasswordSerializer(StrictSerializer):
+    link = LinkField()
+    password = NewPasswordField()
+
+
+class SentLinkSerializer(serializers.Serializer[Any]):
+    jobs = serializers.ListField(child=serializers.UUIDField(), help_text="What sends the mail")
 
 
 class TokenSerializer(serializers.Serializer[AuthToken]):

@@ -1,4 +1,4 @@
-"""Sign-up, users and tokens. Sign-up is in the public schema, all else in a tenant's."""
+"""Sign-up, users, links and tokens. Sign-up is in the public schema, all else in a tenant's."""
 
 import uuid
 from typing import Any
@@ -13,9 +13,10 @@ from knox.models import AuthToken
 from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
 
 from accounts import tasks
-from accounts.errors import EmailTaken, LastOwner, WrongPassword
-from accounts.mails import send_welcome
-from accounts.models import User
+from accounts.errors import AlreadyConfirmed, EmailTaken, LastOwner, WrongPassword
+from accounts.links import Purpose, find_link, send_link, use_link
+from accounts.models import Link, User
+from accounts.passwords import check_new_password
 from tenants.errors import violated_constraint
 from tenants.models import SignUp, Tenant
 from tenants.services import register_tenant, restart_tenant
@@ -27,22 +28,18 @@ Role = User.Role
 # Sign-up: in the public schema
 
 
-def sign_up(*, name: str, slug: str, owner: dict[str, str], login_url: str, timezone: str = "UTC") -> Tenant:
+def sign_up(*, name: str, slug: str, owner: dict[str, str], timezone: str = "UTC") -> Tenant:
     """Register an organisation and its owner-to-be (email, full_name, password), and dispatch its provisioning.
 
-    `login_url` is what the welcome mail links to. The password is kept as a hash only, until the owner exists. Raises
-    Conflict if the slug is taken.
+    The owner gets a link to confirm their address; until then the organisation is unconfirmed. The password is kept as a
+    hash only, until the owner exists. Raises Conflict if the slug is taken.
     """
     password_hash = make_password(owner["password"])
     with transaction.atomic():
-        tenant = register_tenant(name=name, slug=slug, timezone=timezone)
+        tenant = register_tenant(name=name, slug=slug, timezone=timezone, is_confirmed=False)
         take_spare(tenant)
         SignUp.objects.create(
-            tenant=tenant,
-            email=owner["email"],
-            full_name=owner["full_name"],
-            password_hash=password_hash,
-            login_url=login_url,
+            tenant=tenant, email=owner["email"], full_name=owner["full_name"], password_hash=password_hash
         )
         _dispatch_provisioning(tenant)
         if settings.SPARE_SCHEMAS:
@@ -72,19 +69,23 @@ def visible_users(actor: User) -> QuerySet[User]:
 
 
 def create_user(
-    *, actor: User, email: str, full_name: str, role: str, login_url: str, password: str | None = None
+    *, actor: User, email: str, full_name: str, role: str, password: str | None = None
 ) -> tuple[User, list[str]]:
-    """Create a user, and dispatch a welcome mail that links to `login_url`.
+    """Create a user, and mail them a link: to confirm their address, or to set a password if they have none.
 
     Returns the user, and the ids of the dispatched jobs. Raises PermissionDenied, or EmailTaken.
     """
     if not _may_manage(actor, role):
         raise PermissionDenied(f"Your role, {actor.role}, can't create a user who is {role}.")
-    user = User(email=email, full_name=full_name, role=role)
+    user = User(email=email, full_name=full_name, role=role, is_confirmed=False)
     user.set_password(password)
     with transaction.atomic():
         _insert(user)
-        return user, [send_welcome(user, template="welcome_user", login_url=login_url)]
+        return user, [send_link(user, purpose=_purpose_for(user))]
+
+
+def _purpose_for(user: User) -> Purpose:
+    return Purpose.CONFIRM_ADDRESS if user.has_usable_password() else Purpose.SET_PASSWORD
 
 
 def _may_manage(actor: User, *roles: str) -> bool:
@@ -110,7 +111,10 @@ def update_user(
     role: str | None = None,
     is_active: bool | None = None,
 ) -> User:
-    """Change what is not None. Deactivation ends the user's tokens. Raises NotFound, PermissionDenied, or LastOwner."""
+    """Change what is not None. Deactivation ends the user's tokens and links.
+
+    Raises NotFound, PermissionDenied, or LastOwner.
+    """
     changes = {"full_name": full_name, "role": role, "is_active": is_active}
     changes = {name: value for name, value in changes.items() if value is not None}
     with transaction.atomic():
@@ -125,6 +129,7 @@ def update_user(
         user.refresh_from_db(fields=["updated_at"])
         if not user.is_active:
             AuthToken.objects.filter(user=user).delete()
+            Link.objects.filter(user=user).delete()
     return user
 
 
@@ -136,7 +141,8 @@ def update_me(
     password: str | None = None,
     old_password: str | None = None,
 ) -> User:
-    """Change of the actor what is not None. A new password ends all their tokens but the one of this request.
+    """Change of the actor what is not None. A new password ends all their tokens but the one of this request, and a
+    link to set one.
 
     Raises WrongPassword if the old one is not right.
     """
@@ -151,6 +157,7 @@ def update_me(
         if not unchanged.update(**changes):
             raise WrongPassword
         AuthToken.objects.filter(user=actor).exclude(pk=token.pk).delete()
+        Link.objects.filter(user=actor, purpose=Purpose.SET_PASSWORD).delete()
     actor.refresh_from_db()
     return actor
 
@@ -173,6 +180,51 @@ def _authorised(people: dict[uuid.UUID, User], actor: User, user_id: uuid.UUID, 
     if not own and not _may_manage(actor, user.role, changes.get("role", user.role)):
         raise PermissionDenied(f"Your role, {actor.role}, can't make this change.")
     return user
+
+
+# Links: in a tenant's schema
+
+
+def send_new_link(*, user: User) -> list[str]:
+    """Mail the user a new link: to set a password if they have none, else to confirm their address.
+
+    Returns the ids of the dispatched jobs. Raises AlreadyConfirmed if they have no use for one.
+    """
+    if user.is_confirmed and user.has_usable_password():
+        raise AlreadyConfirmed
+    with transaction.atomic():
+        return [send_link(user, purpose=_purpose_for(user))]
+
+
+def request_password_reset(*, email: str) -> None:
+    """Dispatch the mail with a link to set a password, if anybody has this address: only the job looks for that.
+
+    So whoever asks gets no other answer, and waits no longer, if somebody has.
+    """
+    with transaction.atomic():
+        tasks.send_password_links.delay_on_commit(email)
+
+
+def confirm_address(*, link: str) -> None:
+    """Confirm the address that the link was sent to; an owner's confirms the organisation. Raises DeadLink."""
+    found = find_link(link, Purpose.CONFIRM_ADDRESS)
+    with transaction.atomic():
+        use_link(found)
+
+
+def set_password(*, link: str, password: str) -> None:
+    """Set the password of the user whom the link was sent to, which ends their tokens and confirms their address.
+
+    The password is in its normal form. Raises DeadLink, or ValidationError for one that the user may not have.
+    """
+    found = find_link(link, Purpose.SET_PASSWORD)
+    check_new_password(password, found.user)
+    password_hash = make_password(password)
+    with transaction.atomic():
+        user = use_link(found)
+        user.password = password_hash
+        user.save(update_fields=["password"])
+        AuthToken.objects.filter(user=user).delete()
 
 
 # Tokens: in a tenant's schema

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.apps.registry import Apps
 from django.db.models.signals import post_migrate
 
-from tenants.connection import connection
+from jobs.defaults import add_schedule
 
 
 class BillingConfig(AppConfig):
@@ -17,22 +17,6 @@ class BillingConfig(AppConfig):
 
 
 def schedule_reminders(apps: Apps, **kwargs: Any) -> None:
-    """Give the admin a daily schedule to edit. One that exists stays as it is: switch it off there, don't delete it."""
-    if connection.schema_name != "public" or not _has_beat(apps):
-        return
-    from django_celery_beat.models import CrontabSchedule, PeriodicTask
-
-    every_morning, _ = CrontabSchedule.objects.get_or_create(minute="0", hour="6")
-    PeriodicTask.objects.get_or_create(
-        name="Remind of unpaid invoices",
-        defaults={"task": "billing.tasks.remind_all_tenants", "crontab": every_morning},
+    add_schedule(
+        apps, name="Remind of unpaid invoices", task="billing.tasks.remind_all_tenants", hour="6", minute="0"
     )
-
-
-def _has_beat(apps: Apps) -> bool:
-    """Whether the tables of beat are migrated: `migrate <app>` may stop short of them."""
-    try:
-        apps.get_model("django_celery_beat", "PeriodicTask")
-    except LookupError:
-        return False
-    return True

@@ -193,6 +193,15 @@ SKIP_PG_EXTRA_VALIDATION = True
 # Schemas that wait, migrated, for the next sign-ups
 SPARE_SCHEMAS = env.int("SPARE_SCHEMAS", default=3)
 
+# Until an owner has confirmed their address: how many mails an organisation's unconfirmed addresses get, and after how
+# many days it is deleted
+UNCONFIRMED_MAILS = env.int("UNCONFIRMED_MAILS", default=20)
+UNCONFIRMED_DAYS = env.float("UNCONFIRMED_DAYS", default=7)
+# Functions that are called in its schema. If one says yes, it is suspended instead, for staff to look at.
+KEEP_UNCONFIRMED_IF: list[str] = [
+    "billing.services.may_have_charged",
+]
+
 # Redis or Valkey, for the caches and the broker, unless these have servers of their own. The broker may be RabbitMQ.
 REDIS_URL = env("REDIS_URL", default="redis://localhost:6379/0")
 CACHE_URL = env("CACHE_URL", default="") or REDIS_URL

@@ -1,5 +1,6 @@
 """The people of acme and globex."""
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.core import mail
 from django.db import connection
 from django_tenants.utils import tenant_context
 from knox.models import AuthToken
@@ -17,6 +19,7 @@ from tenants.binding import bind_to_public
 from tenants.models import Tenant
 
 PASSWORD = "correct horse battery"
+LINK = re.compile(r"\?link=([0-9a-f]{96})\b")
 T = TypeVar("T")
 
 
@@ -35,6 +38,12 @@ def client_of(tenant: Tenant, user: User) -> APIClient:
         _, secret = AuthToken.objects.create(user=user)
     host = f"{tenant.slug}.{settings.BASE_DOMAIN}"
     return APIClient(headers={"host": host, "authorization": f"Bearer {secret}"})
+
+
+def mailed_links(email: str) -> list[str]:
+    """The links that were mailed to an address in this test, oldest first."""
+    found = [LINK.search(str(sent.body)) for sent in mail.outbox if sent.to == [email]]
+    return [link[1] for link in found if link]
 
 
 def at_once(*calls: Callable[[], T]) -> list[T]:

@@ -41,7 +41,7 @@ def users_of(tenant: Tenant) -> set[str]:
 # Creating
 
 
-def test_a_user_is_created_and_welcomed(
+def test_a_user_is_created_and_gets_a_link(
     as_ada: APIClient, acme: Tenant, globex: Tenant, run_jobs: Callable[..., int]
 ) -> None:
     answer = as_ada.post(URL, person())
@@ -62,7 +62,7 @@ def test_a_user_is_created_and_welcomed(
         message = Message.objects.get()
         assert str(User.objects.get(email="ann@acme.example").pk) == created["id"]
     assert message.to == "ann@acme.example"
-    assert "http://acme.localhost/api/v1/docs/" in message.text
+    assert "http://acme.localhost:8000/link/?link=" in message.text
     assert users_of(globex) == set()
 
 
@@ -76,7 +76,7 @@ def test_a_created_user_can_log_in(as_ada: APIClient, acme: Tenant, client_for: 
 def test_a_rollback_leaves_neither_user_nor_mail_nor_job(acme: Tenant, ada: User) -> None:
     with tenant_context(acme):
         with transaction.atomic():
-            services.create_user(actor=ada, login_url="http://acme.localhost/", **person())
+            services.create_user(actor=ada, **person())
             transaction.set_rollback(True)
         assert not Message.objects.exists()
     assert users_of(acme) == {ada.email}
