@@ -53,7 +53,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     role = models.CharField(max_length=20, choices=Role, default=Role.MEMBER)
     is_active = models.BooleanField(default=True)
     is_confirmed = models.BooleanField(
-        default=True, db_default=True, editable=False, help_text="Whether somebody has proved that the address is theirs"
+        default=True, db_default=True, editable=False, help_text="Whether the address was proved to be theirs"
     )
     is_staff = models.BooleanField(default=False, help_text="May use the admin, which is on the public host")
     created_at = models.DateTimeField(auto_now_add=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
@@ -14,18 +14,19 @@ from accounts import services
 from accounts.errors import DeadLink
 from accounts.links import Purpose, find_link
 from accounts.serializers import PasswordSerializer
+from tenants.middleware import host_of
 
 
 # Whoever has the link may use it. A session would add nothing, and there is none.
 @method_decorator(csrf_exempt, name="dispatch")
 class LinkPage(View):
-    """Shows what a link is for, and does it when its form is sent. A GET changes nothing: scanners of mails send them."""
+    """Shows what a link is for, and does it when its form is sent. A GET changes nothing: mail scanners send them."""
 
     http_method_names = ("get", "head", "post")
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Show the form of a link that works."""
-        return self._show(request, request.GET.get("link", ""))
+        return self._show(request.GET.get("link", ""))
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """Confirm the address, or set the password."""
@@ -33,10 +34,10 @@ class LinkPage(View):
         try:
             done = self._use(text, request.POST.get("password"))
         except DeadLink:
-            return self._show(request, "")
+            return self._show("")
         except ValidationError as refusal:
-            return self._show(request, text, errors=list(_messages(refusal.detail)))
-        return self._render(request, done=done)
+            return self._show(text, errors=list(_messages(refusal.detail)))
+        return self._render(done=done)
 
     def _use(self, text: str, password: str | None) -> str:
         """What was done. Raises DeadLink or ValidationError."""
@@ -48,15 +49,16 @@ class LinkPage(View):
         services.set_password(**form.validated_data)
         return "Your password is set, and your address is confirmed. You can log in now."
 
-    def _show(self, request: HttpRequest, text: str, errors: Any = ()) -> HttpResponse:
+    def _show(self, text: str, errors: Any = ()) -> HttpResponse:
         try:
             link = find_link(text, *Purpose)
         except DeadLink as dead:
-            return self._render(request, status=410, dead=dead.detail)
-        return self._render(request, status=400 if errors else 200, link=link, text=text, errors=errors)
+            return self._render(status=410, dead=dead.detail)
+        return self._render(status=400 if errors else 200, link=link, text=text, errors=errors)
 
-    def _render(self, request: HttpRequest, status: int = 200, **context: Any) -> HttpResponse:
-        response = render(request, "accounts/link.html", {"host": request.get_host(), **context}, status=status)
+    def _render(self, *, status: int = 200, **context: Any) -> HttpResponse:
+        context["host"] = host_of(self.request)
+        response = HttpResponse(render_to_string("accounts/link.html", context), status=status)
         response.headers["Cache-Control"] = "no-store"
         response.headers["Referrer-Policy"] = "no-referrer"
         return response

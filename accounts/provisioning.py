@@ -1,4 +1,4 @@
-"""The provisioning of a tenant that signed up: its schema, its owner, and the link to confirm the owner's address. In the public schema."""
+"""The provisioning of a tenant that signed up: its schema, its owner, the owner's link. In the public schema."""
 
 from typing import Any
 

@@ -31,8 +31,8 @@ Role = User.Role
 def sign_up(*, name: str, slug: str, owner: dict[str, str], timezone: str = "UTC") -> Tenant:
     """Register an organisation and its owner-to-be (email, full_name, password), and dispatch its provisioning.
 
-    The owner gets a link to confirm their address; until then the organisation is unconfirmed. The password is kept as a
-    hash only, until the owner exists. Raises Conflict if the slug is taken.
+    The owner gets a link to confirm their address; until then the organisation is unconfirmed. The password is kept
+    as a hash only, until the owner exists. Raises Conflict if the slug is taken.
     """
     password_hash = make_password(owner["password"])
     with transaction.atomic():

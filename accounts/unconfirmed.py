@@ -44,7 +44,7 @@ def expire_tenant(*, tenant_id: str) -> str | None:
     else:
         delete_tenant(tenant)
         logger.info("Tenant %s is deleted: no owner has confirmed their address", tenant.slug)
-    return tenant.status
+    return str(tenant.status)
 
 
 def _is_kept(tenant: Tenant) -> bool:

@@ -48,8 +48,10 @@ def _refusal(message: Message) -> str:
 
 
 def _is_beyond_limit(message: Message) -> bool:
-    """Whether UNCONFIRMED_MAILS like it went before: from an organisation that nobody has confirmed; from another one, to
-    this address within PERIOD. Until the caller's transaction ends, nobody else counts.
+    """Whether UNCONFIRMED_MAILS like it went before: in all, if nobody has confirmed the organisation; else to this address
+    within PERIOD.
+
+    Nobody else counts until the caller's transaction ends.
     """
     execute(LOCK, [f"notifications {connection.schema_name}"])
     tried = Message.objects.filter(is_limited=True, attempts__gt=0)

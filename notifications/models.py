@@ -54,7 +54,7 @@ class Message(models.Model):
     text = models.TextField()
     html = models.TextField()
     secret_name = models.CharField(
-        max_length=100, blank=True, db_default="", default="", help_text="Of what the placeholder in its texts stands for"
+        max_length=100, blank=True, db_default="", default="", help_text="What the placeholder in its texts stands for"
     )
     is_limited = models.BooleanField(
         default=False, db_default=False, help_text="The text is a fixed one, and few of these go: see UNCONFIRMED_MAILS"

@@ -107,7 +107,10 @@ def suspend_tenant(tenant: Tenant, *, reason: str = "") -> None:
 
 
 def resume_tenant(tenant: Tenant) -> None:
-    """Serve a suspended tenant again. Staff does that, so it counts as confirmed. Raises Conflict if it isn't suspended."""
+    """Serve a suspended tenant again. Staff decides that, so it counts as confirmed.
+
+    Raises Conflict if it isn't suspended.
+    """
     _move(tenant, to=Tenant.Status.ACTIVE, after=(Tenant.Status.SUSPENDED,), is_confirmed=True)
 
 

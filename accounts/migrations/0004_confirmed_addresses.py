@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='user',
             name='is_confirmed',
-            field=models.BooleanField(db_default=True, default=True, editable=False, help_text='Whether somebody has proved that the address is theirs'),
+            field=models.BooleanField(db_default=True, default=True, editable=False, help_text='Whether the address was proved to be theirs'),
         ),
         migrations.CreateModel(
             name='Link',

@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='message',
             name='secret_name',
-            field=models.CharField(blank=True, db_default='', default='', help_text='Of what the placeholder in its texts stands for', max_length=100),
+            field=models.CharField(blank=True, db_default='', default='', help_text='What the placeholder in its texts stands for', max_length=100),
         ),
         migrations.AddField(
             model_name='message',

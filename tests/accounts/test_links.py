@@ -133,7 +133,6 @@ def test_users_of_before_and_those_of_commands_are_confirmed(acme: Tenant, as_ad
     assert acme.is_confirmed
     assert as_ada.get(f"{USERS}me/").json()["is_confirmed"] is True
     with tenant_context(acme), connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE accounts_user ALTER updated_at SET DEFAULT now()")
         cursor.execute(
             "INSERT INTO accounts_user (id, password, is_superuser, email, full_name, role, is_active, is_staff,"
             " created_at) VALUES (gen_random_uuid(), '!', false, 'x@acme.example', 'X', 'member', true, false, now())"
@@ -175,7 +174,7 @@ def test_a_weak_password_leaves_the_link_alive(
 ) -> None:
     link = mailed(alan, SET)
     refused = anybody.post(PASSWORDS, {"link": link, "password": password})
-    assert [error["pointer"] for error in refused.json()["errors"]] == ["#/password"]
+    assert {error["pointer"] for error in refused.json()["errors"]} == {"#/password"}
     assert use(anybody, link, SET).status_code == 204
 
 
@@ -344,7 +343,7 @@ def test_what_is_no_link(anybody: APIClient, link: Any) -> None:
         anybody.post(PASSWORDS, {"link": link, "password": NEW}),
     ):
         assert answer.status_code == 400
-        assert [error["pointer"] for error in answer.json()["errors"]] == ["#/link"]
+        assert {error["pointer"] for error in answer.json()["errors"]} == {"#/link"}
 
 
 def test_of_two_who_use_a_link_at_once_one_does(committed_db: None, acme: Tenant, run_jobs: RunJobs) -> None:
@@ -455,7 +454,7 @@ def test_a_link_leads_to_the_host_that_the_settings_name(
     as_ada.post(USERS, ANN, headers={"host": "acme.localhost:6666"})
     run_jobs()
     assert "https://acme.localhost/link/?link=" in str(mail.outbox[0].body)
-    assert "6666" not in str(mail.outbox[0].message())
+    assert ":6666" not in str(mail.outbox[0].message())
 
 
 def test_how_long_they_last(acme: Tenant, alan: User, mailed: Mail) -> None:

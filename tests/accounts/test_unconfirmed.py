@@ -197,5 +197,5 @@ def test_a_stranger_reads_nothing_that_the_client_has_chosen(
         text = str(sent.message())
         assert "evil" not in text
         assert "Win" not in text
-        assert "6666" not in text
+        assert ":6666" not in text
         assert "initech.localhost" in sent.subject
