@@ -172,6 +172,11 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     filterset_class = UserFilter
     lookup_value_converter = "id"
 
+    @property
+    def throttle_scope(self) -> str | None:
+        # Whoever holds a stolen token may guess the password here, too.
+        return "login" if self.action == "change_me" else None
+
     def get_queryset(self) -> QuerySet[User]:
         return services.visible_users(self.request.user)
 

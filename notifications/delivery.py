@@ -48,8 +48,8 @@ def _refusal(message: Message) -> str:
 
 
 def _is_beyond_limit(message: Message) -> bool:
-    """Whether UNCONFIRMED_MAILS like it went before: in all, if nobody has confirmed the organisation; else to this address
-    within PERIOD.
+    """Whether UNCONFIRMED_MAILS like it went before: in all, if nobody has confirmed the organisation, else to this
+    address within PERIOD.
 
     Nobody else counts until the caller's transaction ends.
     """

@@ -20,8 +20,8 @@ def send_message(
 ) -> tuple[Message, str]:
     """Write a mail and dispatch its delivery, both in the caller's transaction. Returns the message and the job's id.
 
-    The templates (see `render_mail`) get the context, `tenant`, the organisation's name, and `host`, its host. They show
-    times in its time zone. Their text is stored, so it must hold no secret: it may hold PLACEHOLDER, and `secret_name`
+    The templates (see `render_mail`) get the context, `tenant`, the organisation's name, and `host`, its host. They
+    show times in its time zone. Their text is stored, so it must hold no secret: it may hold PLACEHOLDER, and `secret_name`
     says what that stands for.
 
     Nothing that a client has chosen goes to an address that nobody has confirmed: a fixed text takes the place of this

@@ -94,8 +94,11 @@ def fail_tenant(tenant: Tenant, *, reason: str) -> bool:
 
 
 def restart_tenant(tenant: Tenant) -> None:
-    """Let a failed tenant be provisioned again. Raises Conflict if it hasn't failed."""
-    _move(tenant, to=Tenant.Status.PROVISIONING, after=(Tenant.Status.FAILED,))
+    """Let a failed tenant be provisioned again. Staff decides that, so it counts as confirmed.
+
+    Raises Conflict if it hasn't failed.
+    """
+    _move(tenant, to=Tenant.Status.PROVISIONING, after=(Tenant.Status.FAILED,), is_confirmed=True)
 
 
 def suspend_tenant(tenant: Tenant, *, reason: str = "") -> None:

@@ -13,6 +13,7 @@ from django_tenants.utils import tenant_context
 from knox.models import AuthToken
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.test import APIClient
+from rest_framework.throttling import SimpleRateThrottle
 
 from accounts import services
 from accounts.errors import WrongPassword
@@ -262,3 +263,12 @@ def test_a_long_one_is_not_normalised(acme: Tenant) -> None:
         user = User(email="x@acme.example", full_name="X")
         user.set_password(long)
         assert user.check_password(long)
+
+
+def test_the_old_one_is_guessed_as_slowly_as_at_log_in(
+    as_alan: APIClient, alan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SimpleRateThrottle.THROTTLE_RATES, "login", "2/day")
+    guess = {"password": NEW, "old_password": "wrong"}
+    assert [as_alan.patch(ME, guess).status_code for _ in range(3)] == [400, 400, 429]
+    assert as_alan.get(ME).status_code == 200
