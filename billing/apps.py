@@ -17,6 +17,4 @@ class BillingConfig(AppConfig):
 
 
 def schedule_reminders(apps: Apps, **kwargs: Any) -> None:
-    add_schedule(
-        apps, name="Remind of unpaid invoices", task="billing.tasks.remind_all_tenants", hour="6", minute="0"
-    )
+    add_schedule(apps, name="Remind of unpaid invoices", task="billing.tasks.remind_all_tenants", hour="6", minute="0")

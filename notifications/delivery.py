@@ -57,7 +57,7 @@ def _is_beyond_limit(message: Message) -> bool:
     tried = Message.objects.filter(is_limited=True, attempts__gt=0)
     if current_tenant().is_confirmed:
         tried = tried.filter(to__iexact=message.to, created_at__gt=timezone.now() - PERIOD)
-    return tried.count() >= settings.UNCONFIRMED_MAILS
+    return bool(tried.count() >= settings.UNCONFIRMED_MAILS)
 
 
 def attempt_delivery(message: Message) -> str:

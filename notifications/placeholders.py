@@ -18,7 +18,7 @@ def fill_in(text: str, secret_name: str) -> str:
 def is_secret(secret: str, secret_name: str) -> bool:
     """Whether this is the secret of that name, by SECRET_KEY or by one of SECRET_KEY_FALLBACKS."""
     keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
-    return any([constant_time_compare(_derive(secret_name, key), secret) for key in keys])
+    return any(constant_time_compare(_derive(secret_name, key), secret) for key in keys)
 
 
 def _derive(secret_name: str, key: str) -> str:

@@ -15,14 +15,12 @@ from tenants.models import Tenant
 from tenants.services import current_tenant, domain_of
 
 
-def send_message(
-    *, to: str, template: str, context: Mapping[str, Any], secret_name: str = ""
-) -> tuple[Message, str]:
+def send_message(*, to: str, template: str, context: Mapping[str, Any], secret_name: str = "") -> tuple[Message, str]:
     """Write a mail and dispatch its delivery, both in the caller's transaction. Returns the message and the job's id.
 
     The templates (see `render_mail`) get the context, `tenant`, the organisation's name, and `host`, its host. They
-    show times in its time zone. Their text is stored, so it must hold no secret: it may hold PLACEHOLDER, and `secret_name`
-    says what that stands for.
+    show times in its time zone. Their text is stored, so it must hold no secret: it may hold PLACEHOLDER, for
+    which `secret_name` says what takes its place.
 
     Nothing that a client has chosen goes to an address that nobody has confirmed: a fixed text takes the place of this
     one. A mail with a secret keeps its template, whose context must be the product's own. In both, `tenant` is the

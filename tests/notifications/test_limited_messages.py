@@ -83,9 +83,7 @@ def test_an_unconfirmed_organisation_sends_few(unconfirmed: Tenant, run_jobs: Ru
     assert "UNCONFIRMED_MAILS" in error
 
 
-def test_a_confirmed_one_sends_few_to_one_address_in_a_day(
-    acme: Tenant, run_jobs: RunJobs, settings: Settings
-) -> None:
+def test_a_confirmed_one_sends_few_to_one_address_in_a_day(acme: Tenant, run_jobs: RunJobs, settings: Settings) -> None:
     settings.UNCONFIRMED_MAILS = 2
     for name in ("alan", "amy"):
         add_user(acme, name, is_confirmed=False)
