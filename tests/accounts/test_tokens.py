@@ -3,7 +3,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.hashers import MD5PasswordHasher
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django_tenants.utils import tenant_context

@@ -284,9 +284,7 @@ def test_a_server_that_quotes_a_secret_is_not_quoted(
     smtp.handle_DATA = quoting.handle_DATA  # type: ignore[method-assign]
     with tenant_context(acme), transaction.atomic():
         context = {"link_url": f"http://acme.localhost/{PLACEHOLDER}"}
-        message, _ = send_message(
-            to="ada@example.com", template="set_password", context=context, secret_name="one"
-        )
+        message, _ = send_message(to="ada@example.com", template="set_password", context=context, secret_name="one")
     caplog.set_level("DEBUG")
     caplog.set_level("WARNING", logger="mail.log")  # the server's own
     run_jobs()
