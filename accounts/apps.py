@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.apps.registry import Apps
 from django.db.models.signals import post_migrate
 
-from jobs.defaults import add_schedule
+from jobs.daily import add_daily_schedule
 
 
 class AccountsConfig(AppConfig):
@@ -17,10 +17,6 @@ class AccountsConfig(AppConfig):
 
 
 def schedule_expiry(apps: Apps, **kwargs: Any) -> None:
-    add_schedule(
-        apps,
-        name="Delete tenants that nobody confirmed",
-        task="accounts.tasks.expire_unconfirmed_tenants",
-        hour="3",
-        minute="45",
-    )
+    """Every night."""
+    task = "accounts.tasks.expire_unconfirmed_tenants"
+    add_daily_schedule(apps, name="Delete tenants that nobody confirmed", task=task, hour=4)

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.apps.registry import Apps
 from django.db.models.signals import post_migrate
 
-from jobs.defaults import add_schedule
+from jobs.daily import add_daily_schedule
 
 
 class BillingConfig(AppConfig):
@@ -17,4 +17,5 @@ class BillingConfig(AppConfig):
 
 
 def schedule_reminders(apps: Apps, **kwargs: Any) -> None:
-    add_schedule(apps, name="Remind of unpaid invoices", task="billing.tasks.remind_all_tenants", hour="6", minute="0")
+    """Every morning."""
+    add_daily_schedule(apps, name="Remind of unpaid invoices", task="billing.tasks.remind_all_tenants", hour=6)

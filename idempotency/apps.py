@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.apps.registry import Apps
 from django.db.models.signals import post_migrate
 
-from jobs.defaults import add_schedule
+from jobs.daily import add_daily_schedule
 
 
 class IdempotencyConfig(AppConfig):
@@ -15,10 +15,6 @@ class IdempotencyConfig(AppConfig):
 
 
 def schedule_forgetting(apps: Apps, **kwargs: Any) -> None:
-    add_schedule(
-        apps,
-        name="Forget old Idempotency-Keys",
-        task="idempotency.tasks.forget_expired_everywhere",
-        hour="3",
-        minute="30",
-    )
+    """Every night."""
+    task = "idempotency.tasks.forget_expired_everywhere"
+    add_daily_schedule(apps, name="Forget old Idempotency-Keys", task=task, hour=3, minute=30)

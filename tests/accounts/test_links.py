@@ -521,3 +521,19 @@ def test_the_page_runs_no_script_and_has_no_style_of_its_own(browser: Client, al
 def test_the_page_takes_nothing_else(browser: Client) -> None:
     assert browser.put("/link/").status_code == 405
     assert browser.delete("/link/").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"x", "multipart/form-data; boundary=y"),
+        (b"x", "multipart/form-data"),
+        (b"link=%ff%00&password=%ff", "application/x-www-form-urlencoded"),
+        (b"&".join(b"a=b" for _ in range(2_000)), "application/x-www-form-urlencoded"),
+        (b'{"link": "x"}', "application/json"),
+        (b"\xff\x00", "text/plain"),
+    ],
+)
+def test_what_is_no_form(browser: Client, body: bytes, content_type: str) -> None:
+    answer = browser.post("/link/", body, content_type=content_type)
+    assert answer.status_code in (400, 410)
