@@ -31,6 +31,11 @@ def send_link(user: User, *, purpose: Link.Purpose) -> str:
     return mail_link(link)
 
 
+def purpose_for(user: User) -> Link.Purpose:
+    """What a new link is for: whoever has no password has to set one, which confirms the address, too."""
+    return Purpose.CONFIRM_ADDRESS if user.has_usable_password() else Purpose.SET_PASSWORD
+
+
 def _lifetime(purpose: Link.Purpose) -> timedelta:
     if purpose == Purpose.CONFIRM_ADDRESS:
         return timedelta(days=settings.UNCONFIRMED_DAYS)

@@ -10,7 +10,7 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import ValidationError
 
-from accounts import services
+from accounts import link_services
 from accounts.errors import DeadLink
 from accounts.links import Purpose, find_link
 from accounts.serializers import PasswordSerializer
@@ -42,11 +42,11 @@ class LinkPage(View):
     def _use(self, text: str, password: str | None) -> str:
         """What was done. Raises DeadLink or ValidationError."""
         if password is None:
-            services.confirm_address(link=text)
+            link_services.confirm_address(link=text)
             return "Your address is confirmed."
         form = PasswordSerializer(data={"link": text, "password": password})
         form.is_valid(raise_exception=True)
-        services.set_password(**form.validated_data)
+        link_services.set_password(**form.validated_data)
         return "Your password is set, and your address is confirmed. You can log in now."
 
     def _show(self, text: str, errors: Any = ()) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""Sign-up, users, links and tokens. Sign-up is in the public schema, all else in a tenant's."""
+"""Sign-up, users and tokens. Sign-up is in the public schema, all else in a tenant's."""
 
 import uuid
 from typing import Any
@@ -13,10 +13,9 @@ from knox.models import AuthToken
 from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
 
 from accounts import tasks
-from accounts.errors import AlreadyConfirmed, EmailTaken, LastOwner, WrongPassword
-from accounts.links import Purpose, find_link, send_link, use_link
+from accounts.errors import EmailTaken, LastOwner, WrongPassword
+from accounts.links import Purpose, purpose_for, send_link
 from accounts.models import Link, User
-from accounts.passwords import check_new_password
 from tenants.errors import violated_constraint
 from tenants.models import SignUp, Tenant
 from tenants.services import register_tenant, restart_tenant
@@ -81,11 +80,7 @@ def create_user(
     user.set_password(password)
     with transaction.atomic():
         _insert(user)
-        return user, [send_link(user, purpose=_purpose_for(user))]
-
-
-def _purpose_for(user: User) -> Purpose:
-    return Purpose.CONFIRM_ADDRESS if user.has_usable_password() else Purpose.SET_PASSWORD
+        return user, [send_link(user, purpose=purpose_for(user))]
 
 
 def _may_manage(actor: User, *roles: str) -> bool:
@@ -180,51 +175,6 @@ def _authorised(people: dict[uuid.UUID, User], actor: User, user_id: uuid.UUID, 
     if not own and not _may_manage(actor, user.role, changes.get("role", user.role)):
         raise PermissionDenied(f"Your role, {actor.role}, can't make this change.")
     return user
-
-
-# Links: in a tenant's schema
-
-
-def send_new_link(*, user: User) -> list[str]:
-    """Mail the user a new link: to set a password if they have none, else to confirm their address.
-
-    Returns the ids of the dispatched jobs. Raises AlreadyConfirmed if they have no use for one.
-    """
-    if user.is_confirmed and user.has_usable_password():
-        raise AlreadyConfirmed
-    with transaction.atomic():
-        return [send_link(user, purpose=_purpose_for(user))]
-
-
-def request_password_reset(*, email: str) -> None:
-    """Dispatch the mail with a link to set a password, if anybody has this address: only the job looks for that.
-
-    So whoever asks gets no other answer, and waits no longer, if somebody has.
-    """
-    with transaction.atomic():
-        tasks.send_password_links.delay_on_commit(email)
-
-
-def confirm_address(*, link: str) -> None:
-    """Confirm the address that the link was sent to; an owner's confirms the organisation. Raises DeadLink."""
-    found = find_link(link, Purpose.CONFIRM_ADDRESS)
-    with transaction.atomic():
-        use_link(found)
-
-
-def set_password(*, link: str, password: str) -> None:
-    """Set the password of the user whom the link was sent to, which ends their tokens and confirms their address.
-
-    The password is in its normal form. Raises DeadLink, or ValidationError for one that the user may not have.
-    """
-    found = find_link(link, Purpose.SET_PASSWORD)
-    check_new_password(password, found.user)
-    password_hash = make_password(password)
-    with transaction.atomic():
-        user = use_link(found)
-        user.password = password_hash
-        user.save(update_fields=["password"])
-        AuthToken.objects.filter(user=user).delete()
 
 
 # Tokens: in a tenant's schema

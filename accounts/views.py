@@ -15,7 +15,7 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
-from accounts import services
+from accounts import link_services, services
 from accounts.filters import UserFilter
 from accounts.models import User
 from accounts.permissions import IsOwner
@@ -142,7 +142,7 @@ class ConfirmationsView(OpenView):
     @answers("dead_link")
     def post(self, request: Request) -> Response:
         """Confirm an address by the link that was mailed there."""
-        services.confirm_address(**_valid(ConfirmationSerializer(data=request.data)))
+        link_services.confirm_address(**_valid(ConfirmationSerializer(data=request.data)))
         return Response(status=status.HTTP_204_NO_CONTENT, headers=NO_STORE)
 
 
@@ -150,7 +150,7 @@ class PasswordResetsView(OpenView):
     @extend_schema(request=PasswordResetSerializer, responses={202: None})
     def post(self, request: Request) -> Response:
         """Mail a link to set a new password. The answer is the same if no user has this address."""
-        services.request_password_reset(**_valid(PasswordResetSerializer(data=request.data)))
+        link_services.request_password_reset(**_valid(PasswordResetSerializer(data=request.data)))
         return Response(status=status.HTTP_202_ACCEPTED, headers=NO_STORE)
 
 
@@ -159,7 +159,7 @@ class PasswordsView(OpenView):
     @answers("dead_link")
     def post(self, request: Request) -> Response:
         """Set a password by the link that was mailed. That ends the user's tokens and confirms their address."""
-        services.set_password(**_valid(PasswordSerializer(data=request.data)))
+        link_services.set_password(**_valid(PasswordSerializer(data=request.data)))
         return Response(status=status.HTTP_204_NO_CONTENT, headers=NO_STORE)
 
 
@@ -209,7 +209,7 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     def link(self, request: UserRequest, pk: UUID) -> Response:
         """Mail a user a new link. It is to set a password if there is none, else to confirm the address."""
         _valid(StrictSerializer(data=request.data))
-        jobs = services.send_new_link(user=self.get_object())
+        jobs = link_services.send_new_link(user=self.get_object())
         return Response({"jobs": jobs}, status=status.HTTP_202_ACCEPTED, headers=NO_STORE)
 
     @extend_schema(responses=UserSerializer)

@@ -16,7 +16,7 @@ from knox.models import AuthToken
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from accounts import services
+from accounts import link_services
 from accounts.errors import DeadLink
 from accounts.links import send_link
 from accounts.models import Link, User
@@ -350,14 +350,14 @@ def test_of_two_who_use_a_link_at_once_one_does(committed_db: None, acme: Tenant
 
     def first() -> None:
         with tenant_context(acme), transaction.atomic():
-            services.set_password(link=link, password=NEW)
+            link_services.set_password(link=link, password=NEW)
             used.set()
             await_blocked()
 
     def second() -> None:
         used.wait(5)
         with tenant_context(acme), pytest.raises(DeadLink):
-            services.set_password(link=link, password="a late horse battery")
+            link_services.set_password(link=link, password="a late horse battery")
 
     at_once(first, second)
     assert reloaded(acme, alan).check_password(NEW)
