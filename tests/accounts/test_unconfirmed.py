@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.core import mail
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 from django_tenants.utils import schema_exists, tenant_context
@@ -76,6 +76,16 @@ def test_it_goes_after_its_days_and_its_host_is_free_again(
     assert not Tenant.objects.filter(slug="initech").exists()
     assert not schema_exists(tenant.schema_name)
     assert public_client.post("/api/v1/tenants/", SIGN_UP).status_code == 202
+
+
+def test_one_that_was_there_before_the_upgrade_counts_as_confirmed(db: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO tenants_tenant (id, schema_name, name, slug, status, failure, timezone, created_at)"
+            " VALUES (gen_random_uuid(), 'old', 'Old', 'old', 'active', '', 'UTC', '2000-01-01')"
+        )
+    assert Tenant.objects.get(slug="old").is_confirmed
+    assert tasks.expire_unconfirmed_tenants() == 0
 
 
 def test_one_that_was_confirmed_stays(committed_db: None, public_client: APIClient, run_jobs: RunJobs) -> None:
