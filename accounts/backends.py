@@ -4,13 +4,14 @@ from functools import partial
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.backends import BaseBackend, ModelBackend
+from django.contrib.auth.backends import BaseBackend
 
 from accounts.logins import limit_log_in
+from accounts.password_backend import PasswordBackend
 
 
-class LimitedBackend(ModelBackend):
-    """Django's own backend, behind the limits of accounts/logins.py."""
+class LimitedBackend(PasswordBackend):
+    """Our own check of a password, behind the limits of accounts/logins.py."""
 
     def authenticate(
         self, request: Any, username: str | None = None, password: str | None = None, **kwargs: Any

@@ -1,11 +1,29 @@
 """The mails about a user's account."""
 
-from accounts.models import User
+from django.urls import reverse
+
+from accounts.models import Link, User
+from notifications.placeholders import PLACEHOLDER
 from notifications.services import send_message
+from tenants.services import current_tenant, origin_of
 
 
-def send_welcome(user: User, *, template: str, login_url: str) -> str:
+def mail_link(link: Link) -> str:
+    """Write the mail that holds the link in the caller's transaction. Returns the id of the job that sends it."""
+    # Whoever gets it may be a stranger: nothing in it is of a client's choosing.
+    url = f"{_origin()}{reverse('link')}?link={link.pk.hex}{PLACEHOLDER}"
+    _, job_id = send_message(
+        to=link.email, template=link.purpose, context={"link_url": url}, secret_name=link.secret_name
+    )
+    return job_id
+
+
+def send_welcome(user: User, *, template: str) -> str:
     """Write a welcome mail to the user in the caller's transaction. Returns the id of the job that sends it."""
-    context = {"full_name": user.full_name, "login_url": login_url}
+    context = {"full_name": user.full_name, "login_url": f"{_origin()}{reverse('docs')}"}
     _, job_id = send_message(to=user.email, template=template, context=context)
     return job_id
+
+
+def _origin() -> str:
+    return origin_of(current_tenant().slug)

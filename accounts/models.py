@@ -1,13 +1,15 @@
+import secrets
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.models import PermissionsMixin
 from django.db import models
 from django.db.models import Value
 from django.db.models.functions import Lower, Now
 
 from tenants.ids import new_id
-from tenants.text import normalize_email, normalize_name, spellings
+from tenants.text import normalize_email, normalize_name, normalize_password, spellings
 from tenants.validators import clean_field, validate_printable
 
 
@@ -50,6 +52,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     full_name = models.CharField(max_length=200, validators=[validate_printable])
     role = models.CharField(max_length=20, choices=Role, default=Role.MEMBER)
     is_active = models.BooleanField(default=True)
+    is_confirmed = models.BooleanField(
+        default=True, db_default=True, editable=False, help_text="Whether the address was proved to be theirs"
+    )
     is_staff = models.BooleanField(default=False, help_text="May use the admin, which is on the public host")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)  # a trigger sets it
@@ -76,3 +81,60 @@ class User(AbstractBaseUser, PermissionsMixin):
         if self.email:
             self.email = clean_field("email", normalize_email, self.email)
         self.full_name = clean_field("full_name", normalize_name, self.full_name)
+
+    def set_password(self, raw_password: str | None) -> None:
+        """Hash a new password, in its normal form. None: nobody can log in by one."""
+        super().set_password(None if raw_password is None else normalize_password(raw_password))
+
+    def check_password(self, raw_password: str | None) -> bool:
+        """Whether this is the password, in its normal form or, for a hash of before, as it was sent.
+
+        A hash of before, or of a kind that is not preferred any more, is replaced.
+        """
+        sent = raw_password or ""
+        password = normalize_password(sent)
+        if check_password(password, self.password, self._rehash):
+            return True
+        if password == sent or not check_password(sent, self.password):
+            return False
+        self._rehash(password)
+        return True
+
+    def _rehash(self, password: str) -> None:
+        """Replace the hash that was checked, unless the password has changed meanwhile."""
+        checked, self.password = self.password, make_password(password)
+        User.objects.filter(pk=self.pk, password=checked).update(password=self.password)
+
+
+def new_nonce() -> str:
+    """What no link had before."""
+    return secrets.token_hex(16)
+
+
+class Link(models.Model):
+    """A link that was mailed to a user, and is good for one thing, once. Its secret is stored nowhere.
+
+    A user has one for each purpose. A new one takes the place of the one before by its nonce.
+    """
+
+    class Purpose(models.TextChoices):
+        CONFIRM_ADDRESS = "confirm_address"
+        SET_PASSWORD = "set_password"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="links", db_index=False)
+    purpose = models.CharField(max_length=20, choices=Purpose)
+    email = models.EmailField(help_text="Where it was sent: it dies when the user's address is another")
+    nonce = models.CharField(max_length=32, default=new_nonce)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["user", "purpose"], name="link_newest"),)
+
+    def __str__(self) -> str:
+        return f"{self.purpose} for {self.email}"
+
+    @property
+    def secret_name(self) -> str:
+        """Of what its secret is derived: see notifications/placeholders.py."""
+        return f"{self.pk} {self.nonce}"

@@ -1,10 +1,10 @@
-"""The provisioning of a tenant that signed up: its schema, its owner, its welcome mail. In the public schema."""
+"""The provisioning of a tenant that signed up: its schema, its owner, the owner's link. In the public schema."""
 
 from typing import Any
 
 from django_tenants.utils import tenant_context
 
-from accounts.mails import send_welcome
+from accounts.links import Purpose, send_link
 from accounts.models import User
 from tenants.models import SignUp, Tenant
 from tenants.services import activate_tenant, create_schema, fail_tenant
@@ -20,7 +20,7 @@ def prepare_tenant(*, tenant_id: str) -> None:
 
 
 def open_tenant(*, tenant_id: str) -> dict[str, Any] | None:
-    """Activate a tenant, and write its owner and the owner's welcome mail.
+    """Activate a tenant, and write its owner and the mail with the link to confirm their address.
 
     Returns the tenant's slug and the jobs that were dispatched, or None if the tenant isn't waiting for that. Needs the
     caller's transaction, in the public schema.
@@ -36,12 +36,16 @@ def open_tenant(*, tenant_id: str) -> dict[str, Any] | None:
 
 
 def _create_owner(signing_up: SignUp) -> str:
-    """Write the owner in the tenant's schema. Returns the id of the welcome mail's job."""
+    """Write the owner in the tenant's schema. Returns the id of the mail's job."""
     owner = User(
-        email=signing_up.email, full_name=signing_up.full_name, password=signing_up.password_hash, role=User.Role.OWNER
+        email=signing_up.email,
+        full_name=signing_up.full_name,
+        password=signing_up.password_hash,
+        role=User.Role.OWNER,
+        is_confirmed=False,
     )
     owner.save(force_insert=True)
-    return send_welcome(owner, template="welcome_owner", login_url=signing_up.login_url)
+    return send_link(owner, purpose=Purpose.CONFIRM_ADDRESS)
 
 
 def give_up_tenant(*, tenant_id: str, reason: str) -> None:

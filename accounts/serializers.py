@@ -1,14 +1,14 @@
 from typing import Any
 
-from django.contrib.auth.password_validation import validate_password
-from django.core.exceptions import ValidationError as DjangoValidationError
 from knox.models import AuthToken
 from rest_framework import serializers
 
 from accounts.models import User
+from accounts.passwords import check_new_password
 from tenants.models import Tenant
 from tenants.services import domain_of
 from tenants.strict import EmailField, NameField, StrictSerializer
+from tenants.text import MAX_PASSWORD_LENGTH, normalize_password
 from tenants.validators import (
     MAX_SLUG_LENGTH,
     validate_not_reserved,
@@ -16,21 +16,30 @@ from tenants.validators import (
     validate_timezone,
 )
 
+TOGETHER = serializers.ErrorDetail("Give the old and the new password together.", "required")
+
 
 class PasswordField(serializers.CharField):
     def __init__(self, **kwargs: Any) -> None:
         # The limit bounds the work of hashing.
         super().__init__(
-            write_only=True, trim_whitespace=False, max_length=256, style={"input_type": "password"}, **kwargs
+            write_only=True,
+            trim_whitespace=False,
+            max_length=MAX_PASSWORD_LENGTH,
+            style={"input_type": "password"},
+            **kwargs,
         )
 
 
 class NewPasswordField(PasswordField):
-    """One that is going to be set. `check_password` has the rules."""
+    """One that is going to be set, in its normal form. `check_new_password` has the rules."""
 
     def __init__(self, **kwargs: Any) -> None:
         rules = "At least 8 characters, not all digits, not among the most common ones, not like the name or the e-mail"
         super().__init__(help_text=rules, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        return normalize_password(super().to_internal_value(data))
 
 
 class PersonSerializer(StrictSerializer):
@@ -41,16 +50,9 @@ class PersonSerializer(StrictSerializer):
     password = NewPasswordField()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        check_password(attrs["password"], User(email=attrs["email"], full_name=attrs["full_name"]))
+        if "password" in attrs:
+            check_new_password(attrs["password"], User(email=attrs["email"], full_name=attrs["full_name"]))
         return attrs
-
-
-def check_password(password: str, user: User) -> None:
-    try:
-        validate_password(password, user)
-    except DjangoValidationError as error:
-        details = [serializers.ErrorDetail(message, "weak_password") for message in error.messages]
-        raise serializers.ValidationError({"password": details}) from error
 
 
 class SignUpSerializer(StrictSerializer):
@@ -87,7 +89,7 @@ class OrganisationSerializer(serializers.ModelSerializer[Tenant]):
 
     class Meta:
         model = Tenant
-        fields = ("slug", "name", "timezone", "domain", "created_at")
+        fields = ("slug", "name", "timezone", "domain", "is_confirmed", "created_at")
         read_only_fields = fields
 
     def get_domain(self, tenant: Tenant) -> str:
@@ -115,11 +117,14 @@ class SignedUpSerializer(TenantSerializer):
 class UserSerializer(serializers.ModelSerializer[User]):
     class Meta:
         model = User
-        fields: tuple[str, ...] = ("id", "email", "full_name", "role", "is_active", "created_at", "updated_at")
+        fields: tuple[str, ...] = (
+            "id", "email", "full_name", "role", "is_active", "is_confirmed", "created_at", "updated_at",
+        )  # fmt: skip
         read_only_fields = fields
 
 
 class NewUserSerializer(PersonSerializer):
+    password = NewPasswordField(required=False)
     role = serializers.ChoiceField(choices=User.Role.choices)
 
 
@@ -131,26 +136,58 @@ class CreatedUserSerializer(UserSerializer):
         read_only_fields = fields
 
 
+class UserChangeSerializer(StrictSerializer):
+    full_name = NameField(required=False)
+    role = serializers.ChoiceField(choices=User.Role.choices, required=False)
+    is_active = serializers.BooleanField(required=False)
+
+
 class MeChangeSerializer(StrictSerializer):
-    """What a user may change of themself. A new password ends the user's tokens, this one included."""
+    """What a user may change of themself. A new password needs the one until now, and ends the user's other tokens."""
 
     full_name = NameField(required=False)
     password = NewPasswordField(required=False)
+    old_password = PasswordField(required=False, help_text="The one until now. A new one needs it")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        for given, missing in (("password", "old_password"), ("old_password", "password")):
+            if given in attrs and missing not in attrs:
+                raise serializers.ValidationError({missing: [TOGETHER]})
         if "password" in attrs:
-            check_password(attrs["password"], self.context["user"])
+            check_new_password(attrs["password"], self.context["user"])
         return attrs
-
-
-class UserChangeSerializer(MeChangeSerializer):
-    role = serializers.ChoiceField(choices=User.Role.choices, required=False)
-    is_active = serializers.BooleanField(required=False)
 
 
 class CredentialsSerializer(StrictSerializer):
     email = serializers.CharField(max_length=254)
     password = PasswordField()
+
+
+class LinkField(serializers.RegexField):
+    """The text of a link: its id and its secret."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        what = "What follows `link=` in the address that was mailed"
+        super().__init__(
+            r"^[0-9a-f]{96}$", min_length=96, max_length=96, trim_whitespace=False, help_text=what, **kwargs
+        )
+
+
+class ConfirmationSerializer(StrictSerializer):
+    link = LinkField()
+
+
+class PasswordResetSerializer(StrictSerializer):
+    email = EmailField()
+
+
+class PasswordSerializer(StrictSerializer):
+    link = LinkField()
+    password = NewPasswordField()
+
+
+class SentLinkSerializer(serializers.Serializer[Any]):
+    jobs = serializers.ListField(child=serializers.UUIDField(), help_text="What sends the mail")
 
 
 class TokenSerializer(serializers.Serializer[AuthToken]):

@@ -7,15 +7,15 @@ from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.hashers import make_password
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from knox.models import AuthToken
 from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
 
 from accounts import tasks
-from accounts.errors import EmailTaken, LastOwner
-from accounts.mails import send_welcome
-from accounts.models import User
+from accounts.errors import EmailTaken, LastOwner, WrongPassword
+from accounts.links import Purpose, purpose_for, send_link
+from accounts.models import Link, User
 from accounts.permissions import MANAGES
 from tenants.errors import violated_constraint
 from tenants.models import SignUp, Tenant
@@ -28,22 +28,18 @@ Role = User.Role
 # Sign-up: in the public schema
 
 
-def sign_up(*, name: str, slug: str, owner: dict[str, str], login_url: str, timezone: str = "UTC") -> Tenant:
+def sign_up(*, name: str, slug: str, owner: dict[str, str], timezone: str = "UTC") -> Tenant:
     """Register an organisation and its owner-to-be (email, full_name, password), and dispatch its provisioning.
 
-    `login_url` is what the welcome mail links to. The password is kept as a hash only, until the owner exists. Raises
-    Conflict if the slug is taken.
+    The owner gets a link to confirm their address; until then the organisation is unconfirmed. The password is kept
+    as a hash only, until the owner exists. Raises Conflict if the slug is taken.
     """
     with transaction.atomic():
-        tenant = register_tenant(name=name, slug=slug, timezone=timezone)
+        tenant = register_tenant(name=name, slug=slug, timezone=timezone, is_confirmed=False)
         password_hash = make_password(owner["password"])  # after what refuses, for it takes long
         take_spare(tenant)
         SignUp.objects.create(
-            tenant=tenant,
-            email=owner["email"],
-            full_name=owner["full_name"],
-            password_hash=password_hash,
-            login_url=login_url,
+            tenant=tenant, email=owner["email"], full_name=owner["full_name"], password_hash=password_hash
         )
         _dispatch_provisioning(tenant)
         if settings.SPARE_SCHEMAS:
@@ -67,9 +63,9 @@ def _dispatch_provisioning(tenant: Tenant) -> None:
 
 
 def create_user(
-    *, actor: User, email: str, full_name: str, role: str, password: str, login_url: str
+    *, actor: User, email: str, full_name: str, role: str, password: str | None = None
 ) -> tuple[User, list[str]]:
-    """Create a user, and dispatch a welcome mail that links to `login_url`.
+    """Create a user, and mail them a link: to confirm their address, or to set a password if they have none.
 
     Returns the user, and the ids of the dispatched jobs. Raises PermissionDenied, or EmailTaken.
     """
@@ -77,11 +73,11 @@ def create_user(
         raise PermissionDenied(f"Your role, {actor.role}, can't create a user who is {role}.")
     if User.objects.with_email(email).exists():
         raise EmailTaken
-    user = User(email=email, full_name=full_name, role=role)
+    user = User(email=email, full_name=full_name, role=role, is_confirmed=False)
     user.set_password(password)
     with transaction.atomic():
         _insert(user)
-        return user, [send_welcome(user, template="welcome_user", login_url=login_url)]
+        return user, [send_link(user, purpose=purpose_for(user))]
 
 
 def _may_manage(actor: User, *roles: str) -> bool:
@@ -103,27 +99,23 @@ def update_user(
     actor: User,
     user_id: uuid.UUID,
     full_name: str | None = None,
-    password: str | None = None,
     role: str | None = None,
     is_active: bool | None = None,
 ) -> User:
-    """Change what is not None. A new password, or deactivation, ends the user's tokens.
+    """Change what is not None. Deactivation ends the user's tokens and links.
 
     Raises NotFound, PermissionDenied, or LastOwner.
     """
     asked = {"full_name": full_name, "role": role, "is_active": is_active}
     changes = {name: value for name, value in asked.items() if value is not None}
-    if password is not None:
-        # What is refused is refused before it is hashed, which takes long: too long for the locks below.
-        _change(_people(actor.pk, user_id), actor.pk, user_id, changes)
-        changes["password"] = make_password(password)
     with transaction.atomic():
         people = _people(actor.pk, user_id).select_for_update(no_key=True)
         user = _change(people, actor.pk, user_id, changes)
         user.save(update_fields=list(changes))
         user.refresh_from_db(fields=["updated_at"])
-        if "password" in changes or not user.is_active:
+        if not user.is_active:
             AuthToken.objects.filter(user=user).delete()
+            Link.objects.filter(user=user).delete()
     return user
 
 
@@ -142,6 +134,35 @@ def _change(found: QuerySet[User], actor_id: uuid.UUID, user_id: uuid.UUID, chan
     if owned and not _has_owner(people):
         raise LastOwner
     return user
+
+
+def update_me(
+    *,
+    actor: User,
+    token: AuthToken,
+    full_name: str | None = None,
+    password: str | None = None,
+    old_password: str | None = None,
+) -> User:
+    """Change of the actor what is not None. A new password ends all their tokens but the one of this request, and a
+    link to set one.
+
+    Raises WrongPassword if the old one is not right.
+    """
+    if password is None:
+        return update_user(actor=actor, user_id=actor.pk, full_name=full_name)
+    if not actor.check_password(old_password):
+        raise WrongPassword
+    changes = {"password": make_password(password)} | ({} if full_name is None else {"full_name": full_name})
+    with transaction.atomic():
+        # Compares the hash that was checked: of two changes at once, one wins.
+        unchanged = User.objects.filter(pk=actor.pk, password=actor.password, is_active=True)
+        if not unchanged.update(**changes):
+            raise WrongPassword
+        AuthToken.objects.filter(user=actor).exclude(pk=token.pk).delete()
+        Link.objects.filter(user=actor, purpose=Purpose.SET_PASSWORD).delete()
+    actor.refresh_from_db()
+    return actor
 
 
 def _has_owner(people: dict[uuid.UUID, User]) -> bool:

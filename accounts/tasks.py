@@ -1,11 +1,11 @@
-"""The provisioning of a tenant that signed up."""
+"""The provisioning of a tenant that signed up, the end of one that nobody confirms, and mails with links."""
 
 from typing import Any
 
 from celery import shared_task
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, transaction
 
-from accounts import provisioning
+from accounts import links, provisioning, unconfirmed
 
 
 # Making a schema can be repeated: a try goes on where the one before it stopped.
@@ -31,3 +31,24 @@ def give_up_provisioning(self: Any, job_id: str, tenant_id: str) -> None:
     """The errback of `provision_tenant`, whatever ended it: an error, its time limit, a killed worker."""
     error = self.AsyncResult(job_id).result
     provisioning.give_up_tenant(tenant_id=tenant_id, reason=f"{type(error).__name__}: {error}")
+
+
+@shared_task(runs_in="public")
+@transaction.atomic
+def expire_unconfirmed_tenants() -> int:
+    """Dispatch the end of each tenant that nobody has confirmed in time. Returns how many these are."""
+    overdue = [(tenant_id,) for tenant_id in unconfirmed.find_overdue()]
+    return len(expire_unconfirmed_tenant.map_on_commit(overdue))
+
+
+@shared_task(runs_in="public")
+@transaction.atomic
+def expire_unconfirmed_tenant(tenant_id: str) -> str | None:
+    """Delete the tenant, or suspend it if it may have paid for something. Returns its new status, or None."""
+    return unconfirmed.expire_tenant(tenant_id=tenant_id)
+
+
+@shared_task
+def send_password_links(email: str) -> None:
+    """Mail a link to set a password to whoever has this address, if anybody has."""
+    links.send_password_links(email=email)

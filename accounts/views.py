@@ -1,7 +1,6 @@
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 from drf_spectacular.utils import extend_schema
@@ -15,17 +14,21 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
-from accounts import services
+from accounts import link_services, services
 from accounts.filters import UserFilter
 from accounts.models import User
 from accounts.requests import UserRequest
 from accounts.serializers import (
+    ConfirmationSerializer,
     CreatedUserSerializer,
     CredentialsSerializer,
     MeChangeSerializer,
     NewUserSerializer,
     OrganisationChangeSerializer,
     OrganisationSerializer,
+    PasswordResetSerializer,
+    PasswordSerializer,
+    SentLinkSerializer,
     SignedUpSerializer,
     SignUpSerializer,
     TenantSerializer,
@@ -34,12 +37,14 @@ from accounts.serializers import (
     UserSerializer,
 )
 from idempotency.views import idempotent
-from tenants.connection import connection
 from tenants.errors import answers
-from tenants.middleware import host_of
 from tenants.models import Tenant
-from tenants.services import current_tenant, domain_of, update_tenant
+from tenants.services import current_tenant, update_tenant
+from tenants.strict import StrictSerializer
 from tenants.validators import validate_slug
+
+#: For answers to what holds a password, a token or a link
+NO_STORE = {"Cache-Control": "no-store"}
 
 
 def _slug(request: Request) -> str | None:
@@ -69,9 +74,11 @@ class TenantViewSet(RetrieveModelMixin, GenericViewSet[Tenant]):
     @answers("slug_taken", "sign_up_failed")
     @idempotent(owner=_slug)
     def create(self, request: Request) -> Response:
-        """Sign up an organisation. It is set up in the background: ask `status_url` until it is `active`."""
-        organisation = _valid(SignUpSerializer(data=request.data))
-        tenant = services.sign_up(**organisation, login_url=_login_url(request, organisation["slug"]))
+        """Sign up an organisation. It is set up in the background: ask `status_url` until it is `active`.
+
+        Its owner gets a link to confirm their address. Until then its mails are limited, and it goes after some days.
+        """
+        tenant = services.sign_up(**_valid(SignUpSerializer(data=request.data)))
         signed_up = SignedUpSerializer(tenant, context=self.get_serializer_context()).data
         # Plain text: the serializer's is a Hyperlink.
         location = str(signed_up["status_url"])
@@ -93,8 +100,15 @@ class OrganisationView(APIView):
         return Response(OrganisationSerializer(update_tenant(current_tenant(), **changes)).data)
 
 
-class TokensView(APIView):
+class OpenView(APIView):
+    """What needs no token."""
+
     authentication_classes = ()
+    throttle_scope: str | None = "login"
+
+
+class TokensView(OpenView):
+    throttle_scope = None  # a log-in counts where its password is checked
 
     def get_authenticate_header(self, request: Request) -> str:
         # Without one, DRF would answer wrong credentials with 403.
@@ -106,7 +120,7 @@ class TokensView(APIView):
         """Log in."""
         token, secret = services.log_in(request=request, **_valid(CredentialsSerializer(data=request.data)))
         answer = TokenSerializer({"token": secret, "expires_at": token.expiry}).data
-        headers = {"Cache-Control": "no-store", "Location": reverse("current-token", request=request)}
+        headers = NO_STORE | {"Location": reverse("current-token", request=request)}
         return Response(answer, status=status.HTTP_201_CREATED, headers=headers)
 
 
@@ -118,6 +132,32 @@ class CurrentTokenView(APIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
+class ConfirmationsView(OpenView):
+    @extend_schema(request=ConfirmationSerializer, responses={204: None})
+    @answers("dead_link")
+    def post(self, request: Request) -> Response:
+        """Confirm an address by the link that was mailed there."""
+        link_services.confirm_address(**_valid(ConfirmationSerializer(data=request.data)))
+        return Response(status=status.HTTP_204_NO_CONTENT, headers=NO_STORE)
+
+
+class PasswordResetsView(OpenView):
+    @extend_schema(request=PasswordResetSerializer, responses={202: None})
+    def post(self, request: Request) -> Response:
+        """Mail a link to set a new password. The answer is the same if no user has this address."""
+        link_services.request_password_reset(**_valid(PasswordResetSerializer(data=request.data)))
+        return Response(status=status.HTTP_202_ACCEPTED, headers=NO_STORE)
+
+
+class PasswordsView(OpenView):
+    @extend_schema(request=PasswordSerializer, responses={204: None})
+    @answers("dead_link")
+    def post(self, request: Request) -> Response:
+        """Set a password by the link that was mailed. That ends the user's tokens and confirms their address."""
+        link_services.set_password(**_valid(PasswordSerializer(data=request.data)))
+        return Response(status=status.HTTP_204_NO_CONTENT, headers=NO_STORE)
+
+
 class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     """The organisation's users. Owners and admins see all of them, a member only themself."""
 
@@ -127,6 +167,11 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     filterset_class = UserFilter
     lookup_value_converter = "id"
 
+    @property
+    def throttle_scope(self) -> str | None:
+        # Whoever holds a stolen token may guess the password here, too.
+        return "login" if self.action == "change_me" else None
+
     def own(self, user: User) -> Q:
         """What is a user's own: themself."""
         return Q(pk=user.pk)
@@ -135,10 +180,12 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     @answers("permission_denied", "email_taken")
     @idempotent()
     def create(self, request: UserRequest) -> Response:
-        """Create a user, and send a welcome mail. Owners may create anybody, admins anybody but owners."""
+        """Create a user. Owners may create anybody, admins anybody but owners.
+
+        The user gets a link by mail: to confirm the address, or to set a password if the request has none.
+        """
         person = _valid(NewUserSerializer(data=request.data))
-        login_url = _login_url(request, connection.tenant.slug)
-        user, jobs = services.create_user(actor=request.user, login_url=login_url, **person)
+        user, jobs = services.create_user(actor=request.user, **person)
         location = reverse("user-detail", kwargs={"pk": user.pk}, request=request)
         created = {**UserSerializer(user).data, "jobs": jobs}
         return Response(created, status=status.HTTP_201_CREATED, headers={"Location": location})
@@ -146,8 +193,20 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     @extend_schema(request=UserChangeSerializer, responses=UserSerializer)
     @answers("permission_denied", "last_owner")
     def partial_update(self, request: UserRequest, pk: UUID) -> Response:
-        """Change a user. A new password, or deactivation, ends the user's tokens."""
-        return self._change(self.get_object(), UserChangeSerializer)
+        """Change a user. Deactivation ends the user's tokens."""
+        user = self.get_object()
+        changes = _valid(UserChangeSerializer(data=request.data))
+        changed = services.update_user(actor=request.user, user_id=user.pk, **changes)
+        return Response(UserSerializer(changed).data)
+
+    @extend_schema(request=None, responses={202: SentLinkSerializer})
+    @answers("already_confirmed")
+    @action(methods=["post"], detail=True)
+    def link(self, request: UserRequest, pk: UUID) -> Response:
+        """Mail a user a new link. It is to set a password if there is none, else to confirm the address."""
+        _valid(StrictSerializer(data=request.data))
+        jobs = link_services.send_new_link(user=self.get_object())
+        return Response({"jobs": jobs}, status=status.HTTP_202_ACCEPTED, headers=NO_STORE)
 
     @extend_schema(responses=UserSerializer)
     @action(detail=False)
@@ -158,24 +217,12 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     @extend_schema(request=MeChangeSerializer, responses=UserSerializer)
     @me.mapping.patch
     def change_me(self, request: UserRequest) -> Response:
-        """Change the user whose token this is. A new password ends the user's tokens, this one included."""
-        return self._change(request.user, MeChangeSerializer)
-
-    def _change(self, user: User, serializer: type[MeChangeSerializer]) -> Response:
-        changes = _valid(serializer(data=self.request.data, context={"user": user}))
-        changed = services.update_user(actor=self.request.user, user_id=user.pk, **changes)
-        return Response(UserSerializer(changed).data)
+        """Change the user whose token this is. A new password needs the old one, and ends the user's other tokens."""
+        changes = _valid(MeChangeSerializer(data=request.data, context={"user": request.user}))
+        user = services.update_me(actor=request.user, token=request.auth, **changes)
+        return Response(UserSerializer(user).data)
 
 
 def _valid(serializer: BaseSerializer[Any]) -> dict[str, Any]:
     serializer.is_valid(raise_exception=True)
     return dict(serializer.validated_data)
-
-
-def _login_url(request: Request, slug: str) -> str:
-    """On the tenant's host, which is this one unless it is the public host; with this client's scheme and port."""
-    host = host_of(request)
-    if host in settings.PUBLIC_HOSTS:
-        host = domain_of(slug)
-    _, colon, port = request.get_host().partition(":")
-    return f"{request.scheme}://{host}{colon}{port}{reverse('docs')}"

@@ -86,3 +86,8 @@ def _abandon(payment: Payment) -> None:
     payment.reason = "Its job was cancelled or discarded before the outcome was known"
     payment.settled_at = timezone.now()
     payment.save(update_fields=["status", "reason", "settled_at"])
+
+
+def may_have_charged() -> bool:
+    """Whether a card was charged for an order of this schema, or may have been: only a declined one was surely not."""
+    return Payment.objects.exclude(status=Payment.Status.DECLINED).exists()

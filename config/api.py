@@ -4,7 +4,16 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
-from accounts.views import CurrentTokenView, OrganisationView, TenantViewSet, TokensView, UserViewSet
+from accounts.views import (
+    ConfirmationsView,
+    CurrentTokenView,
+    OrganisationView,
+    PasswordResetsView,
+    PasswordsView,
+    TenantViewSet,
+    TokensView,
+    UserViewSet,
+)
 from billing.views import InvoiceViewSet, OrderViewSet, PaymentViewSet
 from config.schema_view import SchemaView
 from jobs.views import JobViewSet
@@ -25,6 +34,9 @@ singles = [
     path("organisation/", OrganisationView.as_view(), name="organisation"),
     path("tokens/", TokensView.as_view(), name="tokens"),
     path("tokens/current/", CurrentTokenView.as_view(), name="current-token"),
+    path("confirmations/", ConfirmationsView.as_view(), name="confirmations"),
+    path("password-resets/", PasswordResetsView.as_view(), name="password-resets"),
+    path("passwords/", PasswordsView.as_view(), name="passwords"),
 ]
 documentation = [
     path("schema/", SchemaView.as_view(), name="schema"),

@@ -10,6 +10,7 @@ PAYMENT_ID = "01a20410-9c01-7c3e-b2d4-6e5f8a9b0c1d"
 MESSAGE_ID = "01a20410-a7d4-7b39-8c51-20b9e7f4a6c3"
 CREATED_AT = "2026-11-26T09:00:00Z"
 LATER = "2026-11-26T09:00:02Z"
+LINK = USER_ID.replace("-", "") + "0f" * 32
 
 PERSON = {"email": "ian@initech.example", "full_name": "Ian Ink", "password": "correct horse battery"}
 TENANT = {"slug": "initech", "name": "Initech", "status": "provisioning", "domain": "initech.localhost"}
@@ -19,6 +20,7 @@ USER = {
     "full_name": "Ian Ink",
     "role": "owner",
     "is_active": True,
+    "is_confirmed": False,
     "created_at": CREATED_AT,
     "updated_at": CREATED_AT,
 }
@@ -48,11 +50,16 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "name": "Initech",
         "timezone": "Europe/Berlin",
         "domain": "initech.localhost",
+        "is_confirmed": True,
         "created_at": CREATED_AT,
     },
     "PatchedOrganisationChangeRequest": {"timezone": "Pacific/Auckland"},
     "CredentialsRequest": {"email": "ian@initech.example", "password": "correct horse battery"},
     "Token": {"token": "0f" * 32, "expires_at": "2026-11-26T21:00:00Z"},
+    "ConfirmationRequest": {"link": LINK},
+    "PasswordResetRequest": {"email": "ian@initech.example"},
+    "PasswordRequest": {"link": LINK, "password": "correct horse battery"},
+    "SentLink": {"jobs": [JOB_ID]},
     "NewUserRequest": {**MEMBER, "password": "correct horse battery"},
     "CreatedUser": {**USER, **MEMBER, "jobs": [JOB_ID]},
     "User": USER,

@@ -139,6 +139,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+    {"NAME": "accounts.passwords.NotBlankValidator"},
 ]
 SILENCED_SYSTEM_CHECKS = [
     # The e-mail is unique, in any case: by a functional constraint, which that check does not see.
@@ -241,6 +242,15 @@ REQUEST_LOCK_SECONDS = env.float("REQUEST_LOCK_SECONDS", default=5)
 SPARE_SCHEMAS = env.int("SPARE_SCHEMAS", default=3)
 # For how many days nobody gets the domains of a tenant that was deleted
 HOST_QUARANTINE_DAYS = env.int("HOST_QUARANTINE_DAYS", default=90)
+
+# Until an owner has confirmed their address: how many mails an organisation's unconfirmed addresses get, and after how
+# many days it is deleted
+UNCONFIRMED_MAILS = env.int("UNCONFIRMED_MAILS", default=20)
+UNCONFIRMED_DAYS = env.float("UNCONFIRMED_DAYS", default=7)
+# Functions that are called in its schema. If one says yes, it is suspended instead, for staff to look at.
+KEEP_UNCONFIRMED_IF: list[str] = [
+    "billing.services.may_have_charged",
+]
 
 # Redis or Valkey, for the caches and the broker, unless these have servers of their own. The broker may be RabbitMQ.
 REDIS_URL = env("REDIS_URL", default="redis://localhost:6379/0")

@@ -2,11 +2,13 @@
 
 from django.urls import include, path, re_path
 
+from accounts.pages import LinkPage
 from config import api, front_page, problems
 
 urlpatterns = [
     path("", front_page.show_docs, name="front-page"),
     path("api/v1/", include(api.tenant_urls)),
+    path("link/", LinkPage.as_view(), name="link"),
     re_path("", problems.nowhere, name="nowhere"),
 ]
 

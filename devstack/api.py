@@ -33,7 +33,7 @@ class Api:
         self._http.headers["Authorization"] = f"Bearer {token}"
 
     def post(self, path: str, body: Json) -> Json:
-        return self._expect(self._send("POST", path, json=body), {201, 202})
+        return self._expect(self._send("POST", path, json=body), {201, 202, 204})
 
     def get(self, path: str, **params: str) -> Json:
         return self._expect(self._send("GET", path, params=params, quiet=True), {200})
@@ -57,5 +57,5 @@ class Api:
         if response.status_code not in statuses:
             asked = f"{response.request.method} http://{self.host}{response.request.url.path}"
             raise DevstackError(f"{asked} answered {response.status_code}: {response.text[:500]}")
-        answer: Json = response.json()
+        answer: Json = response.json() if response.content else {}
         return answer

@@ -1,6 +1,7 @@
 """The main job, played over HTTP: two organisations, an order each, billed by workers in their own schemas."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from devstack.kept import Credentials, Organisation
 
 PATIENCE_SECONDS = 60
 UNFINISHED = {"pending", "started", "retry"}
+LINK = re.compile(r"http\S+\?link=([0-9a-f]+)")
 LINES = [
     {"description": "Anvil", "quantity": 2, "unit_amount": 4950},
     {"description": "Delivery", "quantity": 1, "unit_amount": 990},
@@ -28,6 +30,7 @@ def play(port: int, organisations: list[Organisation], *, mail_log: Path) -> dic
     orders = {}
     for organisation in organisations:
         api, tokens[organisation["slug"]] = demo.log_in(organisation)
+        demo.confirm(api, organisation["owner"])
         demo.add_member(api, organisation["member"])
         orders[organisation["slug"]] = demo.order(api, organisation)
     demo.show_isolation(organisations, tokens, orders)
@@ -56,13 +59,28 @@ class Demo:
         api = Api(f"{organisation['slug']}.localhost", self._port, say=_say)
         return api, api.log_in(owner["email"], owner["password"])
 
+    def confirm(self, api: Api, person: Credentials) -> None:
+        """By the link in the person's last mail that has one."""
+        users = api.get("users/", email=person["email"])["results"]
+        if users[0]["is_confirmed"]:
+            return
+        found = _wait("the link to confirm the address", lambda: self._find_link(person["email"]), until=bool)
+        _say(f"mail to {person['email']}: {found['url']}")
+        api.post("confirmations/", {"link": found["link"]})
+        _say(f"{person['email']} is confirmed")
+
+    def _find_link(self, email: str) -> Json:
+        bodies = [mail["body"] for mail in self._mails_to(email)]
+        found = [match for body in bodies if (match := LINK.search(body))]
+        return {"url": found[-1][0], "link": found[-1][1]} if found else {}
+
     def add_member(self, api: Api, member: Credentials) -> None:
         users = api.get("users/")["results"]
-        if any(user["email"] == member["email"] for user in users):
-            return
-        user = api.post("users/", {**member, "role": "member"})
-        _say(f"{user['full_name']} <{user['email']}> is a {user['role']} now")
-        self._await_jobs(api, "the welcome mail", user["jobs"])
+        if not any(user["email"] == member["email"] for user in users):
+            user = api.post("users/", {**member, "role": "member"})
+            _say(f"{user['full_name']} <{user['email']}> is a {user['role']} now")
+            self._await_jobs(api, "the mail with the link", user["jobs"])
+        self.confirm(api, member)
 
     def order(self, api: Api, organisation: Organisation) -> str:
         _title(f"{organisation['name']} places an order")
@@ -110,11 +128,12 @@ class Demo:
             _say(f"  │ {line}")
 
     def _find_mail(self, organisation: Organisation, number: str) -> Json:
-        to = organisation["owner"]["email"]
+        mails = self._mails_to(organisation["owner"]["email"])
+        return next((mail for mail in reversed(mails) if number in mail["subject"] + mail["body"]), {})
+
+    def _mails_to(self, email: str) -> list[Json]:
         mails: list[Json] = [json.loads(line) for line in self._mail_log.read_text().splitlines()]
-        return next(
-            (mail for mail in reversed(mails) if to in mail["to"] and number in mail["subject"] + mail["body"]), {}
-        )
+        return [mail for mail in mails if email in mail["to"]]
 
 
 def _sign_up_form(organisation: Organisation) -> Json:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 
@@ -48,7 +49,7 @@ def _serve(environ: Mapping[str, str], stack: Stack, port: int) -> None:
         with _processes(env, port) as processes:
             staff.result()
             tokens = demo.play(port, people["organisations"], mail_log=stack.mail.calls)
-            _print_welcome(port, people, tokens)
+            _print_welcome(port, people, tokens, mails=stack.mail.calls)
             print(f"Ctrl-C stops everything; the data stays. The log of {', '.join(TYPES)} goes on here:\n", flush=True)
             _follow(processes, stack)
 
@@ -88,7 +89,7 @@ def _is_live(processes: Process, port: int) -> bool:
         return False
 
 
-def _print_welcome(port: int, people: kept.Kept, tokens: Mapping[str, str]) -> None:
+def _print_welcome(port: int, people: kept.Kept, tokens: Mapping[str, str], *, mails: Path) -> None:
     rows = [("API", f"http://localhost:{port}/api/v1/docs/", "", "")]
     staff = people["staff"]
     rows += [("Admin", f"http://localhost:{port}/admin/", staff["email"], staff["password"])]
@@ -99,6 +100,7 @@ def _print_welcome(port: int, people: kept.Kept, tokens: Mapping[str, str]) -> N
     print("\nTenantry is up.\n")
     for name, url, email, password in rows:
         print(f"  {name:8}{url:40}{email:26}{password}".rstrip())
+    print(f"\nEach mail is a line of {mails}")
     slug, token = next(iter(tokens.items()))
     print(f"\nTry:\n\n  curl -H 'Authorization: Bearer {token}' http://{slug}.localhost:{port}/api/v1/invoices/\n")
 

@@ -9,11 +9,14 @@ from django.core.mail.backends.base import BaseEmailBackend
 
 from jobs.errors import storable
 from notifications.models import Message
+from notifications.placeholders import fill_in
 
 #: Characters of a server's answer that are kept.
 MAX_ANSWER = 2_000
 #: RFC 4954: it refuses a session that has not logged in, and says nothing of the message.
 AUTHENTICATION_REQUIRED = 530
+#: Of a server that has read a mail with a secret, and may quote it
+WORDS_LEFT_OUT = "(the server's words are left out, because they may quote the mail)"
 
 
 class MailUnavailable(Exception):
@@ -52,7 +55,11 @@ def _send(server: BaseEmailBackend, message: Message) -> None:
         # There is one recipient. The dict has it in Django's spelling, which may differ from ours.
         [(code, answer)] = error.recipients.values()
         raise _verdict(code, answer) from error
-    except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
+    except smtplib.SMTPSenderRefused as error:
+        raise _verdict(error.smtp_code, error.smtp_error) from error
+    except smtplib.SMTPDataError as error:
+        if message.secret_name:
+            raise _verdict(error.smtp_code, WORDS_LEFT_OUT) from None
         raise _verdict(error.smtp_code, error.smtp_error) from error
     except OSError as error:
         raise _unavailable(error) from error
@@ -69,8 +76,9 @@ def _mail(message: Message) -> EmailMultiAlternatives:
         # Django would write it as an encoded word, which is another mailbox.
         raise ValueError(f"{message.to!r} has letters before the @ that few mail servers take")
     headers = {"Message-ID": message.message_id, "Auto-Submitted": "auto-generated"}
-    mail = EmailMultiAlternatives(subject=message.subject, body=message.text, to=[message.to], headers=headers)
-    mail.attach_alternative(message.html, "text/html")
+    text, html = (fill_in(form, message.secret_name) for form in (message.text, message.html))
+    mail = EmailMultiAlternatives(subject=message.subject, body=text, to=[message.to], headers=headers)
+    mail.attach_alternative(html, "text/html")
     return mail
 
 

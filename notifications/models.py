@@ -53,6 +53,12 @@ class Message(models.Model):
     subject = models.CharField(max_length=300)
     text = models.TextField()
     html = models.TextField()
+    secret_name = models.CharField(
+        max_length=100, blank=True, db_default="", default="", help_text="What the placeholder in its texts stands for"
+    )
+    is_limited = models.BooleanField(
+        default=False, db_default=False, help_text="The text is a fixed one, and few of these go: see UNCONFIRMED_MAILS"
+    )
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
     attempts = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True, help_text="Of the last attempt")
@@ -67,6 +73,7 @@ class Message(models.Model):
         indexes = (
             models.Index(Upper("to"), F("id").desc(), name="message_newest_to"),
             models.Index(fields=["updated_at", "id"], name="message_updated"),
+            models.Index(fields=["created_at"], condition=Q(is_limited=True), name="message_limited"),
         )
 
     def __str__(self) -> str:

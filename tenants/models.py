@@ -39,6 +39,12 @@ class Tenant(TenantMixin):
     status = models.CharField(max_length=20, choices=Status, default=Status.PROVISIONING, editable=False)
     failure = models.TextField(blank=True, editable=False, help_text="Why provisioning failed")
     timezone = models.CharField(max_length=64, default="UTC", validators=[validate_timezone])
+    is_confirmed = models.BooleanField(
+        default=True,
+        db_default=True,
+        editable=False,
+        help_text="Whether an owner has confirmed their address: until then it goes after UNCONFIRMED_DAYS",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     # Declared for mypy, because django-tenants has no types.
@@ -91,7 +97,8 @@ class SignUp(models.Model):
     email = models.EmailField()
     full_name = models.CharField(max_length=200)
     password_hash = models.CharField(max_length=256)
-    login_url = models.URLField(help_text="What the welcome mail links to: the tenant's host, as the client sees it")
+    # Nothing reads it any more. The release before this one writes it, and the next one removes it.
+    login_url = models.URLField(default="", blank=True, editable=False)
 
     def __str__(self) -> str:
         return f"{self.email} ({self.tenant})"

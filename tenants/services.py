@@ -1,6 +1,7 @@
 """What happens to a tenant: registration, its schema, and its status."""
 
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -13,12 +14,14 @@ from tenants.models import Domain, QuarantinedDomain, Tenant
 from tenants.schemas import find_missing, make_schema
 
 
-def register_tenant(*, name: str, slug: str, timezone: str = "UTC") -> Tenant:
+def register_tenant(*, name: str, slug: str, timezone: str = "UTC", is_confirmed: bool = True) -> Tenant:
     """Write a new tenant, which is `provisioning`, and its domain. Its schema comes later.
+
+    It counts as confirmed, unless it is told that an owner has to confirm their address first.
 
     Needs the caller's transaction. Raises Conflict if the slug is taken, or its domain in quarantine.
     """
-    tenant = Tenant(name=name, slug=slug, timezone=timezone)
+    tenant = Tenant(name=name, slug=slug, timezone=timezone, is_confirmed=is_confirmed)
     # A slug may come again after a deletion. The id keeps the schema's name unique for ever.
     tenant.schema_name = f"{slug.replace('-', '_')}_{tenant.id.hex[-12:]}"
     try:
@@ -39,6 +42,14 @@ def domain_of(slug: str) -> str:
     return f"{slug}.{settings.BASE_DOMAIN}"
 
 
+def origin_of(slug: str) -> str:
+    """Where people reach the tenant with this slug: scheme, host and port, as the settings have them.
+
+    Not as a request has them: a client chooses the port of its Host header, and mails go to others.
+    """
+    return f"{settings.SCHEME}://{domain_of(slug)}{settings.PORT}"
+
+
 def _slug_taken(slug: str) -> Conflict:
     if Tenant.objects.filter(slug=slug, status=Tenant.Status.FAILED).exists():
         return Conflict(
@@ -55,6 +66,12 @@ def update_tenant(tenant: Tenant, *, name: str | None = None, timezone: str | No
         if changes:
             Tenant.objects.filter(pk=tenant.pk).update(**changes)
         return Tenant.objects.get(pk=tenant.pk)
+
+
+def confirm_tenant(tenant: Tenant) -> bool:
+    """Note that an owner has confirmed their address. Returns whether nobody had. Works in the tenant's schema, too."""
+    with schema_context("public"):
+        return bool(Tenant.objects.filter(pk=tenant.pk, is_confirmed=False).update(is_confirmed=True))
 
 
 def create_schema(tenant: Tenant) -> None:
@@ -81,18 +98,27 @@ def fail_tenant(tenant: Tenant, *, reason: str) -> bool:
 
 
 def restart_tenant(tenant: Tenant) -> None:
-    """Let a failed tenant be provisioned again. Raises Conflict if it hasn't failed."""
-    _move(tenant, to=Tenant.Status.PROVISIONING, after=(Tenant.Status.FAILED,))
+    """Let a failed tenant be provisioned again. Staff decides that, so it counts as confirmed.
+
+    Raises Conflict if it hasn't failed.
+    """
+    _move(tenant, to=Tenant.Status.PROVISIONING, after=(Tenant.Status.FAILED,), is_confirmed=True)
 
 
-def suspend_tenant(tenant: Tenant) -> None:
-    """Stop serving an active tenant: its hosts answer 403, its jobs wait. Raises Conflict if it isn't active."""
-    _move(tenant, to=Tenant.Status.SUSPENDED, after=(Tenant.Status.ACTIVE,))
+def suspend_tenant(tenant: Tenant, *, reason: str = "") -> None:
+    """Stop serving an active tenant: its hosts answer 403, its jobs wait. Raises Conflict if it isn't active.
+
+    The reason is for staff, who sees it in the admin.
+    """
+    _move(tenant, to=Tenant.Status.SUSPENDED, after=(Tenant.Status.ACTIVE,), failure=reason)
 
 
 def resume_tenant(tenant: Tenant) -> None:
-    """Serve a suspended tenant again. Raises Conflict if it isn't suspended."""
-    _move(tenant, to=Tenant.Status.ACTIVE, after=(Tenant.Status.SUSPENDED,))
+    """Serve a suspended tenant again. Staff decides that, so it counts as confirmed.
+
+    Raises Conflict if it isn't suspended.
+    """
+    _move(tenant, to=Tenant.Status.ACTIVE, after=(Tenant.Status.SUSPENDED,), is_confirmed=True)
 
 
 def delete_tenant(tenant: Tenant, *, quarantine: bool = True) -> None:
@@ -123,8 +149,8 @@ def _quarantine_domains(tenant: Tenant) -> None:
     )
 
 
-def _move(tenant: Tenant, *, to: Tenant.Status, after: tuple[Tenant.Status, ...]) -> None:
-    if not _try_to_move(tenant, to=to, after=after):
+def _move(tenant: Tenant, *, to: Tenant.Status, after: tuple[Tenant.Status, ...], **changes: Any) -> None:
+    if not _try_to_move(tenant, to=to, after=after, **changes):
         tenant.refresh_from_db(fields=["status"])
         raise Conflict(
             f"{tenant.slug} is {tenant.status}; only a tenant that is {' or '.join(after)} can become {to}.",
@@ -132,11 +158,13 @@ def _move(tenant: Tenant, *, to: Tenant.Status, after: tuple[Tenant.Status, ...]
         )
 
 
-def _try_to_move(tenant: Tenant, *, to: Tenant.Status, after: tuple[Tenant.Status, ...], failure: str = "") -> bool:
-    moved = Tenant.objects.filter(pk=tenant.pk, status__in=after).update(status=to, failure=failure)
+def _try_to_move(tenant: Tenant, *, to: Tenant.Status, after: tuple[Tenant.Status, ...], **changes: Any) -> bool:
+    """Change the status, and with it other fields. Without a reason, `failure` is emptied."""
+    changes = {"status": to, "failure": "", **changes}
+    moved = Tenant.objects.filter(pk=tenant.pk, status__in=after).update(**changes)
     if moved:
-        tenant.status = to
-        tenant.failure = failure
+        for name, value in changes.items():
+            setattr(tenant, name, value)
     return bool(moved)
 
 

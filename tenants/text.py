@@ -15,6 +15,7 @@ MAX_EMAIL_LENGTH = 254
 MAX_LOCAL_LENGTH = 64
 # Longer text is refused before it is normalised: Python takes quadratic time for some sequences of marks.
 MAX_RAW_LENGTH = 2000
+MAX_PASSWORD_LENGTH = 256
 
 UNICODE = UnicodeData()
 # PRECIS allows the middle dot in Catalan alone, but Chinese and Japanese names have dots, too. So CONTEXTO is allowed.
@@ -34,8 +35,7 @@ def normalize_name(text: str) -> str:
     """
     if len(text) > MAX_RAW_LENGTH:
         raise ValidationError("This name is too long.", code="max_length")
-    spaced = "".join(" " if unicodedata.category(char) == "Zs" else char for char in text)
-    name = unicodedata.normalize("NFC", spaced).strip(" ")
+    name = unicodedata.normalize("NFC", _with_plain_spaces(text)).strip(" ")
     for index, char in enumerate(name):
         if not _is_allowed(name, index):
             raise ValidationError(
@@ -66,6 +66,20 @@ def _joins_emoji(name: str, index: int) -> bool:
         return False
     # Arrows, as in "head shaking", are mathematical symbols.
     return unicodedata.category(before[-1]) == "So" and unicodedata.category(after) in ("So", "Sm")
+
+
+def normalize_password(password: str) -> str:
+    """The one form in which a password is hashed: NFC, with U+0020 for each space, as in RFC 8265.
+
+    Keyboards and browsers send the same password in different forms. A longer one than the API takes stays as it is.
+    """
+    if len(password) > MAX_PASSWORD_LENGTH:
+        return password
+    return unicodedata.normalize("NFC", _with_plain_spaces(password))
+
+
+def _with_plain_spaces(text: str) -> str:
+    return "".join(" " if unicodedata.category(char) == "Zs" else char for char in text)
 
 
 def normalize_email(address: str) -> str:

@@ -1,5 +1,6 @@
 """The people of acme and globex."""
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.core import mail
 from django.db import connection
 from django.test import Client
 from django_otp import DEVICE_ID_SESSION_KEY
@@ -20,6 +22,7 @@ from tenants.binding import bind_to_public
 from tenants.models import Tenant
 
 PASSWORD = "correct horse battery"
+LINK = re.compile(r"\?link=([0-9a-f]{96})\b")
 T = TypeVar("T")
 
 
@@ -58,6 +61,12 @@ def client_of_staff(user: User) -> Client:
     session[DEVICE_ID_SESSION_KEY] = device.persistent_id
     session.save()
     return client
+
+
+def mailed_links(email: str) -> list[str]:
+    """The links that were mailed to an address in this test, oldest first."""
+    found = [LINK.search(str(sent.body)) for sent in mail.outbox if sent.to == [email]]
+    return [link[1] for link in found if link]
 
 
 def at_once(*calls: Callable[[], T]) -> list[T]:

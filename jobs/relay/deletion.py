@@ -31,7 +31,7 @@ def delete_batch(tenant: Tenant) -> bool:
     if execute(statements.CANCEL_WAITING, {**_key(tenant), "batch": BATCH}) == BATCH:
         return True
     with transaction.atomic():
-        return _lock_when_idle(tenant) and not _delete_locked(tenant)
+        return lock_when_idle(tenant) and not _delete_locked(tenant)
 
 
 def delete_when_idle(tenant: Tenant) -> bool:
@@ -41,7 +41,8 @@ def delete_when_idle(tenant: Tenant) -> bool:
     return not Tenant.objects.filter(pk=tenant.pk).exists()
 
 
-def _lock_when_idle(tenant: Tenant) -> bool:
+def lock_when_idle(tenant: Tenant) -> bool:
+    """Keep the tenant's jobs from starting until the caller's transaction ends. False if one runs."""
     # The gate lets no body start any more: it takes the same lock, and looks at the status.
     [locked] = fetch_one(statements.TRY_LOCK_TENANT, _key(tenant))
     return locked and fetch_one(statements.FIND_RUNNING, _key(tenant)) is None

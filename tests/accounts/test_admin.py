@@ -105,7 +105,7 @@ def test_a_form_that_was_opened_before_a_suspension_does_not_undo_it(acme: Tenan
 
 
 def test_a_failed_sign_up_is_tried_again(client: Client, acme: Tenant, globex: Tenant) -> None:
-    owner = {"email": "a@acme.example", "full_name": "Ada", "password_hash": "!", "login_url": "http://acme.localhost/"}
+    owner = {"email": "a@acme.example", "full_name": "Ada", "password_hash": "!"}
     sign_ups = [SignUp.objects.create(tenant=tenant, **owner) for tenant in (acme, globex)]
     Tenant.objects.filter(pk=acme.pk).update(status="failed", failure="no disk")
     assert "no disk" in client.get(SIGN_UPS).content.decode()

@@ -70,7 +70,7 @@ def test_a_deletion_asks_first(acme: Tenant, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_provisioning_is_tried_again(acme: Tenant) -> None:
-    owner = {"email": "a@acme.example", "full_name": "Ada", "password_hash": "!", "login_url": "http://acme.localhost/"}
+    owner = {"email": "a@acme.example", "full_name": "Ada", "password_hash": "!"}
     SignUp.objects.create(tenant=acme, **owner)
     Tenant.objects.filter(pk=acme.pk).update(status="failed")
     assert tenant("provision", "acme") == "acme: provisioning\n"

@@ -21,7 +21,13 @@ def test_all_of_its_users_read_it(acme: Tenant, as_ada: APIClient, as_amy: APICl
         assert answer.status_code == 200
         organisation = answer.json()
         del organisation["created_at"]
-        assert organisation == {"slug": "acme", "name": "Acme", "timezone": "UTC", "domain": "acme.localhost"}
+        assert organisation == {
+            "slug": "acme",
+            "name": "Acme",
+            "timezone": "UTC",
+            "domain": "acme.localhost",
+            "is_confirmed": True,
+        }
 
 
 def test_its_owner_renames_it_and_sets_its_time_zone(as_ada: APIClient, acme: Tenant, globex: Tenant) -> None:

@@ -41,6 +41,7 @@ class Rule:
 #: What JSON Schema can't express. At most ten, and each is told in the schema.
 RULES = (
     Rule("weak_password", r"#/(owner/)?password", "not among the most common ones"),
+    Rule("required|wrong_password", r"#/(old_)?password", "A new one needs it"),
     Rule("reserved", r"#/slug", "Some names are reserved"),
     Rule("unknown_timezone", r"#/timezone", "of the IANA time zone database"),
     Rule("blank|not_printable|null_characters_not_allowed", r".*", "more than spaces and no control characters"),

@@ -31,8 +31,13 @@ ORDER = {"currency": "EUR", "payment_token": "tok_ok", "lines": [LINE]}
 TARGETS: list[tuple[str, str, dict[str, Any]]] = [
     ("post", "tenants/", {"name": "Initech", "slug": "initech", "owner": OWNER}),
     ("post", "tokens/", {"email": "ada@acme.example", "password": PASSWORD}),
+    ("post", "confirmations/", {"link": "0f" * 48}),
+    ("post", "password-resets/", {"email": "ada@acme.example"}),
+    ("post", "passwords/", {"link": "0f" * 48, "password": PASSWORD}),
+    ("post", "users/{id}/link/", {}),
     ("post", "users/", {**OWNER, "role": "member"}),
     ("patch", "users/me/", {"full_name": "Ann"}),
+    ("patch", "users/me/", {"password": f"{PASSWORD}!", "old_password": PASSWORD}),
     ("patch", "users/{id}/", {"full_name": "Ann", "role": "owner", "is_active": True}),
     ("post", "orders/", ORDER),
     ("patch", "organisation/", {"name": "Acme", "timezone": "Europe/Berlin"}),

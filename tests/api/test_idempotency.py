@@ -188,7 +188,7 @@ def test_an_error_is_not_kept_and_the_key_may_be_tried_again(as_ada: APIClient, 
     assert create(as_ada).status_code == 201
 
 
-@pytest.mark.parametrize("place", ["idempotency.models.KeptResponse.save", "accounts.services.send_welcome"])
+@pytest.mark.parametrize("place", ["idempotency.models.KeptResponse.save", "accounts.services.send_link"])
 def test_a_crash_before_the_commit_leaves_nothing(
     as_ada: APIClient, acme: Tenant, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:

@@ -24,6 +24,7 @@ OF_FIELDS = {
     "unknown_field",
     "unknown_timezone",
     "weak_password",
+    "wrong_password",
     "wrong_type",
 }
 

@@ -34,6 +34,7 @@ def test_the_schema_is_valid_and_complete(capsys: pytest.CaptureFixture[str]) ->
 
 def test_the_paths_are_those_of_both_hosts(schema: dict[str, Any]) -> None:
     expected = {"tenants/", "tenants/{slug}/", "tokens/", "tokens/current/", "users/", "users/{id}/", "users/me/"}
+    expected |= {"confirmations/", "password-resets/", "passwords/", "users/{id}/link/"}
     assert {f"/api/v1/{path}" for path in expected} <= schema["paths"].keys()
 
 
@@ -110,6 +111,11 @@ def test_the_examples_of_requests_are_accepted(acme: Tenant, public_client: APIC
     assert client.post("/api/v1/users/", EXAMPLES["NewUserRequest"]).status_code == 201
     credentials = {**EXAMPLES["CredentialsRequest"], "email": ian.email}
     assert client.post("/api/v1/tokens/", credentials).status_code == 201
+    reset = {**EXAMPLES["PasswordResetRequest"], "email": ian.email}
+    assert client.post("/api/v1/password-resets/", reset).status_code == 202
+    for path in ("confirmation", "password"):
+        answer = client.post(f"/api/v1/{path}s/", EXAMPLES[f"{path.title()}Request"])
+        assert answer.json()["code"] == "dead_link"
     assert client.patch("/api/v1/users/me/", EXAMPLES["PatchedMeChangeRequest"]).status_code == 200
     assert client.patch(f"/api/v1/users/{ian.pk}/", EXAMPLES["PatchedUserChangeRequest"]).status_code == 200
 
@@ -175,7 +181,8 @@ def test_the_servers_are_this_host_and_the_tenants(schema: dict[str, Any]) -> No
 
 def test_requests_and_answers_are_described_apart(schema: dict[str, Any]) -> None:
     schemas = schema["components"]["schemas"]
-    assert "password" in schemas["NewUserRequest"]["required"]
+    assert "password" in schemas["PersonRequest"]["required"]
+    assert "password" not in schemas["NewUserRequest"]["required"]
     assert "id" not in schemas["NewUserRequest"]["properties"]
     assert {"id", "created_at"} <= set(schemas["CreatedUser"]["required"])
 

@@ -87,7 +87,6 @@ def test_what_is_wrong_is_told_all_at_once(client: APIClient) -> None:
         ("#/full_name", "wrong_type"),
         ("#/fullName", "unknown_field"),
         ("#/role", "invalid_choice"),
-        ("#/password", "required"),
     }
 
 

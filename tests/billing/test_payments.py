@@ -440,3 +440,14 @@ def test_payments_are_filtered_and_read_only(declined: Order, api: APIClient) ->
     assert api.get("/api/v1/payments/?order=1").status_code == 400
     assert api.post("/api/v1/payments/", OTHER_CARD).status_code == 405
     assert api.delete(f"/api/v1/payments/{payment['id']}/").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("status", "may"), [("pending", True), ("succeeded", True), ("declined", False), ("abandoned", True)]
+)
+def test_whether_a_card_may_have_been_charged(declined: Order, acme: Tenant, status: str, may: bool) -> None:
+    with tenant_context(acme):
+        Payment.objects.update(status=status)
+        assert services.may_have_charged() is may
+        Payment.objects.all().delete()
+        assert not services.may_have_charged()

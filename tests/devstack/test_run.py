@@ -142,6 +142,9 @@ def test_run_plays_the_main_job_serves_and_leaves_nothing_behind(checkout: Path,
     first.wait_for("Ctrl-C stops everything")
     assert "globex lists 1 of its own orders and none of acme" in first.output
     assert "mail to ada@acme.example: " in first.output
+    for person in ("ada@acme", "alan@acme", "gus@globex", "gina@globex"):
+        assert f"{person}.example is confirmed" in first.output
+    assert re.search(r"mail to ada@acme.example: http://acme.localhost:\d+/link/\?link=[0-9a-f]{96}\n", first.output)
     assert paid_invoices(first) == 1
     assert_joined_by_shell(checkout)
     assert_joined_by_manage_py(checkout)

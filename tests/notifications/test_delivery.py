@@ -1,6 +1,7 @@
 """From a message's row to the mail server: Django's locmem backend, and real SMTP that answers as it is told."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -8,6 +9,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from django.core import mail
 from django.db import transaction
+from django_celery_results.models import TaskResult
 from django_tenants.utils import tenant_context
 from pytest_django import Settings
 
@@ -17,6 +19,7 @@ from jobs.models import Job
 from notifications import delivery
 from notifications.mailer import MailUnavailable, transmit
 from notifications.models import Message
+from notifications.placeholders import PLACEHOLDER
 from notifications.services import send_message
 from tenants.models import Tenant
 
@@ -253,6 +256,55 @@ def test_words_that_no_column_takes_are_kept_all_the_same(message: Message, smtp
     assert message.status == "failed"
     assert message.error.startswith("550 ")
     assert len(message.error) < 2_500
+
+
+SECRET = re.compile(r"[0-9a-f]{64}")
+
+
+class Quoting(Answers):
+    """It refuses each mail, and quotes it."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self._code = code
+        self.quoted = ""
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        assert isinstance(envelope.original_content, bytes)
+        secrets = SECRET.findall(envelope.original_content.decode())
+        self.quoted = secrets[0] if secrets else ""
+        return f"{self._code} Spam: {self.quoted}"
+
+
+@pytest.mark.parametrize("code", [451, 550])
+def test_a_server_that_quotes_a_secret_is_not_quoted(
+    acme: Tenant, smtp: Answers, run_jobs: RunJobs, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    quoting = Quoting(code)
+    smtp.handle_DATA = quoting.handle_DATA  # type: ignore[method-assign]
+    with tenant_context(acme), transaction.atomic():
+        context = {"link_url": f"http://acme.localhost/{PLACEHOLDER}"}
+        message, _ = send_message(to="ada@example.com", template="set_password", context=context, secret_name="one")
+    caplog.set_level("DEBUG")
+    caplog.set_level("WARNING", logger="mail.log")  # the server's own
+    run_jobs()
+
+    assert SECRET.fullmatch(quoting.quoted)
+    with tenant_context(acme):
+        message.refresh_from_db()
+        results = [str(vars(result)) for result in TaskResult.objects.all()]
+    assert str(code) in message.error
+    jobs = [str(vars(job)) for job in Job.objects.all()]
+    for kept in (str(vars(message)), caplog.text, *results, *jobs):
+        assert quoting.quoted not in kept
+    assert results or jobs
+
+
+def test_what_looks_like_a_placeholder_is_nobodys_secret(message: Message) -> None:
+    Message.objects.update(text=f"{PLACEHOLDER} stays", html=PLACEHOLDER)
+    message.refresh_from_db()
+    transmit(message)
+    assert PLACEHOLDER in str(mail.outbox[0].body)
 
 
 def test_an_international_domain_is_sent_to_in_ascii(message: Message, smtp: Answers) -> None:

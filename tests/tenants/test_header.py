@@ -229,7 +229,7 @@ def test_cache_keys_are_the_tenants(acme: Tenant, ada: User, monkeypatch: pytest
 def test_a_mail_links_to_the_tenants_own_host(acme: Tenant, ada: User) -> None:
     by_header(acme, ada).post(USERS, BOB)
     with tenant_context(acme):
-        assert "http://acme.localhost:8000/api/v1/docs/" in Message.objects.get().text
+        assert "http://acme.localhost:8000/link/?link=" in Message.objects.get().text
 
 
 def test_pages_lead_to_where_the_client_is(acme: Tenant, ada: User) -> None:

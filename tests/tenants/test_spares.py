@@ -54,7 +54,7 @@ def registered(slug: str = "initech") -> Tenant:
 
 def signed_up(slug: str = "initech") -> Tenant:
     owner = {"email": "ira@initech.example", "full_name": "Ira Ink", "password": PASSWORD}
-    return sign_up(name="Initech", slug=slug, owner=owner, login_url=f"http://{slug}.localhost/")
+    return sign_up(name="Initech", slug=slug, owner=owner)
 
 
 def other_session() -> psycopg.Connection:

@@ -1,0 +1,82 @@
+"""Links that are mailed to users: how they are sent, found and used. In a tenant's schema.
+
+A link's text is its id and its secret, in hex digits.
+"""
+
+import re
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import F
+from django.utils import timezone
+
+from accounts.errors import DeadLink
+from accounts.mails import mail_link, send_welcome
+from accounts.models import Link, User, new_nonce
+from notifications.placeholders import is_secret
+from tenants.services import confirm_tenant, current_tenant
+
+Purpose = Link.Purpose
+TEXT = re.compile(r"([0-9a-f]{32})([0-9a-f]{64})")
+
+
+def send_link(user: User, *, purpose: Link.Purpose) -> str:
+    """Mail the user a new link, whose predecessor dies. Returns the id of the job that sends it.
+
+    Needs the caller's transaction.
+    """
+    terms = {"email": user.email, "nonce": new_nonce(), "expires_at": timezone.now() + _lifetime(purpose)}
+    link, _ = Link.objects.update_or_create(user=user, purpose=purpose, defaults=terms)
+    return mail_link(link)
+
+
+def purpose_for(user: User) -> Link.Purpose:
+    """What a new link is for: whoever has no password has to set one, which confirms the address, too."""
+    return Purpose.CONFIRM_ADDRESS if user.has_usable_password() else Purpose.SET_PASSWORD
+
+
+def _lifetime(purpose: Link.Purpose) -> timedelta:
+    if purpose == Purpose.CONFIRM_ADDRESS:
+        return timedelta(days=settings.UNCONFIRMED_DAYS)
+    return timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT)
+
+
+def send_password_links(*, email: str) -> None:
+    """Mail a link to set a password to whoever has this address, if anybody has. Needs the caller's transaction."""
+    for user in User.objects.with_email(email).filter(is_active=True):
+        send_link(user, purpose=Purpose.SET_PASSWORD)
+
+
+def find_link(text: str, *purposes: Link.Purpose) -> Link:
+    """The link with this text, and its user. It is not used by that. Raises DeadLink, whatever is wrong with it."""
+    parts = TEXT.fullmatch(text)
+    if parts is None:
+        raise DeadLink
+    alive = Link.objects.filter(expires_at__gt=timezone.now(), user__is_active=True, user__email=F("email"))
+    link = alive.select_related("user").filter(pk=UUID(parts[1]), purpose__in=purposes).first()
+    if link is None or not is_secret(parts[2], link.secret_name):
+        raise DeadLink
+    return link
+
+
+def use_link(link: Link) -> User:
+    """Use up a link that was found, which confirms its address. Returns its user, locked.
+
+    Needs the caller's transaction. Raises DeadLink if it has died since: of two who use it, one does.
+    """
+    user = User.objects.select_for_update(no_key=True).get(pk=link.user_id)
+    unused, _ = Link.objects.filter(pk=link.pk, nonce=link.nonce).delete()
+    if not unused or user.email != link.email or not user.is_active:
+        raise DeadLink
+    if not user.is_confirmed:
+        _confirm(user)
+    return user
+
+
+def _confirm(user: User) -> None:
+    user.is_confirmed = True
+    user.save(update_fields=["is_confirmed"])
+    Link.objects.filter(user=user, purpose=Purpose.CONFIRM_ADDRESS).delete()
+    is_first_owner = user.role == User.Role.OWNER and confirm_tenant(current_tenant())
+    send_welcome(user, template="welcome_owner" if is_first_owner else "welcome_user")
