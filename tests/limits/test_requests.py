@@ -161,6 +161,13 @@ def test_what_many_processes_count_adds_up(acme: Tenant, rates: Rates, monkeypat
     assert answered == [[401, 401, 401], [401, 429, 429], [401, 429, 429]]
 
 
+def test_what_a_role_forbids_counts_for_the_address(acme: Tenant, rates: Rates, somewhere: Somewhere) -> None:
+    alan = client_of(acme, add_user(acme, "alan"))
+    alan.defaults["REMOTE_ADDR"] = somewhere()
+    rates(address="2/day", user="100/day")
+    assert statuses(alan, "/api/v1/jobs/") == [403, 403, 429]
+
+
 # By user and organisation
 
 
