@@ -54,18 +54,23 @@ def count(owners: Mapping[str, str]) -> list[Counted]:
 
     A window begins with the first that is counted in it.
     """
-    limits = [(limit, owner) for policy, owner in owners.items() if (limit := limit_of(policy))]
-    if not limits:
-        return []
-    came_to = counts.add(*(Hit(_name(limit, owner), limit.window) for limit, owner in limits))
-    return [_counted(limit, count) for (limit, _), count in zip(limits, came_to, strict=True)]
+    limits = _limits(owners)
+    return [_counted(limit, count) for limit, count in zip(limits, _add(limits, 1), strict=True)]
 
 
 def give_back(owners: Mapping[str, str]) -> None:
     """Count one less for the owner of each policy: what was counted did not happen."""
-    limits = [(limit, owner) for policy, owner in owners.items() if (limit := limit_of(policy))]
-    if limits:
-        counts.add(*(Hit(_name(limit, owner), limit.window, by=-1) for limit, owner in limits))
+    _add(_limits(owners), -1)
+
+
+def _limits(owners: Mapping[str, str]) -> dict[Limit, str]:
+    """The owner of each policy that has a rate."""
+    return {limit: owner for policy, owner in owners.items() if (limit := limit_of(policy))}
+
+
+def _add(limits: dict[Limit, str], by: int) -> list[counts.Count]:
+    hits = [Hit(_name(limit, owner), limit.window, by) for limit, owner in limits.items()]
+    return counts.add(*hits) if hits else []
 
 
 def _name(limit: Limit, owner: str) -> str:
