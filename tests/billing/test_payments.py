@@ -440,3 +440,21 @@ def test_payments_are_filtered_and_read_only(declined: Order, api: APIClient) ->
     assert api.get("/api/v1/payments/?order=1").status_code == 400
     assert api.post("/api/v1/payments/", OTHER_CARD).status_code == 405
     assert api.delete(f"/api/v1/payments/{payment['id']}/").status_code == 405
+
+
+# Not for ever
+
+
+def test_so_many_cards_may_be_tried(api: APIClient, acme: Tenant, declined: Order, run_jobs: RunJobs) -> None:
+    """Each is in every answer about the order and its invoice, and each is a mail."""
+    url = f"/api/v1/orders/{declined.pk}/payments/"
+    for _ in range(services.MAX_PAYMENTS - 1):
+        assert api.post(url, {"payment_token": "tok_declined"}).status_code == 201
+        run_jobs()
+
+    refused = api.post(url, OTHER_CARD)
+    assert (refused.status_code, refused.json()["code"]) == (409, "too_many_payments")
+    status, invoice_status, payments = shown(api, declined)
+    assert (status, len(payments)) == ("payment_failed", services.MAX_PAYMENTS)
+    assert invoice_status != "paid"
+    assert cancel(api, declined).status_code == 200
