@@ -122,6 +122,8 @@ class Attempt:
 
     def _remember(self) -> None:
         seconds = settings.LOGIN_KNOWN_DAYS * DAY
+        if seconds == 0:
+            return
         if self._is_known or counts.add(Hit(self._count_of_known, seconds))[0].value <= MAX_KNOWN:
             counts.start(self._known, seconds)
 

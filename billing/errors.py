@@ -22,3 +22,8 @@ class PaymentUnsettled(Conflict):
         "Nobody knows yet whether a card was charged for this order, because the job that did it is dead. Let it run "
         "again, `POST /api/v1/jobs/{id}/retry/`: it asks the gateway with the same idempotency key."
     )
+
+
+class TooManyPayments(Conflict):
+    default_code = "too_many_payments"
+    default_detail = "Too many cards were tried for this order; place a new one."

@@ -8,10 +8,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing import tasks
-from billing.errors import OrderCancelled, OrderPaid, PaymentInProgress, PaymentUnsettled
+from billing.errors import OrderCancelled, OrderPaid, PaymentInProgress, PaymentUnsettled, TooManyPayments
 from billing.models import Invoice, Order, OrderLine, Payment
 from jobs.status import find_status
 
+#: Cards that may be tried for an order: each is in its answers, and in those of its invoice.
+MAX_PAYMENTS = 10
 #: States of a job that has not ended
 UNDER_WAY = ("pending", "started", "retry")
 
@@ -39,7 +41,7 @@ def place_order(*, placed_by: str, currency: str, payment_token: str, lines: Seq
 def retry_payment(*, order_id: UUID, payment_token: str) -> Payment:
     """Charge another card for an order whose payment failed. Returns the new payment.
 
-    Raises OrderPaid, OrderCancelled, PaymentInProgress, PaymentUnsettled.
+    Raises OrderPaid, OrderCancelled, PaymentInProgress, PaymentUnsettled, TooManyPayments.
     """
     order = Order.objects.lock(pk=order_id)
     if order.status == Order.Status.CANCELLED:
@@ -47,6 +49,8 @@ def retry_payment(*, order_id: UUID, payment_token: str) -> Payment:
     if order.billed_at is None:
         raise PaymentInProgress
     _require_unpaid_and_settled(order)
+    if Payment.objects.filter(invoice__order=order).count() >= MAX_PAYMENTS:
+        raise TooManyPayments
     Order.objects.filter(pk=order.pk).update(status=Order.Status.PENDING, payment_token=payment_token)
     Invoice.objects.filter(order=order).update(status=Invoice.Status.OPEN)
     return tasks.start_payment(Invoice.objects.select_related("order").get(order=order))

@@ -45,7 +45,7 @@ class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, Generic
     def perform_create(self, serializer: Any) -> None:
         serializer.instance = place_order(placed_by=str(self.request.user.pk), **serializer.validated_data)
 
-    @answers("order_paid", "order_cancelled", "payment_in_progress", "payment_unsettled")
+    @answers("order_paid", "order_cancelled", "payment_in_progress", "payment_unsettled", "too_many_payments")
     @idempotent()
     @extend_schema(request=NewPaymentSerializer, responses={201: PaymentSerializer})
     @action(methods=["post"], detail=True)

@@ -11,25 +11,30 @@ from rest_framework.exceptions import Throttled
 
 from config.problems import render
 from limits.addresses import client_network
-from limits.rates import Counted, count_request, longest_wait
+from limits.rates import Counted, count_late, remembered
 
 API = "/api/"
 
 
 class LimitMiddleware:
-    """Counts each request by its address, whatever token it has, and refuses those beyond the limit.
+    """Refuses an address that has used up its requests, whatever token it sends.
 
-    It stands before the tenants' middleware: a refusal costs no query. config/throttles.py gives back what turns out to
-    have a valid token.
+    It stands before the tenants' middleware: a refusal costs no query. A request counts for its address when it is
+    answered, unless config/throttles.py has counted it for a user: many users may share an address.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: Any) -> HttpResponse:
-        request.counted = []  # limits/rates.py adds to it
-        wait = longest_wait(count_request(request, {"address": client_network(request)}))
-        response = self.get_response(request) if wait is None else _too_many(Throttled(wait))
+        network = client_network(request)
+        request.counted = remembered("address", network)  # limits/rates.py adds to it
+        if request.counted:
+            response = _too_many(Throttled(request.counted[0].reset))
+        else:
+            response = self.get_response(request)
+            if not any(one.policy == "user" for one in request.counted):
+                count_late(request, "address", network)
         if request.path_info.startswith(API):
             for name, value in rate_limits(request.counted).items():
                 response.headers[name] = value

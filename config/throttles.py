@@ -13,14 +13,10 @@ from tenants.connection import connection
 
 
 class Throttle(BaseThrottle):
-    """Counts a request once its token is known to be valid.
-
-    Its user and organisation count it then, and its address no longer: many people may share that.
-    """
+    """Counts a request of a user, whose token is known to be valid by now. Others count by their address."""
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        given_back = {"address": client_network(request)} if _is_user(request) else {}
-        self._wait = longest_wait(count_request(request, _owners(request, view), given_back=given_back))
+        self._wait = longest_wait(count_request(request, _owners(request, view)))
         return self._wait is None
 
     def wait(self) -> int | None:

@@ -14,7 +14,7 @@ from rest_framework.status import is_success
 
 from idempotency.errors import InProgress, KeyReused, TooManyKeys
 from idempotency.models import KeptResponse
-from limits.rates import count, longest_wait
+from limits.rates import count, give_back, longest_wait
 from tenants.connection import connection
 
 REPLAYED = "Idempotent-Replayed"
@@ -47,7 +47,7 @@ def _respond_and_keep(*, owner: str, key: str, fingerprint: str, respond: Callab
         is_kept = is_success(response.status_code)
     finally:
         if not is_kept:
-            count({}, given_back=quota)
+            give_back(quota)
     if is_kept:
         _keep(response, owner=owner, key=key, fingerprint=fingerprint)
     else:

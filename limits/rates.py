@@ -16,7 +16,6 @@ from limits.counts import Hit
 
 RATE = re.compile(r"([0-9]+)/([smhd])[a-z]*")
 SECONDS = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
-NOBODY: Mapping[str, str] = {}
 
 
 class Limit(NamedTuple):
@@ -50,27 +49,38 @@ def limit_of(policy: str) -> Limit | None:
     return Limit(policy, int(match[1]), SECONDS[match[2]])
 
 
-def count(owners: Mapping[str, str], *, given_back: Mapping[str, str] = NOBODY) -> list[Counted]:
-    """Count one more for the owner of each policy, and one less for those of `given_back`, all at once.
+def count(owners: Mapping[str, str]) -> list[Counted]:
+    """Count one more for the owner of each policy, all at once. Returns what they came to.
 
-    Returns what the former came to. A window begins with the first that is counted in it.
+    A window begins with the first that is counted in it.
     """
-    limits = [(limit, owner) for policy, owner in owners.items() if (limit := limit_of(policy))]
-    returned = [(limit, owner) for policy, owner in given_back.items() if (limit := limit_of(policy))]
-    hits = [_hit(limit, owner, 1) for limit, owner in limits] + [_hit(limit, owner, -1) for limit, owner in returned]
-    if not hits:
-        return []
-    return [_counted(limit, came_to) for (limit, _), came_to in zip(limits, counts.add(*hits), strict=False)]
+    limits = _limits(owners)
+    return [_counted(limit, count) for limit, count in zip(limits, _add(limits, 1), strict=True)]
 
 
-def _hit(limit: Limit, owner: str, by: int) -> Hit:
+def give_back(owners: Mapping[str, str]) -> None:
+    """Count one less for the owner of each policy: what was counted did not happen."""
+    _add(_limits(owners), -1)
+
+
+def _limits(owners: Mapping[str, str]) -> dict[Limit, str]:
+    """The owner of each policy that has a rate."""
+    return {limit: owner for policy, owner in owners.items() if (limit := limit_of(policy))}
+
+
+def _add(limits: dict[Limit, str], by: int) -> list[counts.Count]:
+    hits = [Hit(_name(limit, owner), limit.window, by) for limit, owner in limits.items()]
+    return counts.add(*hits) if hits else []
+
+
+def _name(limit: Limit, owner: str) -> str:
     # The window is part of the name: a rate that changes begins anew.
-    return Hit(f"{limit.policy}:{limit.window}:{owner}", limit.window, by)
+    return f"{limit.policy}:{limit.window}:{owner}"
 
 
-def _counted(limit: Limit, came_to: counts.Count) -> Counted:
-    remaining = max(limit.quota - came_to.value, 0)
-    return Counted(*limit, remaining, came_to.seconds, came_to.value > limit.quota)
+def _counted(limit: Limit, count: counts.Count) -> Counted:
+    remaining = max(limit.quota - count.value, 0)
+    return Counted(*limit, remaining, count.seconds, count.value > limit.quota)
 
 
 def longest_wait(counted: list[Counted]) -> int | None:
@@ -78,10 +88,23 @@ def longest_wait(counted: list[Counted]) -> int | None:
     return max((one.reset for one in counted if one.is_exceeded), default=None)
 
 
-def count_request(request: Any, owners: Mapping[str, str], *, given_back: Mapping[str, str] = NOBODY) -> list[Counted]:
-    """As `count`, for a request: its answer and the log tell what was counted, and nothing of what is given back."""
-    counted = count(owners, given_back=given_back)
+def count_request(request: Any, owners: Mapping[str, str]) -> list[Counted]:
+    """As `count`, for a request: its answer and the log tell what was counted."""
+    counted = count(owners)
     # Of the request of Django, which DRF's hands on. One that no middleware has seen tells nobody.
-    told: list[Counted] = getattr(request, "counted", [])
-    told[:] = [one for one in told if one.policy not in given_back] + counted
+    getattr(request, "counted", []).extend(counted)
     return counted
+
+
+def count_late(request: Any, policy: str, owner: str) -> None:
+    """Count a request that was answered. This process then remembers for itself when that was the last one."""
+    for counted in count_request(request, {policy: owner}):
+        if counted.remaining == 0:
+            counts.own.start(f"last:{policy}:{counted.window}:{owner}", counted.reset)
+
+
+def remembered(policy: str, owner: str) -> list[Counted]:
+    """The policy, if this process remembers that it is exceeded. It asks nobody, so that costs nothing."""
+    limit = limit_of(policy)
+    seconds = counts.own.seconds_left(f"last:{_name(limit, owner)}") if limit else 0
+    return [Counted(*limit, 0, seconds, True)] if limit and seconds else []

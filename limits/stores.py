@@ -120,6 +120,11 @@ class OwnCounts:
         with self._lock:
             return self._find(name)[1] > self._clock()
 
+    def seconds_left(self, name: str) -> int:
+        """Until a count ends; 0 if there is none."""
+        with self._lock:
+            return max(math.ceil(self._find(name)[1] - self._clock()), 0)
+
     def delete(self, names: Sequence[str]) -> None:
         """End these counts."""
         with self._lock:
@@ -136,7 +141,7 @@ class OwnCounts:
         return Count(value + hit.by, max(math.ceil(end - now), 1))
 
     def _find(self, name: str) -> tuple[int, float]:
-        return self._counts.get(name, (0, -math.inf))
+        return self._counts.get(name, (0, 0.0))
 
     def _make_room(self, name: str) -> None:
         self._counts.pop(name, None)

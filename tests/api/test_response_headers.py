@@ -149,8 +149,8 @@ def test_each_throttle_is_told(
     client = client_for(acme)
     client.defaults["REMOTE_ADDR"] = "192.0.2.7"
     answer = client.post("/api/v1/tokens/", {"email": "nobody@acme.example", "password": PASSWORD})
-    assert (answer.status_code, answer["RateLimit-Policy"]) == (401, '"address";q=1000;w=86400, "login";q=5;w=3600')
-    assert [limit.split(";")[1] for limit in answer["RateLimit"].split(", ")] == ["r=999", "r=4"]
+    assert (answer.status_code, answer["RateLimit-Policy"]) == (401, '"login";q=5;w=3600, "address";q=1000;w=86400')
+    assert [limit.split(";")[1] for limit in answer["RateLimit"].split(", ")] == ["r=4", "r=999"]
 
 
 def test_what_is_not_sent_again_counts_and_tells(client: APIClient, throttled: Callable[..., None]) -> None:

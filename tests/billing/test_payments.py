@@ -451,3 +451,21 @@ def test_whether_a_card_may_have_been_charged(declined: Order, acme: Tenant, sta
         assert services.may_have_charged() is may
         Payment.objects.all().delete()
         assert not services.may_have_charged()
+
+
+# Not for ever
+
+
+def test_so_many_cards_may_be_tried(api: APIClient, acme: Tenant, declined: Order, run_jobs: RunJobs) -> None:
+    """Each is in every answer about the order and its invoice, and each is a mail."""
+    url = f"/api/v1/orders/{declined.pk}/payments/"
+    for _ in range(services.MAX_PAYMENTS - 1):
+        assert api.post(url, {"payment_token": "tok_declined"}).status_code == 201
+        run_jobs()
+
+    refused = api.post(url, OTHER_CARD)
+    assert (refused.status_code, refused.json()["code"]) == (409, "too_many_payments")
+    status, invoice_status, payments = shown(api, declined)
+    assert (status, len(payments)) == ("payment_failed", services.MAX_PAYMENTS)
+    assert invoice_status != "paid"
+    assert cancel(api, declined).status_code == 200

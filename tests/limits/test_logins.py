@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 from asgiref.sync import async_to_sync
+from django.conf import settings as config
 from django.contrib.auth import aauthenticate, authenticate
 from django.test import Client
 from django_tenants.utils import tenant_context
@@ -95,6 +97,10 @@ def test_so_it_is_with_the_counts_in_redis(
     assert 429 not in statuses[:TRIES]
     assert statuses.count(429) > 30
     assert len(hashed) == 60 - statuses.count(429)
+    with redis.Redis.from_url(config.CACHE_URL) as client:
+        keys = list(client.scan_iter(f"{config.REDIS_KEY_PREFIX}limits:login:*"))
+        assert len(keys) > 60
+        assert -1 not in [client.ttl(key) for key in keys]  # Redis' word for: it never ends
 
 
 def test_waits_grow_up_to_a_minute(log_in: LogIn, hashed: list[str], somewhere: Somewhere, clock: Clock) -> None:
@@ -169,6 +175,21 @@ def test_after_thirty_days_an_address_is_strange_again(log_in: LogIn, somewhere:
     for _ in range(20):
         log_in(ADA, "wrong", somewhere())
     assert log_in(ADA, PASSWORD, home).status_code == 429
+
+
+@pytest.mark.parametrize("store", ["in Redis", "in memory"])
+def test_no_days_know_no_address(
+    log_in: LogIn, somewhere: Somewhere, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    settings.LOGIN_KNOWN_DAYS, settings.LOGIN_TRIES = 0, 1
+    if store == "in Redis":
+        monkeypatch.setattr(counts, "circuit", Circuit())
+    home, account = somewhere(), ADA
+    assert succeeded(log_in(account, PASSWORD, home))
+    for _ in range(20):
+        log_in(account, "wrong", somewhere())
+    assert log_in(account, PASSWORD, home).status_code == 429
+    assert counts.circuit.closed == (store == "in Redis")
 
 
 def test_a_known_address_may_not_guess_either(

@@ -16,9 +16,13 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from devstack import CHECKOUT
+from limits import counts
+from limits.stores import OwnCounts
+from tenants.ids import new_id
 from tenants.models import Tenant
 from tests.limits.conftest import Clock
 from tests.people import add_user, client_of
+from tests.wire import commands
 
 ME = "/api/v1/users/me/"
 Rates = Callable[..., None]
@@ -118,6 +122,50 @@ def test_a_network_of_ipv6_is_one_client(acme: Tenant, rates: Rates, clock: Cloc
     assert stranger("2001:db8:7::ffff").get(ME).status_code == 401
     assert stranger(address).get(ME).status_code == 429
     assert stranger("2001:db8:8::ffff").get(ME).status_code == 401
+
+
+def test_a_request_is_counted_by_one_command(acme: Tenant, rates: Rates, somewhere: Somewhere) -> None:
+    """Scripts of Redis; what they do there is no round trip."""
+    ann = client_of(acme, add_user(acme, "ann"))
+    rates(address="100/day", user="100/day", tenant="100/day", password="100/day")
+    bad = stranger(somewhere(), authorization=MADE_UP)
+    asked: list[Callable[[], Any]] = [
+        lambda: ann.get(ME),
+        lambda: ann.patch(ME, {"password": "short"}),
+        lambda: bad.get(ME),
+    ]
+    for ask in asked:
+        ask()
+        with commands("limits:") as sent:
+            ask()
+        assert [command.split()[0] for command in sent].count("EVALSHA") == 1
+
+
+def test_an_address_that_must_wait_costs_redis_nothing(acme: Tenant, rates: Rates, somewhere: Somewhere) -> None:
+    rates(address="1/day")
+    client = stranger(somewhere(), authorization=MADE_UP)
+    client.get(ME)
+    with commands("limits:") as sent:
+        assert statuses(client, ME) == [429, 429, 429]
+    assert sent == []
+
+
+def test_what_many_processes_count_adds_up(acme: Tenant, rates: Rates, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each remembers for itself that an address must wait, and finds out by the first request that it takes."""
+    rates(address="4/day")
+    client = stranger(str(new_id()))
+    answered = []
+    for _ in range(3):
+        monkeypatch.setattr(counts, "own", OwnCounts())
+        answered.append(statuses(client, ME))
+    assert answered == [[401, 401, 401], [401, 429, 429], [401, 429, 429]]
+
+
+def test_what_a_role_forbids_counts_for_the_address(acme: Tenant, rates: Rates, somewhere: Somewhere) -> None:
+    alan = client_of(acme, add_user(acme, "alan"))
+    alan.defaults["REMOTE_ADDR"] = somewhere()
+    rates(address="2/day", user="100/day")
+    assert statuses(alan, "/api/v1/jobs/") == [403, 403, 429]
 
 
 # By user and organisation
