@@ -74,7 +74,7 @@ lint-openapi: setup
 	$(VENV) manage.py spectacular --urlconf config.api --validate --fail-on-warn --file /dev/null
 
 audit: setup-check ## Look the locked dependencies up among known vulnerabilities (needs the network)
-	@$(VENV) -m pip_audit --disable-pip --require-hashes --progress-spinner=off $(LOCKS:%=--requirement=%) || { echo "make audit: not clean. If it could not connect, nothing was looked up."; exit 1; }
+	@$(VENV) -m pip_audit --strict --disable-pip --require-hashes --progress-spinner=off $(LOCKS:%=--requirement=%) || { echo "make audit: not clean, or not all could be looked up (see above): that takes the network."; exit 1; }
 
 shell: setup ## Open a Python shell on the data of `make run`
 	@$(VENV) -m devstack exec -- python manage.py shell
