@@ -113,7 +113,9 @@ def contents(tenant: Tenant, url: str = "") -> Rows:
     """All rows of the tenant's schema, what its sequences have come to, and all that PostgreSQL knows of its tables."""
     schema = tenant.schema_name
     with database(url) as session:
-        found: Rows = {part: sorted(map(as_restored, rows), key=repr) for part, rows in catalog(session, schema).items()}
+        found: Rows = {
+            part: sorted(map(as_restored, rows), key=repr) for part, rows in catalog(session, schema).items()
+        }
         # A backup has no gaps where columns were dropped.
         found["columns"] = sorted(((table, *column) for table, _, *column in found["columns"]), key=repr)
         found["last values"] = session.execute(
@@ -153,6 +155,13 @@ def outcomes(payment_id: Any) -> list[str]:
     with Path(os.environ["TENANTRY_CARD_LOG"]).open() as log:
         calls = [json.loads(line) for line in log]
     return [call["outcome"] for call in calls if call["key"] == str(payment_id)]
+
+
+def test_the_number_of_locks_that_a_tenant_takes(acme: Tenant) -> None:
+    count = "SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'p', 'S') AND relnamespace = %s::regnamespace"
+    [stated] = re.findall(r"each sequence: (\d+) for each\ntenant", PAGE)
+    with database() as session:
+        assert session.execute(count, [acme.schema_name]).fetchone() == (int(stated),)
 
 
 # All tenants
