@@ -7,7 +7,7 @@ from typing import Any
 
 from django.apps import apps
 
-from accounts.models import User
+from accounts.models import Link, User
 from tests.isolation import organisations as things
 from tests.isolation.organisations import ORDER, Organisation
 from tests.people import PASSWORD
@@ -41,6 +41,14 @@ def credentials(of: Organisation) -> Body:
     return {"email": of.peer.email, "password": PASSWORD}
 
 
+def confirmation(of: Organisation) -> Body:
+    return {"link": things.link(of, Link.Purpose.CONFIRM_ADDRESS)}
+
+
+def new_password(of: Organisation) -> Body:
+    return {"link": things.link(of, Link.Purpose.SET_PASSWORD), "password": "another horse battery"}
+
+
 CASES: dict[str, Case] = {
     "GET /schema/": Case(),
     "GET /docs/": Case(),
@@ -50,10 +58,14 @@ CASES: dict[str, Case] = {
     "PATCH /organisation/": Case(body=lambda of: {"timezone": "Europe/Berlin"}),
     "POST /tokens/": Case(body=credentials),
     "DELETE /tokens/current/": Case(),
+    "POST /confirmations/": Case(body=confirmation),
+    "POST /password-resets/": Case(body=lambda of: {"email": of.peer.email}),
+    "POST /passwords/": Case(body=new_password),
     "GET /users/": Case(things.user),
     "POST /users/": Case(body=lambda of: {**person(of), "role": "member"}),
     "GET /users/{id}/": Case(things.user),
     "PATCH /users/{id}/": Case(things.user, body=lambda of: {"full_name": "Ian Ink"}),
+    "POST /users/{id}/link/": Case(things.unconfirmed),
     "GET /users/me/": Case(),
     "PATCH /users/me/": Case(body=lambda of: {"full_name": "Ian Ink"}),
     "GET /jobs/": Case(things.waiting_job),
@@ -130,5 +142,6 @@ IGNORED: dict[str, list[str]] = {
 #: Fields of bodies that hold an id. There is none: a body that names a thing needs a test of its own.
 IDS_IN_BODIES: set[str] = set()
 
-#: What hosts serve besides the API: the admin, whose rights are Django's and which has its own tests, and `nowhere`.
-OUTSIDE = {"api/v1/", "admin/", ""}
+#: What hosts serve besides the API: the page of a mailed link, which does what the API does with it; the admin, whose
+#: rights are Django's and which has its own tests; the front page, and `nowhere`.
+OUTSIDE = {"api/v1/", "link/", "admin/", ""}

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import transaction
 from django_tenants.utils import tenant_context
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 
-from accounts.models import User
+from accounts.links import send_link
+from accounts.models import Link, User
 from notifications.models import Message
+from notifications.placeholders import PLACEHOLDER, fill_in
 from tenants.connection import connection
 from tenants.models import Tenant
 from tests.jobs.durables import atomic, bodies
@@ -78,6 +81,22 @@ def slug(of: Organisation, owner: User) -> str:
 
 def user(of: Organisation, owner: User) -> str:
     return str(owner.pk)
+
+
+def unconfirmed(of: Organisation, owner: User) -> str:
+    """Who has some use for a link."""
+    with tenant_context(of.tenant):
+        User.objects.filter(pk=owner.pk).update(is_confirmed=False)
+    return str(owner.pk)
+
+
+def link(of: Organisation, purpose: Link.Purpose) -> str:
+    """A link that was mailed to a new user."""
+    person = of.add("member", is_confirmed=False)
+    with tenant_context(of.tenant), transaction.atomic():
+        send_link(person, purpose=purpose)
+        sent = Link.objects.get(user=person, purpose=purpose)
+    return f"{sent.pk.hex}{fill_in(PLACEHOLDER, sent.secret_name)}"
 
 
 def message(of: Organisation, owner: User) -> str:

@@ -4,7 +4,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0007_kept_plans'),
+        ('jobs', '0008_dispatch_to_each_tenant'),
     ]
 
     operations = [
