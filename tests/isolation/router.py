@@ -25,10 +25,10 @@ def _operations(patterns: list[Any]) -> dict[str, Any]:
     }
 
 
-def _methods(view: Any) -> set[str]:
+def _methods(view: Any) -> list[str]:
     """Of one of DRF's views. HEAD and OPTIONS come by themselves."""
     names = getattr(view, "actions", None) or [name for name in view.cls.http_method_names if hasattr(view.cls, name)]
-    return {name.upper() for name in names} - {"HEAD", "OPTIONS"}
+    return sorted({name.upper() for name in names} - {"HEAD", "OPTIONS"})
 
 
 PUBLIC = _operations(api.public_urls)
