@@ -48,18 +48,23 @@ class Store(Protocol):
 class SharedCounts:
     """Counts in Redis. Each call is one round trip, and may raise RedisError."""
 
-    # A script is atomic, and gives an end to a count that has none, whoever left it there.
+    # A script is atomic. What somebody has written over a count begins anew, and what has no end gets one.
     SCRIPT = """
         local answers = {}
         for i, name in ipairs(KEYS) do
-            local value = redis.call('INCRBY', name, ARGV[2 * i])
-            local seconds = redis.call('TTL', name)
-            if seconds < 0 then
-                seconds = tonumber(ARGV[2 * i - 1])
+            local seconds, by = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
+            local value = redis.pcall('INCRBY', name, by)
+            if type(value) ~= 'number' then
+                redis.call('SET', name, by)
+                value = by
+            end
+            local left = redis.call('TTL', name)
+            if left < 0 then
                 redis.call('EXPIRE', name, seconds)
+                left = seconds
             end
             answers[2 * i - 1] = value
-            answers[2 * i] = seconds
+            answers[2 * i] = left
         end
         return answers
     """

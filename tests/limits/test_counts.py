@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -107,19 +108,34 @@ def test_counting_is_one_round_trip(name: str) -> None:
     assert {command.split()[0] for command in asked} == {"EVALSHA", "INCRBY", "TTL", "EXPIRE"}
 
 
-@pytest.mark.parametrize("written", [b"x", pickle.dumps(object()), b"1.5"], ids=["a letter", "a pickle", "a fraction"])
+PLANTS: dict[str, Callable[[redis.Redis, str], Any]] = {
+    "text": lambda server, key: server.set(key, "x"),
+    "a pickle": lambda server, key: server.set(key, pickle.dumps(object())),
+    "a fraction": lambda server, key: server.set(key, "1.5"),
+    "a number that is too long": lambda server, key: server.set(key, "9" * 5000),
+    "the largest number": lambda server, key: server.set(key, 2**63 - 1),
+    "a list": lambda server, key: server.rpush(key, "x"),
+    "a hash": lambda server, key: server.hset(key, "x", "y"),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS)
 @pytest.mark.django_db
-def test_what_somebody_writes_over_a_count_is_no_number_and_no_harm(
+def test_a_count_that_somebody_has_written_over_counts_all_the_same(
     client: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
     rates: Callable[..., None],
     somewhere: Callable[[], str],
-    written: bytes,
+    plant: str,
 ) -> None:
     monkeypatch.setattr(counts, "circuit", Circuit())
-    rates(address="1000/day")
+    rates(address="2/day")
     address = somewhere()
-    client.set(f"{settings.REDIS_KEY_PREFIX}limits:address:86400:{address}", written, ex=60)
-    answer = APIClient(headers={"host": "localhost"}, REMOTE_ADDR=address).get("/api/v1/nothing/")
-    assert answer.status_code == 404
-    assert "r=999" in answer["RateLimit"]
+    key = f"{settings.REDIS_KEY_PREFIX}limits:address:86400:{address}"
+    PLANTS[plant](client, key)
+
+    stranger = APIClient(headers={"host": "localhost"}, REMOTE_ADDR=address)
+    assert [stranger.get("/api/v1/nothing/").status_code for _ in range(3)] == [404, 404, 429]
+    assert client.get(key) == b"2"
+    assert client.ttl(key) > 0
+    assert counts.circuit.closed
