@@ -40,7 +40,9 @@ class Broken:
 def ask(path: str, *, host: str = "acme.localhost", method: str = "GET", length: int = 2, **headers: str) -> Any:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     client = APIClient(headers={"host": host, **named}, raise_request_exception=False)
-    return client.generic(method, path, "" if method == "GET" else "{}", content_type="application/json", CONTENT_LENGTH=str(length))
+    return client.generic(
+        method, path, "" if method == "GET" else "{}", content_type="application/json", CONTENT_LENGTH=str(length)
+    )
 
 
 # How to ask, and the status
