@@ -37,9 +37,9 @@ LINGER_SECONDS = REQUEST_SECONDS / 4
 ACCEPT_SECONDS = 0.5
 # Seconds; how often a connection without a request looks whether the process stops
 IDLE_SECONDS = 2
-# Bytes: read or sent at a time; of a body or an answer in memory, beyond which it is a temporary file; of an answer.
-BLOCK = 64 * 1024
-MAX_IN_MEMORY = 64 * 1024
+# Bytes. What is larger than a block is in a temporary file, so that a client takes little memory.
+BODY_BLOCK = 16 * 1024
+ANSWER_BLOCK = 64 * 1024
 MAX_ANSWER = 64 * 1024 * 1024
 # It says whether the process lives, so it does not wait until one of the threads is free.
 LIVENESS = "/livez"
@@ -92,7 +92,7 @@ class Worker(GeventWorker):
             self.cfg.pre_request(self, req)
             resp, environ = wsgi.create(req, sock, addr, listener_name, self.cfg)
             environ["wsgi.multithread"] = True
-            with SpooledTemporaryFile(MAX_IN_MEMORY) as body, SpooledTemporaryFile(MAX_IN_MEMORY) as answer:
+            with SpooledTemporaryFile(BODY_BLOCK) as body, SpooledTemporaryFile(ANSWER_BLOCK) as answer:
                 is_read = self._receive(body, environ)
                 self._count_request()
                 if not (is_read and self.alive and self._idle < self.worker_connections // 2):
@@ -122,7 +122,7 @@ class Worker(GeventWorker):
         if int(environ.get("CONTENT_LENGTH") or 0) > MAX_BYTES:
             return False
         with gevent.Timeout(BODY_SECONDS, False):
-            while body.tell() <= MAX_BYTES and (block := source.read(BLOCK)):
+            while body.tell() <= MAX_BYTES and (block := source.read(BODY_BLOCK)):
                 body.write(block)
             is_whole = body.tell() <= MAX_BYTES
             body.seek(0)
@@ -160,7 +160,7 @@ class Worker(GeventWorker):
 
     def _send(self, answer: IO[bytes], resp: Any) -> None:
         try:
-            for block in iter(partial(answer.read, BLOCK), b""):
+            for block in iter(partial(answer.read, ANSWER_BLOCK), b""):
                 resp.write(block)
             resp.close()
         except TimeoutError:
