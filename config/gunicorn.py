@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from functools import partial
-from io import BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
@@ -38,9 +37,9 @@ LINGER_SECONDS = REQUEST_SECONDS / 4
 ACCEPT_SECONDS = 0.5
 # Seconds; how often a connection without a request looks whether the process stops
 IDLE_SECONDS = 2
-# Bytes of an answer: sent at a time, kept in memory, and at the most. What is larger is in a temporary file.
-BLOCK = 64 * 1024
-MAX_IN_MEMORY = 256 * 1024
+# Bytes. What is larger than a block is in a temporary file, so that a client takes little memory.
+BODY_BLOCK = 16 * 1024
+ANSWER_BLOCK = 64 * 1024
 MAX_ANSWER = 64 * 1024 * 1024
 # It says whether the process lives, so it does not wait until one of the threads is free.
 LIVENESS = "/livez"
@@ -73,6 +72,8 @@ class Worker(GeventWorker):
         super().load_wsgi()
         self._threads = ThreadPool(max(1, min(self.cfg.threads, DB_CONNECTIONS // self.cfg.workers)))
         self._liveness = ThreadPool(1)
+        # Connections between two requests. They take no more than half of the places.
+        self._idle = 0
 
     def timeout_ctx(self) -> gevent.Timeout:
         """For a request's head. It raises nothing: gunicorn takes no request for the connection's end."""
@@ -91,11 +92,11 @@ class Worker(GeventWorker):
             self.cfg.pre_request(self, req)
             resp, environ = wsgi.create(req, sock, addr, listener_name, self.cfg)
             environ["wsgi.multithread"] = True
-            is_read = self._read_body(environ)
-            self._count_request()
-            if not is_read or not self.alive:
-                resp.force_close()
-            with SpooledTemporaryFile(MAX_IN_MEMORY) as answer:
+            with SpooledTemporaryFile(BODY_BLOCK) as body, SpooledTemporaryFile(ANSWER_BLOCK) as answer:
+                is_read = self._receive(body, environ)
+                self._count_request()
+                if not (is_read and self.alive and self._idle < self.worker_connections // 2):
+                    resp.force_close()
                 self._run(answer, environ, resp.start_response)
                 self._send(answer, resp)
             self.log.access(resp, req, environ, datetime.now() - began)
@@ -110,21 +111,22 @@ class Worker(GeventWorker):
             raise StopIteration
         self._await_request(req, sock)
 
-    def _read_body(self, environ: dict[str, Any]) -> bool:
-        """Read the body into memory. False if it was not read to its end: the application refuses it by its headers,
-        or is told that it came too late.
+    def _receive(self, body: IO[bytes], environ: dict[str, Any]) -> bool:
+        """Write the request's body to where the application reads it. False if it was not read to its end: the
+        application refuses it by its headers, or is told that it came too late.
         """
         # Not at the top: gunicorn's main process, too, would import Celery and all that.
         from config.bodies import IS_LATE, MAX_BYTES
 
-        body, environ["wsgi.input"] = environ["wsgi.input"], BytesIO()
+        source, environ["wsgi.input"] = environ["wsgi.input"], body
         if int(environ.get("CONTENT_LENGTH") or 0) > MAX_BYTES:
             return False
         with gevent.Timeout(BODY_SECONDS, False):
-            # One byte more than is allowed: the application then sees that it is too much.
-            content = body.read(MAX_BYTES + 1)
-            environ["wsgi.input"] = BytesIO(content)
-            return len(content) <= MAX_BYTES
+            while body.tell() <= MAX_BYTES and (block := source.read(BODY_BLOCK)):
+                body.write(block)
+            is_whole = body.tell() <= MAX_BYTES
+            body.seek(0)
+            return is_whole
         environ[IS_LATE] = True
         return False
 
@@ -158,7 +160,7 @@ class Worker(GeventWorker):
 
     def _send(self, answer: IO[bytes], resp: Any) -> None:
         try:
-            for block in iter(partial(answer.read, BLOCK), b""):
+            for block in iter(partial(answer.read, ANSWER_BLOCK), b""):
                 resp.write(block)
             resp.close()
         except TimeoutError:
@@ -169,14 +171,18 @@ class Worker(GeventWorker):
         """Return when the next request begins. Raises StopIteration if it does not."""
         deadline = time.monotonic() + self.cfg.keepalive
         sock.settimeout(IDLE_SECONDS)
-        while not req.unreader.buf.getvalue():  # what came along with the last one
-            try:
-                if sock.recv(1, socket.MSG_PEEK):
-                    return
-                raise StopIteration
-            except TimeoutError:
-                if not self.alive or time.monotonic() > deadline:
-                    raise StopIteration from None
+        self._idle += 1
+        try:
+            while not req.unreader.buf.getvalue():  # what came along with the last one
+                try:
+                    if sock.recv(1, socket.MSG_PEEK):
+                        return
+                    raise StopIteration
+                except TimeoutError:
+                    if not self.alive or time.monotonic() > deadline:
+                        raise StopIteration from None
+        finally:
+            self._idle -= 1
 
 
 # gunicorn's settings. Its command line and GUNICORN_CMD_ARGS win.
@@ -185,15 +191,13 @@ worker_class = Worker
 workers = min(int(os.environ.get("WEB_CONCURRENCY") or 2), DB_CONNECTIONS)
 # Of each process. So many requests run at a time, each with a database connection; the others wait.
 threads = DB_CONNECTIONS // workers
-# Clients that a process is connected to at a time; the others wait. Each is an open file.
-worker_connections = 4000
+# Clients that a process is connected to at a time; the others wait. Each takes three files: socket, body and answer.
+worker_connections = 2000
 _files, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-_wanted_files = worker_connections + 200
-if _most_files != resource.RLIM_INFINITY and _most_files < _wanted_files:
-    _wanted_files = _most_files
-    worker_connections = _most_files - 200
-if _files != resource.RLIM_INFINITY and _files < _wanted_files:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_wanted_files, _most_files))
+if _most_files != resource.RLIM_INFINITY:
+    worker_connections = min(worker_connections, (_most_files - 200) // 3)
+if 0 <= _files < 3 * worker_connections + 200:  # RLIM_INFINITY may be -1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3 * worker_connections + 200, _most_files))
 # Seconds between two requests. Heroku's router keeps a connection for 90, and must not meet one that has just ended.
 keepalive = 95
 # Seconds at SIGTERM for what is under way. Heroku kills after 30.

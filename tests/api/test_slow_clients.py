@@ -16,6 +16,7 @@ from django_tenants.utils import tenant_context
 from knox.models import AuthToken
 from pytest_django import Settings
 
+from config.bodies import MAX_BYTES
 from devstack.ports import answers, free_port
 from devstack.processes import Process, wait_until
 from tenants.models import Tenant
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("committed_db")
 REQUEST_SECONDS = 8
 # No request waits for as long, unless it waits for a slow client.
 PATIENCE = 10
-DB_CONNECTIONS = 4
+MOST_SESSIONS = 4
 ORDER = {
     "currency": "EUR",
     "payment_token": "tok_ok",
@@ -49,7 +50,11 @@ class Web:
         self.token = ""
 
     def ask(self, method: str, path: str, **options: object) -> httpx.Response:
-        headers = {"Host": "acme.localhost", "Authorization": f"Bearer {self.token}"}
+        headers = {
+            "Host": "acme.localhost",
+            "Authorization": f"Bearer {self.token}",
+            "Content-Type": "application/json",
+        }
         url = f"http://127.0.0.1:{self.port}{path}"
         return httpx.request(method, url, headers=headers, timeout=PATIENCE, trust_env=False, **options)  # type: ignore[arg-type]  # of httpx alone
 
@@ -81,7 +86,7 @@ def start(acme: Tenant, settings: Settings, tmp_path: Path) -> Start:
         _, token = AuthToken.objects.create(user=add_user(acme, "ada"))
 
     @contextmanager
-    def start(**environ: str) -> Iterator[Web]:
+    def start(*options: str, **environ: str) -> Iterator[Web]:
         port = free_port()
         rates = dict.fromkeys(("THROTTLE_ANON", "THROTTLE_USER", "THROTTLE_LOGIN"), "100000/s")
         env = {
@@ -102,7 +107,7 @@ def start(acme: Tenant, settings: Settings, tmp_path: Path) -> Start:
 
 @pytest.fixture
 def web(start: Start) -> Iterator[Web]:
-    limits = {"WEB_REQUEST_SECONDS": str(REQUEST_SECONDS), "WEB_DB_CONNECTIONS": str(DB_CONNECTIONS)}
+    limits = {"WEB_REQUEST_SECONDS": str(REQUEST_SECONDS), "WEB_DB_CONNECTIONS": str(MOST_SESSIONS)}
     with start(**limits) as web:
         yield web
 
@@ -120,7 +125,7 @@ def assert_serves(web: Web) -> None:
     assert web.order() == 201
     assert web.log_in() == 201
     [[sessions]] = sql(SESSIONS)
-    assert 0 < sessions <= DB_CONNECTIONS
+    assert 0 < sessions <= MOST_SESSIONS
 
 
 # While there are slow clients
@@ -159,11 +164,27 @@ def test_who_does_not_read_costs_nobody_else(web: Web) -> None:
         assert all(len(_read(client)) < 20 * size for client in deaf)
 
 
+def test_who_keeps_connections_without_a_request_leaves_room_for_others(start: Start) -> None:
+    ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with start("--worker-connections=20", WEB_DB_CONNECTIONS=str(MOST_SESSIONS)) as web, ExitStack() as clients:
+        for _ in range(100):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", web.port), timeout=60))
+            client.sendall(ask)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert_serves(web)
+
+
 def test_a_refusal_arrives_whatever_the_client_goes_on_to_send(web: Web) -> None:
     with socket.create_connection(("127.0.0.1", web.port), timeout=60) as client:
         client.sendall(LOG_IN + b"Content-Length: 20000000\r\n\r\n")
         client.sendall(b" " * 20_000_000)
         assert _read(client).startswith(b"HTTP/1.1 413 ")
+
+
+def test_the_largest_body_is_read_whole(web: Web) -> None:
+    spaces = b" " * (MAX_BYTES - len(json.dumps(ORDER)))
+    content = json.dumps(ORDER).encode() + spaces
+    assert web.ask("POST", "/api/v1/orders/", content=content).status_code == 201
 
 
 def test_a_slow_request_that_ends_in_time_is_answered(web: Web) -> None:
