@@ -22,7 +22,7 @@ from devstack.processes import Process
 from devstack.procfile import commands
 from tests.people import PASSWORD
 
-STRONG = secrets.token_urlsafe(48)
+STRONG = "Zt3kQ9vXwL0pNfBhYdRj7sUaGmCeI5oTq1WxEyKu8HrVzJb2DcPnMl6S_4gAiFvO"
 PRODUCTION = {
     "DEBUG": "0",
     "BEHIND_TLS_PROXY": "1",
