@@ -29,6 +29,7 @@ FIRST = (
     "tests/tenants/test_migrate_tenants.py",
     "tests/test_without_billing.py",
     "tests/api/test_schema_fuzz.py",
+    "tests/api/test_slow_clients.py",
     "tests/jobs/test_state_machine.py",
     "tests/tenants/test_session_machine.py",
     "tests/jobs/test_clean_pools.py",

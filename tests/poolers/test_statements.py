@@ -13,6 +13,7 @@ from django_tenants.utils import schema_context
 
 from tenants.connection import connection
 from tenants.models import Tenant
+from tenants.wsgi import OwnContext
 from tests.jobs.durables import sql
 from tests.poolers.pgbouncer import pgbouncer
 
@@ -104,3 +105,21 @@ def test_a_cursor_that_outlives_its_transaction_raises(acme: Tenant) -> None:
             cursor.fetchall()
     connection.close()
     cursor.close()
+
+
+@pytest.mark.usefixtures("pooled")
+def test_a_requests_time_outs_hold_in_each_of_its_transactions_and_no_job_has_them() -> None:
+    look = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+    seen: list[Any] = []
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        with schema_context("public"):
+            for _ in range(20):
+                with transaction.atomic():
+                    seen.extend(sql(look))
+        return [b""]
+
+    OwnContext(application)({}, lambda *_: None).close()
+
+    assert seen == 20 * [("15s", "5s")]
+    assert [sql(look) for _ in range(20)] == 20 * [[("0", "0")]]
