@@ -1,6 +1,7 @@
 """Sign-up, users and tokens. Sign-up is in the public schema, all else in a tenant's."""
 
 import uuid
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -15,6 +16,7 @@ from rest_framework.exceptions import AuthenticationFailed, NotFound, Permission
 from accounts import tasks
 from accounts.errors import EmailTaken, LastOwner, WrongPassword
 from accounts.links import Purpose, purpose_for, send_link
+from accounts.logins import limit_log_in
 from accounts.models import Link, User
 from accounts.permissions import MANAGES
 from tenants.errors import violated_constraint
@@ -143,15 +145,17 @@ def update_me(
     full_name: str | None = None,
     password: str | None = None,
     old_password: str | None = None,
+    request: Any = None,
 ) -> User:
     """Change of the actor what is not None. A new password ends all their tokens but the one of this request, and a
     link to set one.
 
-    Raises WrongPassword if the old one is not right.
+    Raises WrongPassword if the old one is not right, or Throttled: who holds a stolen token guesses as slowly as at
+    log-in (accounts/logins.py).
     """
     if password is None:
         return update_user(actor=actor, user_id=actor.pk, full_name=full_name)
-    if not actor.check_password(old_password):
+    if limit_log_in(partial(_if_right, actor, old_password), account=actor.email, request=request) is None:
         raise WrongPassword
     changes = {"password": make_password(password)} | ({} if full_name is None else {"full_name": full_name})
     with transaction.atomic():
@@ -163,6 +167,10 @@ def update_me(
         Link.objects.filter(user=actor, purpose=Purpose.SET_PASSWORD).delete()
     actor.refresh_from_db()
     return actor
+
+
+def _if_right(user: User, password: str | None) -> User | None:
+    return user if user.check_password(password) else None
 
 
 def _has_owner(people: dict[uuid.UUID, User]) -> bool:

@@ -167,11 +167,6 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     filterset_class = UserFilter
     lookup_value_converter = "id"
 
-    @property
-    def throttle_scope(self) -> str | None:
-        # Whoever holds a stolen token may guess the password here, too.
-        return "login" if self.action == "change_me" else None
-
     def own(self, user: User) -> Q:
         """What is a user's own: themself."""
         return Q(pk=user.pk)
@@ -219,7 +214,7 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
     def change_me(self, request: UserRequest) -> Response:
         """Change the user whose token this is. A new password needs the old one, and ends the user's other tokens."""
         changes = _valid(MeChangeSerializer(data=request.data, context={"user": request.user}))
-        user = services.update_me(actor=request.user, token=request.auth, **changes)
+        user = services.update_me(actor=request.user, token=request.auth, request=request, **changes)
         return Response(UserSerializer(user).data)
 
 
