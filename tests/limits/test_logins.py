@@ -47,6 +47,12 @@ def in_admin(account: str, password: str, address: str) -> Any:
     return client.post("/admin/login/", {"username": account, "password": password})
 
 
+@pytest.fixture(autouse=True)
+def _no_second_factor(settings: Settings) -> None:
+    """It comes after what is limited here."""
+    settings.STAFF_SECOND_FACTOR = False
+
+
 @pytest.fixture(params=[through_api, in_admin], ids=["API", "admin"])
 def log_in(request: pytest.FixtureRequest, acme: Tenant) -> LogIn:
     """Either door, with the account `ada@acme.example` behind it."""
