@@ -1,5 +1,6 @@
 """The way out to the mail server (EMAIL_URL), and its errors in two kinds."""
 
+import logging
 import smtplib
 from contextlib import suppress
 from email.errors import MessageError
@@ -10,6 +11,8 @@ from django.core.mail.backends.base import BaseEmailBackend
 from jobs.errors import storable
 from notifications.models import Message
 from notifications.placeholders import fill_in
+
+logger = logging.getLogger(__name__)
 
 #: Characters of a server's answer that are kept.
 MAX_ANSWER = 2_000
@@ -90,5 +93,6 @@ def _verdict(code: int, answer: bytes | str) -> Exception:
 
 
 def _unavailable(error: Exception) -> MailUnavailable:
-    told = f"{type(error).__name__}: {error}; check EMAIL_URL if this stays"
-    return MailUnavailable(storable(told, MAX_ANSWER))
+    # The tenant reads the message's error, and the operator the log: what the system says names hosts and ports.
+    logger.warning("No mail server took a mail; check EMAIL_URL if this stays: %r", error)
+    return MailUnavailable(f"The mail server can't be reached ({type(error).__name__})")
