@@ -14,13 +14,12 @@ from django.test import Client
 from django.utils.crypto import get_random_string
 from pytest_django import Settings
 
-from accounts.models import User
 from config.checks import check_deployment, check_keys, check_tls, find_weakness, is_misread
 from devstack import CHECKOUT
 from devstack.ports import free_port
 from devstack.processes import Process
 from devstack.procfile import commands
-from tests.people import PASSWORD
+from tests.people import add_staff, client_of_staff
 
 STRONG = "Zt3kQ9vXwL0pNfBhYdRj7sUaGmCeI5oTq1WxEyKu8HrVzJb2DcPnMl6S_4gAiFvO"
 PRODUCTION = {
@@ -262,13 +261,12 @@ def manage(*command: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.django_db
 def test_who_logged_in_by_an_earlier_key_stays_logged_in_until_it_goes(settings: Settings) -> None:
-    client = Client(headers={"host": "localhost"})
-    client.force_login(User.objects.create_superuser("sam@tenantry.example", "Sam Staff", PASSWORD))
+    sam = add_staff()
+    client = client_of_staff(sam)
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "another"
     assert client.get("/admin/").status_code == 200
 
-    other = Client(headers={"host": "localhost"})
-    other.force_login(User.objects.get())
+    other = client_of_staff(sam)
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "a third", []
     assert other.get("/admin/").status_code == 302

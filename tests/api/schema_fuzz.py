@@ -66,6 +66,7 @@ class People:
         self.secrets = dict(zip(roles, [secret for _, secret in made], strict=True))
 
     def restore(self) -> None:
+        Tenant.objects.bulk_update([self.tenant], ["name", "timezone", "is_confirmed"])
         with tenant_context(self.tenant):
             User.objects.bulk_update(self.users, ["email", "full_name", "role", "is_active", "password"])
             AuthToken.objects.bulk_create(self.tokens, ignore_conflicts=True)

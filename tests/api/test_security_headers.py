@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
-from django.test import Client, override_settings
+from django.test import override_settings
 from django.urls import path as route
 from rest_framework.test import APIClient
 
-from accounts.models import User
 from config import urls
 from tenants.models import Tenant
-from tests.people import PASSWORD, add_user, client_of
+from tests.people import PASSWORD, add_staff, add_user, client_of, client_of_staff
 
 EXPECTED = {
     "X-Content-Type-Options": "nosniff",
@@ -121,8 +120,7 @@ def test_the_pattern_finds_what_stands_in_a_page() -> None:
 
 
 def test_the_admins_pages_have_no_script_or_style_inside(acme: Tenant) -> None:
-    client = Client(headers={"host": "localhost"})
-    client.force_login(User.objects.create_superuser("sam@tenantry.example", "Sam Staff", PASSWORD))
+    client = client_of_staff(add_staff())
     answers = {path: client.get(path) for path in pages_of_the_admin()}
     opened = {path: answer.content.decode() for path, answer in answers.items() if answer.status_code == 200}
     assert len(opened) > 20

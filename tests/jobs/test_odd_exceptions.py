@@ -17,10 +17,8 @@ from celery.exceptions import Ignore, Reject
 from celery.result import AsyncResult
 from django.contrib.auth.models import Group
 from django.db import DatabaseError, IntegrityError, transaction
-from django.test import Client
 from django_tenants.utils import schema_context
 
-from accounts.models import User
 from jobs.celery_hooks.tracing import trace
 from jobs.message import HEADER
 from jobs.models import Job
@@ -30,7 +28,7 @@ from tenants.models import Tenant
 from tests.jobs.claims import dispatch
 from tests.jobs.deaths import JOB_ID, NAN, dead, member_of, raising
 from tests.jobs.durables import atomic, bodies, open, result_of, sql
-from tests.people import PASSWORD, add_user, client_of
+from tests.people import add_staff, add_user, client_of, client_of_staff
 
 RunJobs = Callable[..., int]
 
@@ -135,9 +133,7 @@ def redis_error(task: TenantTask) -> None:
 
 
 def in_the_admin(job: Job) -> str:
-    client = Client(headers={"host": "localhost"})
-    client.force_login(User.objects.create_superuser("sam@tenantry.example", "Sam Staff", PASSWORD))
-    return client.get(f"/admin/jobs/job/{job.pk}/change/").content.decode()
+    return client_of_staff(add_staff()).get(f"/admin/jobs/job/{job.pk}/change/").content.decode()
 
 
 DRIVERS: dict[str, tuple[Callable[[TenantTask], Any], str]] = {
