@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django.apps import apps
 from django.db import connection, transaction
 from django_tenants.utils import tenant_context
 from knox.models import AuthToken
@@ -24,7 +25,10 @@ from tests.jobs.durables import sql
 from tests.people import PASSWORD, add_user, await_blocked
 from tests.slow_clients import A_BYTE_A_SECOND, HALF_A_BODY, HALF_A_HEADER, LOG_IN, OTHERS, Crowd
 
-pytestmark = pytest.mark.usefixtures("committed_db")
+pytestmark = [
+    pytest.mark.usefixtures("committed_db"),
+    pytest.mark.skipif(not apps.is_installed("billing"), reason="an order needs it"),
+]
 
 # How long a request may take to arrive here, in seconds
 REQUEST_SECONDS = 8
