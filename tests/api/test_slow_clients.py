@@ -92,7 +92,8 @@ def start(acme: Tenant, settings: Settings, tmp_path: Path) -> Start:
     @contextmanager
     def start(*options: str, **environ: str) -> Iterator[Web]:
         port = free_port()
-        rates = dict.fromkeys(("THROTTLE_ANON", "THROTTLE_USER", "THROTTLE_LOGIN"), "100000/s")
+        policies = ("ADDRESS", "USER", "TENANT", "LOGIN")
+        rates = {f"THROTTLE_{policy}": "100000/s" for policy in policies}
         env = {
             **os.environ,
             "PGAPPNAME": "slow clients",
