@@ -4,7 +4,8 @@ kombu notes each message that a worker holds in two keys of Redis (`unacked`, `u
 the worker has vanished: half of the work of a worker's main process. A durable job's row does that, and sooner.
 
 What Redis answers with an error (it is read-only, full, loading) counts as an outage: a worker waits, and connects
-anew. What lies in a queue and is no message is dropped with a line in the log, since no worker can make sense of it.
+anew. What lies in a queue or in `unacked` and is no message is dropped with a line in the log, since no worker can make
+sense of it.
 """
 
 import logging
@@ -75,12 +76,25 @@ class QoS(redis.QoS):
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
         """What a worker took and did not begin goes back to the queue when it shuts down."""
         if (message := self._durable(tag)) is None:
-            super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]  # as above
+            self._restore_note(tag, client, leftmost)
             return
         route = (message.delivery_info["exchange"], message.delivery_info["routing_key"])
         with self.channel.conn_or_acquire(client) as client, client.pipeline() as pipe:
             self.channel._do_restore_message(message._raw, *route, pipe, leftmost)
             pipe.execute()
+
+    def _restore_note(self, tag: str, client: Any, leftmost: bool) -> None:
+        """What Redis notes of a plain task's message becomes a message again; a note that makes no sense is dropped."""
+        try:
+            super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]  # as above
+        except (RedisError, OSError):
+            raise
+        except Exception as error:
+            # Left there, it would end each worker that starts, and keep the notes after it from being restored.
+            with self.channel.conn_or_acquire(client) as client:
+                note = client.hget(self.unacked_key, tag)
+            self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]  # as above
+            logger.error("Dropped what is no message from %s (%r): %s", self.unacked_key, error, safe_repr(note)[:500])
 
     def _durable(self, delivery_tag: str) -> Any:
         message = self._delivered.get(delivery_tag)

@@ -149,6 +149,31 @@ RAW: dict[str, bytes] = {
 NO_UUID = {"an id that is no UUID": {"id": "a"}}
 
 
+#: What makes no sense in the hash `unacked`, where kombu keeps [message, exchange, routing key].
+NOTES: dict[str, bytes] = {
+    "garbage": b"garbage",
+    "binary": b"\x00\x80\xff\xfe",
+    "nothing": b"",
+    "a number": b"5",
+    "null": b"null",
+    "a list of two": b'[{}, ""]',
+    "a list of four": b'[{}, "", "celery", 5]',
+    "an object": b'{"a": 1}',
+    "an object of three": b'{"a": 1, "b": 2, "c": 3}',
+    "a number as message": b'[5, "", "celery"]',
+    "a list as exchange": b'[{}, ["a"], "celery"]',
+    "a deep nest": b"[" * 100_000,
+    "an id that is none": b'{"__type__": "uuid", "__value__": {"hex": []}}',
+}
+
+
+def hold(tag: str, note: Any, since: float = 0) -> None:
+    """As what a worker took then (a Unix time), and did not acknowledge: bytes as they are, all else as JSON."""
+    prefix = current_app.conf.broker_transport_options["global_keyprefix"]
+    broker().hset(f"{prefix}unacked", tag, note if isinstance(note, bytes) else json.dumps(note))
+    broker().zadd(f"{prefix}unacked_index", {tag: since})
+
+
 def senseless(queue: str) -> dict[str, Any]:
     """What makes no sense in a queue, by what it is."""
     return {

@@ -10,6 +10,7 @@ from kombu.connection import Connection
 
 from tenants.models import Tenant
 from tests.jobs.durables import new_relay, queue_length
+from tests.jobs.messages import NOTES, envelope, hold
 from tests.jobs.probes import broker, probe
 
 pytestmark = pytest.mark.usefixtures("committed_db")
@@ -79,3 +80,22 @@ def test_redis_keeps_a_plain_tasks_message_until_it_is_acknowledged(acme: Tenant
     assert held() == [1, 1]
     message.ack()
     assert held() == [0, 0]
+
+
+@pytest.mark.parametrize("kind", NOTES)
+def test_a_note_that_makes_no_sense_is_dropped_and_the_others_are_restored(
+    connection: Connection, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    message = envelope("celery")
+    hold("senseless", NOTES[kind], since=1)  # the later one is restored first
+    hold("sensible", [message, "", "celery"], since=0)
+
+    connection.default_channel.qos.restore_visible()
+
+    assert held() == [0, 0]
+    again = receive(connection, "celery")
+    again.ack()
+    assert again.headers["id"] == message["headers"]["id"]
+    assert queue_length("celery") == 0
+    dropped = [line for line in caplog.messages if line.startswith(("Dropped", "Could not restore"))]
+    assert len(dropped) == (kind != "nothing")

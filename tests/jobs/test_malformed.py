@@ -10,7 +10,7 @@ from devstack.processes import Process
 from tenants.models import Tenant
 from tests.jobs.conftest import eventually, results_of, where_ran
 from tests.jobs.durables import queue_length, sql
-from tests.jobs.messages import envelope, push, senseless
+from tests.jobs.messages import NOTES, envelope, hold, push, senseless
 from tests.jobs.probes import probe
 
 
@@ -53,6 +53,19 @@ def test_a_job_whose_message_was_dropped_is_sent_again(worker: Process, acme: Te
 
     sql("UPDATE public.jobs_job SET due_at = now(), next_send_at = now() WHERE id = %s", job_id)
     eventually(lambda: where_ran("mangled") == [acme.schema_name], "it was sent again")
+
+
+def test_a_worker_starts_among_notes_that_make_no_sense(start_worker: Callable[..., Process], acme: Tenant) -> None:
+    """kombu restores ten at a time, the latest first."""
+    for kind in ("garbage", "binary", "a number", "a list of two", "an object"):
+        hold(kind, NOTES[kind], since=1)
+    hold("sensible", [envelope("celery", body=[["restored"], {}, {}]), "", "celery"], since=0)
+
+    worker = start_worker()
+
+    eventually(lambda: where_ran("restored") == ["public"], "it was restored")
+    assert worker.output.count("Dropped what is no message from unacked") == 5
+    assert "Traceback" not in worker.output
 
 
 def test_an_unknown_task_is_none_of_them(worker: Process, acme: Tenant) -> None:

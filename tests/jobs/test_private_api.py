@@ -107,6 +107,7 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (redis.QoS, "ack", ["delivery_tag"]),
         (redis.QoS, "reject", ["delivery_tag", "requeue"]),
         (redis.QoS, "restore_by_tag", ["tag", "client", "leftmost"]),
+        (redis.QoS, "_remove_from_indices", ["delivery_tag"]),
         (virtual.QoS, "append", ["message", "delivery_tag"]),
         (virtual.QoS, "ack", ["delivery_tag"]),
         (redis.Channel, "conn_or_acquire", ["client"]),
@@ -172,6 +173,8 @@ ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
     ],
     "kombu": [
         (redis.Channel._brpop_read, "_deliver"),
+        (redis.QoS.restore_visible, "restore_by_tag"),
+        (redis.QoS.restore_by_tag, "unacked_key"),
         (virtual.Channel.message_to_python, "Message"),
         (virtual.QoS.__init__, "_delivered"),
         (virtual.Message.__init__, "_raw"),
