@@ -168,9 +168,8 @@ class LinkField(serializers.RegexField):
 
     def __init__(self, **kwargs: Any) -> None:
         what = "What follows `link=` in the address that was mailed"
-        super().__init__(
-            r"^[0-9a-f]{96}$", min_length=96, max_length=96, trim_whitespace=False, help_text=what, **kwargs
-        )
+        told = {"invalid": "Send what follows `link=` in the address that was mailed: 96 hex digits."}
+        super().__init__(r"^[0-9a-f]{96}\Z", trim_whitespace=False, help_text=what, error_messages=told, **kwargs)
 
 
 class ConfirmationSerializer(StrictSerializer):

@@ -311,8 +311,11 @@ def test_setting_a_password_kills_the_link_to_confirm(anybody: APIClient, alan: 
 
 def test_a_link_is_good_for_one_thing(anybody: APIClient, acme: Tenant, alan: User, mailed: Mail) -> None:
     to_confirm, to_set = mailed(alan), mailed(alan, SET)
-    assert is_dead(use(anybody, to_confirm, SET))
-    assert is_dead(use(anybody, to_set, CONFIRM))
+    at_passwords, at_confirmations = use(anybody, to_confirm, SET), use(anybody, to_set, CONFIRM)
+    assert is_dead(at_passwords)
+    assert "to confirm an address: send it to `/api/v1/confirmations/`" in at_passwords.json()["detail"]
+    assert is_dead(at_confirmations)
+    assert "to set a password: send it, with the password, to `/api/v1/passwords/`" in at_confirmations.json()["detail"]
     assert not reloaded(acme, alan).is_confirmed
 
 
@@ -338,6 +341,12 @@ def test_what_is_no_link(anybody: APIClient, link: Any) -> None:
     ):
         assert answer.status_code == 400
         assert {error["pointer"] for error in answer.json()["errors"]} == {"#/link"}
+
+
+@pytest.mark.parametrize("link", ["abc", "http://acme.localhost/link/?link=" + "0f" * 48])
+def test_a_part_of_a_link_or_more_is_told_what_to_send(anybody: APIClient, link: str) -> None:
+    [error] = anybody.post(CONFIRMATIONS, {"link": link}).json()["errors"]
+    assert "Send what follows `link=`" in error["detail"]
 
 
 def test_of_two_who_use_a_link_at_once_one_does(committed_db: None, acme: Tenant, run_jobs: RunJobs) -> None:
