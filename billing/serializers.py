@@ -4,9 +4,10 @@ from uuid import UUID
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from rest_framework import serializers
 
-from billing.currencies import CURRENCIES
+from billing.currencies import CURRENCIES, unknown_currency
 from billing.models import Invoice, Order, OrderLine, Payment
-from tenants.strict import StrictSerializer
+from tenants.strict import LineField, StrictSerializer
+from tenants.validators import validate_printable
 
 MAX_LINES = 100
 MAX_QUANTITY = 10_000
@@ -24,7 +25,7 @@ class CurrencyField(serializers.CharField):
     def to_internal_value(self, data: Any) -> str:
         code: str = super().to_internal_value(data)
         if code not in CURRENCIES:
-            raise serializers.ValidationError(f"{code} is no currency of ISO 4217; give a code such as EUR.")
+            raise serializers.ValidationError(unknown_currency(code))
         return code
 
 
@@ -38,7 +39,16 @@ class CurrencySchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untype
         return {"type": "string", "enum": sorted(CURRENCIES)} if direction == "request" else {"type": "string"}
 
 
+class PaymentTokenField(serializers.CharField):
+    """What the provider gave for a card. It is passed on as it is."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        what = "The provider's, for a card"
+        super().__init__(max_length=200, validators=[validate_printable], help_text=what, **kwargs)
+
+
 class OrderLineSerializer(StrictSerializer, serializers.ModelSerializer[OrderLine]):
+    description = LineField(max_length=500)
     quantity = serializers.IntegerField(min_value=1, max_value=MAX_QUANTITY)
     unit_amount = serializers.IntegerField(
         min_value=0,
@@ -80,7 +90,7 @@ class OrderListSerializer(serializers.ListSerializer[Any]):
 
 class OrderSerializer(StrictSerializer, serializers.ModelSerializer[Order]):
     currency = CurrencyField()
-    payment_token = serializers.CharField(max_length=200, write_only=True, help_text="The provider's, for a card")
+    payment_token = PaymentTokenField(write_only=True)
     invoice = serializers.SerializerMethodField(help_text="Its id; null until the order is billed")
     lines = LinesField(
         child=OrderLineSerializer(),
@@ -113,7 +123,7 @@ class OrderSerializer(StrictSerializer, serializers.ModelSerializer[Order]):
 
 
 class NewPaymentSerializer(StrictSerializer):
-    payment_token = serializers.CharField(max_length=200, help_text="The provider's, for a card")
+    payment_token = PaymentTokenField()
 
 
 class PaymentSerializer(serializers.ModelSerializer[Payment]):

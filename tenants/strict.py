@@ -58,14 +58,18 @@ def _wanted(field: serializers.Field[Any, Any, Any, Any], value: Any) -> str:
     return ""
 
 
-class NameField(serializers.CharField):
-    """The name of a person or an organisation, in the form in which it is stored."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(max_length=200, **kwargs)
+class LineField(serializers.CharField):
+    """A text of one line, in the form in which it is stored."""
 
     def to_internal_value(self, data: Any) -> str:
         return _normalized(normalize_name, super().to_internal_value(data))
+
+
+class NameField(LineField):
+    """The name of a person or an organisation."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=200, **kwargs)
 
 
 class EmailField(serializers.EmailField):
