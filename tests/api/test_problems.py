@@ -1,6 +1,7 @@
 import json
 from base64 import b64encode
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -148,7 +149,8 @@ def test_ids_of_nothing(client: APIClient, path: str, id: str) -> None:
     "cursor", ["p=x", "p=%00", "p=", "p=-1", f"p={10**30}", "o=x", "o=-1", "r=1&p='", "o=99999999"]
 )
 def test_cursors_of_nothing(client: APIClient, path: str, cursor: str) -> None:
-    encoded = b64encode(cursor.encode()).decode()
+    of = sha256(f"/api/v1/{path}/?".encode()).hexdigest()[:16]
+    encoded = b64encode(f"{cursor}&s=2026-01-01T00:00:00Z&l={of}".encode()).decode()
     assert client.get(f"/api/v1/{path}/", {"cursor": encoded}).status_code in (200, 400)
 
 
