@@ -64,6 +64,8 @@ class OrderLineSerializer(StrictSerializer, serializers.ModelSerializer[OrderLin
 class LinesField(serializers.ListSerializer[Any]):
     """The lines of an order: of one, or of each order of a list, which has read them already."""
 
+    default_error_messages = {"not_a_list": "Give a list."}  # noqa: RUF012  # as in DRF
+
     def get_attribute(self, instance: Order) -> list[tuple[str, int, int]]:
         """As DRF's, for `OrderListSerializer.to_representation`."""
         lines = getattr(instance, "listed_lines", None)

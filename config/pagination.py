@@ -22,6 +22,7 @@ from rest_framework.views import APIView
 from tenants.changes import synced_until
 
 SIZE = re.compile(r"[1-9][0-9]{0,3}")
+EXAMPLE = "http://localhost:8000/api/v1/users/?cursor=cD0wMTlhYmM1Mg%3D%3D"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BAD_CURSOR = "Use `next` or `previous` of a page as it is: a cursor is of one list, its filters and its ordering."
 
@@ -166,6 +167,8 @@ class Pages(CursorPagination):
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         page: dict[str, Any] = super().get_paginated_response_schema(schema)
+        for name in ("next", "previous"):
+            page["properties"][name]["example"] = EXAMPLE
         if self.has_changes:
             page["properties"]["synced_until"] = {
                 "type": "string",

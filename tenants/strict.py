@@ -22,6 +22,8 @@ JSON_TYPES: list[tuple[type[serializers.Field[Any, Any, Any, Any]], type, str]] 
 # The base of each serializer that takes a body; DRF's ModelSerializer comes after it, where there is a model. It has no
 # docstring, because the schema would show it as the description of each.
 class StrictSerializer(serializers.Serializer[Any]):
+    default_error_messages = {"invalid": "Give an object."}  # noqa: RUF012  # as in DRF
+
     def to_internal_value(self, data: Any) -> Any:
         """DRF's, which also refuses unknown fields, fields that can't be set, and values of another JSON type."""
         errors = self._unknown(data) | self._mistyped(data) if isinstance(data, Mapping) else {}
@@ -56,6 +58,14 @@ def _wanted(field: serializers.Field[Any, Any, Any, Any], value: Any) -> str:
             # A bool is an int in Python, and none in JSON.
             return "" if type(value) is json_type else words
     return ""
+
+
+class ChoiceField(serializers.ChoiceField):
+    """One of a few words, which a refusal lists."""
+
+    def __init__(self, choices: Any, **kwargs: Any) -> None:
+        told = {"invalid_choice": f"Give one of {', '.join(value for value, _ in choices)}."}
+        super().__init__(choices, error_messages=told, **kwargs)
 
 
 class LineField(serializers.CharField):
