@@ -168,7 +168,7 @@ class LinkField(serializers.RegexField):
 
     def __init__(self, **kwargs: Any) -> None:
         what = "What follows `link=` in the address that was mailed"
-        told = {"invalid": "Send what follows `link=` in the address that was mailed: 96 hex digits."}
+        told: dict[str, Any] = {"invalid": "Send what follows `link=` in the address that was mailed: 96 hex digits."}
         super().__init__(r"^[0-9a-f]{96}\Z", trim_whitespace=False, help_text=what, error_messages=told, **kwargs)
 
 

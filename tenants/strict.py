@@ -64,7 +64,7 @@ class ChoiceField(serializers.ChoiceField):
     """One of a few words, which a refusal lists."""
 
     def __init__(self, choices: Any, **kwargs: Any) -> None:
-        told = {"invalid_choice": f"Give one of {', '.join(value for value, _ in choices)}."}
+        told: dict[str, Any] = {"invalid_choice": f"Give one of {', '.join(value for value, _ in choices)}."}
         super().__init__(choices, error_messages=told, **kwargs)
 
 
