@@ -3,7 +3,7 @@
 # the supervisor starts them all again. SIGTERM is passed on once; the worker gets the time that its tasks need.
 trap stopped=yes TERM INT
 
-gunicorn config.wsgi --forwarder-headers= &
+gunicorn -c config/gunicorn.py config.wsgi &
 REMAP_SIGTERM=SIGQUIT celery -A config worker -l INFO --concurrency 2 &
 python manage.py relay &
 celery -A config beat -l INFO &

@@ -38,7 +38,7 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]  # not generic at run tim
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         may = super().has_change_permission(request, obj)
-        return may and (obj is None or rights.has_all_rights_of(request.user, obj))
+        return may and (obj is None or rights.may_change(request.user, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return False  # the admin's log keeps who did what: deactivate instead

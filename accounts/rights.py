@@ -9,6 +9,7 @@ from django.contrib.auth.models import Group, Permission
 from django.db.models import Q, QuerySet
 
 from accounts.models import User
+from tenants.audit import COMMAND_LINE
 
 
 def may_grant(actor: Any) -> bool:
@@ -25,6 +26,11 @@ def grantable_groups(actor: Any) -> QuerySet[Group]:
     """The groups that have no permission but those."""
     others = Permission.objects.exclude(pk__in=grantable_permissions(actor))
     return Group.objects.exclude(permissions__in=others)
+
+
+def may_change(actor: Any, user: User) -> bool:
+    """Whether somebody may change an account. Nobody changes that of the command line: its records would be theirs."""
+    return user.email != COMMAND_LINE and has_all_rights_of(actor, user)
 
 
 def has_all_rights_of(actor: Any, user: User) -> bool:

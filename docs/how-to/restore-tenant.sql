@@ -37,10 +37,15 @@ UPDATE pg_temp.tenants_tenant SET status = 'suspended';
 INSERT INTO public.tenants_tenant SELECT * FROM pg_temp.tenants_tenant
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, timezone = excluded.timezone;
 
--- Its hosts, if it has none any more. Their ids may be others' by now.
-INSERT INTO public.tenants_domain (domain, is_primary, tenant_id)
-SELECT domain, is_primary, tenant_id FROM pg_temp.tenants_domain
-WHERE tenant_id NOT IN (SELECT tenant_id FROM public.tenants_domain);
+-- Its hosts, if it has none any more. Their ids may be others' by now. The tenant that left them has them again, so their
+-- quarantine is over.
+WITH restored AS (
+    INSERT INTO public.tenants_domain (domain, is_primary, tenant_id)
+    SELECT domain, is_primary, tenant_id FROM pg_temp.tenants_domain
+    WHERE tenant_id NOT IN (SELECT tenant_id FROM public.tenants_domain)
+    RETURNING domain
+)
+DELETE FROM public.tenants_quarantineddomain WHERE domain IN (SELECT domain FROM restored);
 
 -- Its schema.
 SELECT schema_name AS schema FROM pg_temp.tenants_tenant \gset

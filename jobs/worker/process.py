@@ -5,10 +5,12 @@ import signal
 import time
 from typing import Any
 
+from celery.apps import worker as celery_worker
 from celery.apps.worker import Worker
+from celery.platforms import signals
 from celery.worker import state
 
-from jobs.celery_hooks.internals import children_at_rest
+from jobs.celery_hooks.internals import children_at_rest, runs_in_a_childs_process
 from jobs.worker.last_resort import end_in_time
 
 logger = logging.getLogger(__name__)
@@ -17,8 +19,15 @@ logger = logging.getLogger(__name__)
 PAUSE = 0.05
 
 
+# Celery's handlers of SIGTERM are chosen by now. A shutdown begins by setting another one, which cancels running tasks,
+# and a SIGTERM that is repeated in that moment would meet it. So SIGTERM keeps TenantWorker's.
+celery_worker.REMAP_SIGTERM = None
+
+
 class TenantWorker(Worker):
     """Celery's worker, with all of that."""
+
+    _is_stopping = False
 
     def prepare_args(self, **options: Any) -> dict[str, Any]:
         """Without remote control, nothing that other workers say by the broker is heard either, as whom to revoke."""
@@ -26,6 +35,21 @@ class TenantWorker(Worker):
         if not self.app.conf.worker_enable_remote_control:
             options |= {"without_mingle": True, "without_gossip": True}
         return options
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """With Celery's handlers of signals. SIGTERM's runs once.
+
+        A platform that sends it to all processes and a supervisor that passes it on make two of one.
+        """
+        super().install_platform_tweaks(worker)
+        stop: Any = signal.getsignal(signal.SIGTERM)
+
+        def stop_once(*args: Any) -> None:
+            if not self._is_stopping and not runs_in_a_childs_process():
+                self._is_stopping = True
+                stop(*args)
+
+        signals["SIGTERM"] = stop_once
 
     def on_consumer_ready(self, consumer: Any) -> None:
         """The pool has forked its children, and work comes in."""
@@ -43,8 +67,7 @@ class TenantWorker(Worker):
         pool that has lost a child, the process ends.
         """
         end_in_time(self)
-        # A platform that sends it to all processes and a supervisor that passes it on make two of one.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._is_stopping = True
         seconds = self.app.conf.worker_soft_shutdown_timeout
         logger.info("Waiting for running tasks, up to %g s", seconds)
         deadline = time.monotonic() + seconds

@@ -27,7 +27,7 @@ from jobs.claim import TENANT_LOCK
 from jobs.models import Job
 from jobs.relay.maintenance import run_maintenance
 from tenants.connection import connection
-from tenants.models import Domain, Tenant
+from tenants.models import Domain, QuarantinedDomain, Tenant
 from tenants.services import activate_tenant, create_schema, delete_tenant, register_tenant, suspend_tenant
 from tests.people import add_user, client_of
 from tests.tenants.catalog import catalog
@@ -226,6 +226,7 @@ def test_one_tenant_is_what_it_was_and_goes_on(
         delete_tenant(initech)
         run_maintenance()
         assert not Tenant.objects.filter(slug="initech").exists()
+        assert QuarantinedDomain.objects.filter(domain="initech.localhost").exists()
     others, reached = (contents(globex), jobs_of(globex)), line()
     connection.close()
 
@@ -237,6 +238,7 @@ def test_one_tenant_is_what_it_was_and_goes_on(
     assert line()[1] == reached[1] + len(had)
     assert Tenant.objects.get(pk=initech.pk).name == "Initech"
     assert [domain.domain for domain in Domain.objects.filter(tenant=initech)] == ["initech.localhost"]
+    assert not QuarantinedDomain.objects.exists()
     client = client_of(initech, ian)
     assert client.get("/api/v1/orders/").status_code == 403
     run_jobs()
@@ -335,7 +337,7 @@ def test_a_tenant_that_the_backup_does_not_have(run: Run, initech: Tenant, backe
 def test_a_slug_or_host_that_another_tenant_has_by_now(
     run: Run, initech: Tenant, globex: Tenant, backed_up: Rows, taken: str
 ) -> None:
-    delete_tenant(initech)
+    delete_tenant(initech, quarantine=False)
     run_maintenance()
     with transaction.atomic():
         if taken == "slug":

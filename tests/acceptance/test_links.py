@@ -25,12 +25,15 @@ LINK = re.compile(r"(http://\S+)\?link=([0-9a-f]{32})([0-9a-f]{64})")
 
 
 def mailed(email: str, number: int) -> tuple[str, str, str]:
-    """The page, id and secret of the link in the mail with this number to an address, once it has come."""
+    """The page, id and secret of the link in the mail with this number to an address, once it has come.
+
+    All test processes share the log, so only mails of this organisation count.
+    """
 
     def found() -> list[tuple[str, str, str]]:
         lines = Path(os.environ["TENANTRY_MAIL_LOG"]).read_text().splitlines()
         links = [LINK.search(mail["body"]) for mail in map(json.loads, lines) if email in mail["to"]]
-        return [(link[1], link[2], link[3]) for link in links if link]
+        return [(link[1], link[2], link[3]) for link in links if link and f"//{SLUG}." in link[1]]
 
     wait_until(lambda: len(found()) >= number, seconds=60, what=f"mail {number} to {email}")
     return found()[number - 1]

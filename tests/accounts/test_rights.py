@@ -16,6 +16,7 @@ from django_tenants.utils import schema_context
 
 from accounts.models import User
 from jobs.models import Job
+from tenants.audit import COMMAND_LINE
 from tenants.models import QuarantinedDomain, SignUp, Tenant
 from tests.jobs.durables import atomic, mark
 from tests.people import PASSWORD, add_staff, client_of_staff
@@ -198,6 +199,17 @@ def test_nobody_changes_an_account_that_has_more_rights(
     assert (tom.email, tom.is_active) == ("tom@tenantry.example", is_active)
     assert tom.check_password(PASSWORD)
     assert client.get(f"{STAFF}{tom.pk}/change/").status_code == 200  # to look at
+
+
+def test_nobody_changes_the_account_of_the_command_line(boss: User) -> None:
+    """Its records would be theirs."""
+    account = User.objects.create(email=COMMAND_LINE, full_name="Command line", is_active=False)
+    client = client_of_staff(boss)
+    edit(client, account, email="stolen@staff.example", is_staff="on")
+    page = client.post(f"/admin/accounts/user/{account.pk}/password/", {"password1": PASSWORD, "password2": PASSWORD})
+    assert page.status_code == 403
+    account.refresh_from_db()
+    assert (account.email, account.is_staff, account.password) == (COMMAND_LINE, False, "")
 
 
 def test_nobody_changes_their_own_password_without_the_old_one(boss: User) -> None:

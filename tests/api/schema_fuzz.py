@@ -11,7 +11,7 @@ from unittest import mock
 
 import schemathesis
 from django.core.wsgi import get_wsgi_application
-from django_tenants.utils import tenant_context
+from django_tenants.utils import schema_context, tenant_context
 from knox.models import AuthToken
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
@@ -66,7 +66,8 @@ class People:
         self.secrets = dict(zip(roles, [secret for _, secret in made], strict=True))
 
     def restore(self) -> None:
-        Tenant.objects.bulk_update([self.tenant], ["name", "timezone", "is_confirmed"])
+        with schema_context("public"):
+            Tenant.objects.bulk_update([self.tenant], ["name", "timezone", "is_confirmed"])
         with tenant_context(self.tenant):
             User.objects.bulk_update(self.users, ["email", "full_name", "role", "is_active", "password"])
             AuthToken.objects.bulk_create(self.tokens, ignore_conflicts=True)

@@ -27,6 +27,9 @@ from tests.jobs import probes
 from tests.jobs.conftest import eventually, results_of, where_ran
 from tests.jobs.probes import own, probe
 
+# To inspect
+ENVIRONMENT = {"WORKER_REMOTE_CONTROL": "1"}
+
 
 def celery_command(*arguments: str) -> str:
     command = ["celery", "-A", "config", *arguments]

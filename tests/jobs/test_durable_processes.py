@@ -28,8 +28,8 @@ from tests.jobs.durables import (
     sql,
 )
 
-# Long leases: what is quick here was handed back at once.
-ENVIRON = {"JOB_LEASE_MARGIN": "60", "JOB_FIRST_RESEND": "2"}
+# Long leases: what is quick here was handed back at once. Remote control: to revoke.
+ENVIRON = {"JOB_LEASE_MARGIN": "60", "JOB_FIRST_RESEND": "2", "WORKER_REMOTE_CONTROL": "1"}
 
 
 @pytest.fixture(scope="module")

@@ -55,6 +55,7 @@ FUNCTIONS: dict[str, list[tuple[Any, str, list[str]]]] = {
         (Backend, "_call_task_errbacks", ["request", "exc", "traceback"]),
         (Worker, "on_consumer_ready", ["consumer"]),
         (Worker, "prepare_args", ["kwargs"]),
+        (Worker, "install_platform_tweaks", ["worker"]),
         (Worker, "wait_for_soft_shutdown", []),
         (Celery, "subclass_with_self", ["Class"]),
         (Request, "on_accepted", ["pid", "time_accepted"]),

@@ -47,14 +47,14 @@ def rabbitmq(server: RabbitMQ) -> Iterator[RabbitMQ]:
 
 
 @pytest.fixture
-def start(rabbitmq: RabbitMQ, start_worker: Callable[..., Process], tmp_path: Path) -> Iterator[Callable[[], Process]]:
-    """Starts a worker and a relay on RabbitMQ. It returns the relay."""
+def start(rabbitmq: RabbitMQ, start_worker: Callable[..., Process], tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Starts a relay and a worker, the worker with this environment, on RabbitMQ. It returns the relay."""
     relay = Process(
         "relay", ["python", "manage.py", "relay"], log=tmp_path / "relay.log", env={"BROKER_URL": rabbitmq.url}
     )
 
-    def start() -> Process:
-        start_worker("-c", "1", BROKER_URL=rabbitmq.url)
+    def start(**environ: str) -> Process:
+        start_worker("-c", "1", BROKER_URL=rabbitmq.url, **environ)
         return relay.start()
 
     yield start
@@ -185,8 +185,8 @@ def test_a_relay_that_the_broker_refuses_says_so(rabbitmq: RabbitMQ, tmp_path: P
         assert relay.running
 
 
-def test_a_worker_answers_who_inspects_it(start: Callable[[], Process], rabbitmq: RabbitMQ) -> None:
-    start()
+def test_a_worker_answers_who_inspects_it(start: Callable[..., Process], rabbitmq: RabbitMQ) -> None:
+    start(WORKER_REMOTE_CONTROL="1")
     assert "pong" in celery(rabbitmq, "inspect", "ping", "--timeout=10")
 
 

@@ -392,6 +392,8 @@ def stage(committed_db: None, settings: Settings, monkeypatch: pytest.MonkeyPatc
     settings.JOB_MAX_KILLS, settings.JOB_MAX_LOST = 2, 3
     settings.JOB_LEASE_MARGIN = 4000 - settings.CELERY_TASK_TIME_LIMIT
     settings.JOB_FIRST_RESEND, settings.JOB_MAX_RESEND = 1000, 61_000
+    # The next example has the doomed tenant, and its domain, again.
+    settings.HOST_QUARANTINE_DAYS = 0
     stage = Stage()
     bodies(stage.body)
     yield stage

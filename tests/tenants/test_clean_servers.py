@@ -60,7 +60,12 @@ def server(
     port = free_port()
     log = tmp_path_factory.mktemp(request.param) / "web.log"
     command = ["gunicorn", "config.wsgi", *SERVERS[request.param], f"--bind=127.0.0.1:{port}"]
-    env = {"DJANGO_SETTINGS_MODULE": "tests.tenants.owner_settings", "PGAPPNAME": request.param, "WEB_CONCURRENCY": "1"}
+    env = {
+        "DJANGO_SETTINGS_MODULE": "tests.tenants.owner_settings",
+        "PGAPPNAME": request.param,
+        "WEB_CONCURRENCY": "1",
+        "THROTTLE_ADDRESS": "100000/s",
+    }
     with Process(request.param, command, log=log, env=env, ready=lambda: answers(port)):
         server = Server(request.param, port)
         yield server
