@@ -43,8 +43,12 @@ class PaymentTokenField(serializers.CharField):
     """What the provider gave for a card. It is passed on as it is."""
 
     def __init__(self, **kwargs: Any) -> None:
-        what = "The provider's, for a card"
-        super().__init__(max_length=200, validators=[validate_printable], help_text=what, **kwargs)
+        super().__init__(max_length=200, help_text="The provider's, for a card", **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        token: str = super().to_internal_value(data)
+        validate_printable(token)
+        return token
 
 
 class OrderLineSerializer(StrictSerializer, serializers.ModelSerializer[OrderLine]):
