@@ -25,6 +25,10 @@ class DeadLink(Conflict):
     default_detail = "This link does not work: it was used, is too old, or a newer one was sent. Ask for another."
 
 
+TO_SET_A_PASSWORD = "This link is to set a password: send it, with the password, to `/api/v1/passwords/`."
+TO_CONFIRM = "This link is to confirm an address: send it to `/api/v1/confirmations/`."
+
+
 class AlreadyConfirmed(Conflict):
     default_code = "already_confirmed"
     default_detail = "The user has a password and has confirmed their address: there is no link to send."

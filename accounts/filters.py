@@ -10,7 +10,11 @@ from tenants.filters import TimesFilterSet
 class UserFilter(TimesFilterSet):
     # django-filter's own takes anything else than true and false for "any".
     is_active = extend_schema_field(OpenApiTypes.BOOL)(
-        filters.TypedChoiceFilter(choices=[("true", "true"), ("false", "false")], coerce="true".__eq__)
+        filters.TypedChoiceFilter(
+            choices=[("true", "true"), ("false", "false")],
+            coerce="true".__eq__,
+            error_messages={"invalid_choice": "Give true or false."},
+        )
     )
     email = filters.CharFilter(method="with_email", label="In any case")
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from accounts.errors import DeadLink
+from accounts.errors import TO_CONFIRM, TO_SET_A_PASSWORD, DeadLink
 from accounts.mails import mail_link, send_welcome
 from accounts.models import Link, User, new_nonce
 from notifications.placeholders import is_secret
@@ -49,14 +49,19 @@ def send_password_links(*, email: str) -> None:
 
 
 def find_link(text: str, *purposes: Link.Purpose) -> Link:
-    """The link with this text, and its user. It is not used by that. Raises DeadLink, whatever is wrong with it."""
+    """The link with this text, and its user. It is not used by that.
+
+    Raises DeadLink, whatever is wrong with it; of one for another purpose, who has it is told which.
+    """
     parts = TEXT.fullmatch(text)
     if parts is None:
         raise DeadLink
     alive = Link.objects.filter(expires_at__gt=timezone.now(), user__is_active=True, user__email=F("email"))
-    link = alive.select_related("user").filter(pk=UUID(parts[1]), purpose__in=purposes).first()
+    link = alive.select_related("user").filter(pk=UUID(parts[1])).first()
     if link is None or not is_secret(parts[2], link.secret_name):
         raise DeadLink
+    if link.purpose not in purposes:
+        raise DeadLink(TO_SET_A_PASSWORD if link.purpose == Purpose.SET_PASSWORD else TO_CONFIRM)
     return link
 
 

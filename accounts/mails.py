@@ -13,9 +13,15 @@ def mail_link(link: Link) -> str:
     # Whoever gets it may be a stranger: nothing in it is of a client's choosing.
     url = f"{_origin()}{reverse('link')}?link={link.pk.hex}{PLACEHOLDER}"
     _, job_id = send_message(
-        to=link.email, template=link.purpose, context={"link_url": url}, secret_name=link.secret_name
+        to=link.email, template=_template_of(link), context={"link_url": url}, secret_name=link.secret_name
     )
     return job_id
+
+
+def _template_of(link: Link) -> str:
+    """Who has never had a password did not ask for the link: somebody added them."""
+    is_invitation = link.purpose == Link.Purpose.SET_PASSWORD and not link.user.has_usable_password()
+    return "invitation" if is_invitation else link.purpose
 
 
 def send_welcome(user: User, *, template: str) -> str:

@@ -7,7 +7,7 @@ from accounts.models import User
 from accounts.passwords import check_new_password
 from tenants.models import Tenant
 from tenants.services import domain_of
-from tenants.strict import EmailField, NameField, StrictSerializer
+from tenants.strict import ChoiceField, EmailField, NameField, StrictSerializer
 from tenants.text import MAX_PASSWORD_LENGTH, normalize_password
 from tenants.validators import (
     MAX_SLUG_LENGTH,
@@ -125,7 +125,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
 
 class NewUserSerializer(PersonSerializer):
     password = NewPasswordField(required=False)
-    role = serializers.ChoiceField(choices=User.Role.choices)
+    role = ChoiceField(choices=User.Role.choices)
 
 
 class CreatedUserSerializer(UserSerializer):
@@ -138,7 +138,7 @@ class CreatedUserSerializer(UserSerializer):
 
 class UserChangeSerializer(StrictSerializer):
     full_name = NameField(required=False)
-    role = serializers.ChoiceField(choices=User.Role.choices, required=False)
+    role = ChoiceField(choices=User.Role.choices, required=False)
     is_active = serializers.BooleanField(required=False)
 
 
@@ -168,9 +168,8 @@ class LinkField(serializers.RegexField):
 
     def __init__(self, **kwargs: Any) -> None:
         what = "What follows `link=` in the address that was mailed"
-        super().__init__(
-            r"^[0-9a-f]{96}$", min_length=96, max_length=96, trim_whitespace=False, help_text=what, **kwargs
-        )
+        told: dict[str, Any] = {"invalid": "Send what follows `link=` in the address that was mailed: 96 hex digits."}
+        super().__init__(r"^[0-9a-f]{96}\Z", trim_whitespace=False, help_text=what, error_messages=told, **kwargs)
 
 
 class ConfirmationSerializer(StrictSerializer):

@@ -180,7 +180,7 @@ def _has_owner(people: dict[uuid.UUID, User]) -> bool:
 def _authorised(people: dict[uuid.UUID, User], actor: User, user_id: uuid.UUID, changes: dict[str, Any]) -> User:
     user = people.get(user_id)
     if user is None or (actor.role == Role.MEMBER and user != actor):
-        raise NotFound
+        raise NotFound("No user has this id, or you may not see them.")
     own = user == actor and not {"role", "is_active"} & changes.keys()
     if not own and not _may_manage(actor, user.role, changes.get("role", user.role)):
         raise PermissionDenied(f"Your role, {actor.role}, can't make this change.")

@@ -64,7 +64,12 @@ class TenantViewSet(RetrieveModelMixin, GenericViewSet[Tenant]):
     queryset = Tenant.objects.all()
     serializer_class = TenantSerializer
     lookup_field = "slug"
-    lookup_value_regex = "[a-z0-9-]+"
+    lookup_value_regex = "[A-Za-z0-9-]+"
+
+    def get_object(self) -> Tenant:
+        # In any case, as a host and the header.
+        self.kwargs["slug"] = self.kwargs["slug"].lower()
+        return super().get_object()
 
     @property
     def throttle_scope(self) -> str | None:

@@ -21,6 +21,11 @@ DIGITS = (
 )
 
 
+def unknown_currency(code: str) -> str:
+    """What a client is told whose code is none of CURRENCIES."""
+    return f"{code} is no currency of ISO 4217; give a code in capitals, such as EUR."
+
+
 def format_amount(amount: int, currency: str) -> str:
     """`amount`, in minor units, as people read it: 1250 EUR → "12.50 EUR"."""
     digits = DIGITS[currency]

@@ -4,9 +4,10 @@ from uuid import UUID
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from rest_framework import serializers
 
-from billing.currencies import CURRENCIES
+from billing.currencies import CURRENCIES, unknown_currency
 from billing.models import Invoice, Order, OrderLine, Payment
-from tenants.strict import StrictSerializer
+from tenants.strict import LineField, StrictSerializer
+from tenants.validators import validate_printable
 
 MAX_LINES = 100
 MAX_QUANTITY = 10_000
@@ -24,7 +25,7 @@ class CurrencyField(serializers.CharField):
     def to_internal_value(self, data: Any) -> str:
         code: str = super().to_internal_value(data)
         if code not in CURRENCIES:
-            raise serializers.ValidationError(f"{code} is no currency of ISO 4217; give a code such as EUR.")
+            raise serializers.ValidationError(unknown_currency(code))
         return code
 
 
@@ -38,7 +39,20 @@ class CurrencySchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untype
         return {"type": "string", "enum": sorted(CURRENCIES)} if direction == "request" else {"type": "string"}
 
 
+class PaymentTokenField(serializers.CharField):
+    """What the provider gave for a card. It is passed on as it is."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=200, help_text="The provider's, for a card", **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        token: str = super().to_internal_value(data)
+        validate_printable(token)
+        return token
+
+
 class OrderLineSerializer(StrictSerializer, serializers.ModelSerializer[OrderLine]):
+    description = LineField(max_length=500)
     quantity = serializers.IntegerField(min_value=1, max_value=MAX_QUANTITY)
     unit_amount = serializers.IntegerField(
         min_value=0,
@@ -53,6 +67,8 @@ class OrderLineSerializer(StrictSerializer, serializers.ModelSerializer[OrderLin
 
 class LinesField(serializers.ListSerializer[Any]):
     """The lines of an order: of one, or of each order of a list, which has read them already."""
+
+    default_error_messages = {"not_a_list": "Give a list."}  # noqa: RUF012  # as in DRF
 
     def get_attribute(self, instance: Order) -> list[tuple[str, int, int]]:
         """As DRF's, for `OrderListSerializer.to_representation`."""
@@ -80,7 +96,7 @@ class OrderListSerializer(serializers.ListSerializer[Any]):
 
 class OrderSerializer(StrictSerializer, serializers.ModelSerializer[Order]):
     currency = CurrencyField()
-    payment_token = serializers.CharField(max_length=200, write_only=True, help_text="The provider's, for a card")
+    payment_token = PaymentTokenField(write_only=True)
     invoice = serializers.SerializerMethodField(help_text="Its id; null until the order is billed")
     lines = LinesField(
         child=OrderLineSerializer(),
@@ -113,7 +129,7 @@ class OrderSerializer(StrictSerializer, serializers.ModelSerializer[Order]):
 
 
 class NewPaymentSerializer(StrictSerializer):
-    payment_token = serializers.CharField(max_length=200, help_text="The provider's, for a card")
+    payment_token = PaymentTokenField()
 
 
 class PaymentSerializer(serializers.ModelSerializer[Payment]):

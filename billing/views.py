@@ -9,6 +9,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.viewsets import GenericViewSet
 
+from billing.filters import CurrencyFilter
 from billing.models import Invoice, Order, Payment
 from billing.serializers import InvoiceSerializer, NewPaymentSerializer, OrderSerializer, PaymentSerializer
 from billing.services import cancel_order, place_order, retry_payment
@@ -19,11 +20,12 @@ from tenants.strict import StrictSerializer
 
 
 class OrderFilter(TimesFilterSet):
+    currency = CurrencyFilter()
     placed_by = IdFilter(field_name="placed_by_id")
 
     class Meta:
         model = Order
-        fields = ("status", "currency")
+        fields = ("status",)
 
 
 class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, GenericViewSet[Order]):
@@ -70,12 +72,13 @@ class OrderViewSet(CreateModelMixin, ListModelMixin, RetrieveModelMixin, Generic
 
 
 class InvoiceFilter(TimesFilterSet):
+    currency = CurrencyFilter()
     order = IdFilter(field_name="order_id")
     placed_by = IdFilter(field_name="order__placed_by_id")
 
     class Meta:
         model = Invoice
-        fields = ("number", "status", "currency")
+        fields = ("number", "status")
 
 
 class InvoiceViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Invoice]):

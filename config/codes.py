@@ -93,7 +93,8 @@ REGISTRY: dict[str, Problem] = {problem.code: problem for problem in (
             "The request is valid, but the present state does not allow what it asks for.",
             "Read the resource again, and decide anew."),
     Problem("dead_link", 409, "The link does not work",
-            "It was used, is too old or incomplete, a newer one was sent, or the user's address or status changed.",
+            "It was used, is too old or incomplete, a newer one was sent, the user's address or status changed, or the "
+            "link is for something else, as `detail` says then.",
             "Ask for a new one: `POST /api/v1/users/{id}/link/`, or `POST /api/v1/password-resets/`."),
     Problem("email_taken", 409, "The e-mail is taken",
             "A user of this organisation has this e-mail already, in some case.",

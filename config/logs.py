@@ -6,6 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -21,7 +22,7 @@ logger = logging.getLogger("tenantry.requests")
 #: What lines of requests and log-ins tell, beside their words
 TOLD = ["method", "path", "status", "address", "account", "user", "tenant", "limit", "milliseconds"]
 #: Of a request that was refused, or has to wait
-REFUSALS = (401, 403, 429)
+REFUSALS = (401, 403, 429, 503)
 
 
 def config(*, json: bool | None, level: str) -> dict[str, Any]:
@@ -43,22 +44,45 @@ def config(*, json: bool | None, level: str) -> dict[str, Any]:
                 ],
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    *([structlog.processors.format_exc_info] if as_json else []),
+                    # JSON escapes what it holds.
+                    structlog.processors.format_exc_info if as_json else escape_controls,
                     renderer,
                 ],
             },
         },
+        "filters": {"unforeseen": {"()": lambda: is_unforeseen}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             "django.server": {"propagate": True},
             # Of a 4xx the line of the request tells more.
-            "django.request": {"level": "ERROR"},
+            "django.request": {"level": "ERROR", "filters": ["unforeseen"]},
             "httpx": {"level": "WARNING"},
             # That a task was received. Its end is told, with all that is known of it.
             "celery.worker.strategy": {"level": "WARNING"},
         },
     }
+
+
+def escape_controls(logger: Any, method: str, line: dict[str, Any]) -> dict[str, Any]:
+    """structlog's processor: what a client sent begins no line and steers no terminal. Our own words keep their lines.
+
+    Other characters that are not printable are escaped, too, such as those that turn the direction of the text.
+    """
+    for name, value in line.items():
+        if isinstance(value, str) and not value.isprintable():
+            kept = "\n\t" if name in ("event", "stack") else ""
+            line[name] = "".join(char if char.isprintable() or char in kept else _escaped(char) for char in value)
+    return line
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
+def is_unforeseen(record: logging.LogRecord) -> bool:
+    """Whether a line of Django's tells of a fault. A 503 of ours is an answer like others: its request has its line."""
+    return getattr(record, "status_code", None) != HTTPStatus.SERVICE_UNAVAILABLE or record.exc_info is not None
 
 
 def _console() -> structlog.dev.ConsoleRenderer:

@@ -19,5 +19,12 @@ class Negotiation(DefaultContentNegotiation):
         try:
             return super().select_renderer(request, renderers, format_suffix)
         except NotAcceptable:
+            return self._accepting_problems(request, renderers)
+
+    def _accepting_problems(self, request: Any, renderers: Any) -> Any:
+        try:
             super().select_renderer(request, [ProblemRenderer()])
-            return renderers[0], renderers[0].media_type
+        except NotAcceptable:
+            offered = ", ".join(renderer.media_type for renderer in renderers)
+            raise NotAcceptable(f"The Accept header allows nothing that is offered here: {offered}.") from None
+        return renderers[0], renderers[0].media_type

@@ -88,7 +88,7 @@ TENANT_HEADER = {
 
 #: What holds for all texts, and can't be said at each of them.
 TEXTS = (
-    "\n\nTexts hold more than spaces and no control characters; names are one line. E-mail "
+    "\n\nTexts hold more than spaces and no control characters, and are one line. E-mail "
     "addresses and date-times are checked further than their `format`. Every host explains "
     "each problem's `code` at its `type`, and lists all at `/problems/`."
 )

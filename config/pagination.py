@@ -22,8 +22,9 @@ from rest_framework.views import APIView
 from tenants.changes import synced_until
 
 SIZE = re.compile(r"[1-9][0-9]{0,3}")
+EXAMPLE = "http://localhost:8000/api/v1/users/?cursor=cD0wMTlhYmM1Mg%3D%3D"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-BAD_CURSOR = "Use `next` or `previous` of a page as it is."
+BAD_CURSOR = "Use `next` or `previous` of a page as it is: a cursor is of one list, its filters and its ordering."
 
 
 class Cursor(NamedTuple):
@@ -34,13 +35,16 @@ class Cursor(NamedTuple):
     backward: bool = False
     #: What the first page answered
     synced_until: datetime | None = None
+    #: Of which list it is: a digest
+    of: str = ""
 
     @classmethod
     def decode(cls, text: str) -> "Cursor":
         """Raises ValueError for what `encode` did not make."""
         tokens = parse_qs(b64decode(text.encode("ascii"), validate=True).decode("ascii"), keep_blank_values=True)
         until = datetime.fromisoformat(tokens["s"][0]) if "s" in tokens else None
-        return cls(tuple(tokens.get("p", ())), "r" in tokens, None if until is None else _in_utc(until))
+        of = tokens.get("l", [""])[0]
+        return cls(tuple(tokens.get("p", ())), "r" in tokens, None if until is None else _in_utc(until), of)
 
     def encode(self) -> str:
         tokens = [("p", value) for value in self.position]
@@ -48,6 +52,7 @@ class Cursor(NamedTuple):
             tokens.append(("r", "1"))
         if self.synced_until is not None:
             tokens.append(("s", self.synced_until.isoformat()))
+        tokens.append(("l", self.of))
         return b64encode(urlencode(tokens).encode()).decode()
 
 
@@ -107,16 +112,23 @@ class Pages(CursorPagination):
 
     def _sent_cursor(self, request: Request) -> Cursor:
         text = request.query_params.get(self.cursor_query_param)
+        of = self._digest(request)
         if text is None:
-            return Cursor()
+            return Cursor(of=of)
         try:
             cursor = Cursor.decode(text)
         except (ValueError, OverflowError):
             raise _bad_cursor() from None
-        is_of_another_list = self.has_changes and cursor.synced_until is None
-        if is_of_another_list or len(cursor.position) not in (0, len(self._fields)):
+        is_incomplete = self.has_changes and cursor.synced_until is None
+        if cursor.of != of or is_incomplete or len(cursor.position) not in (0, len(self._fields)):
             raise _bad_cursor()
         return cursor
+
+    def _digest(self, request: Request) -> str:
+        """Of what makes one list another: its address, filters and ordering. A page's size may change on the way."""
+        turned = (self.cursor_query_param, self.page_size_query_param)
+        chosen = sorted((name, value) for name, value in _parameters(request) if name not in turned)
+        return hashlib.sha256(f"{request.path}?{urlencode(chosen)}".encode()).hexdigest()[:16]
 
     def _query(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         """The rows after the cursor, in the order of the page, or backward."""
@@ -142,7 +154,7 @@ class Pages(CursorPagination):
     def _link(self, rows: list[Any], *, backward: bool) -> str:
         """Beyond the one row. Beyond a page without rows there is the first or the last page of the list."""
         position = tuple(str(getattr(row, field.lstrip("-"))) for row in rows for field in self._fields)
-        cursor = Cursor(position, backward, self._cursor.synced_until)
+        cursor = self._cursor._replace(position=position, backward=backward)
         return replace_query_param(self._base_url, self.cursor_query_param, cursor.encode())
 
     def get_paginated_response(self, data: Any) -> Response:
@@ -155,6 +167,8 @@ class Pages(CursorPagination):
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         page: dict[str, Any] = super().get_paginated_response_schema(schema)
+        for name in ("next", "previous"):
+            page["properties"][name]["example"] = EXAMPLE
         if self.has_changes:
             page["properties"]["synced_until"] = {
                 "type": "string",
@@ -173,6 +187,10 @@ class Pages(CursorPagination):
             place = {"name": self.ordering_query_param, "in": "query", "required": False}
             parameters.append({**place, "description": description, "schema": names})
         return parameters
+
+
+def _parameters(request: Request) -> list[tuple[str, str]]:
+    return [(name, value) for name, values in request.query_params.lists() for value in values]
 
 
 def _bad_cursor() -> ValidationError:

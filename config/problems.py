@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.http import Http404, HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, UnsupportedMediaType
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
@@ -31,6 +31,9 @@ MEDIA_TYPE = ProblemRenderer.media_type
 NO_FIELD = "non_field_errors"
 # An answer names so many of them. A body of 1 MiB may have a hundred thousand.
 MAX_ERRORS = 100
+#: Instead of what Django and DRF say, which names models and no remedy
+NOTHING_HERE = "There is nothing at this address, or you may not see it."
+NO_JSON = "The body's type is {type}, and the API takes JSON: send `Content-Type: application/json`."
 
 
 class DatabaseAway(APIException):
@@ -63,6 +66,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     response = drf_exception_handler(exc, context)
     if response is None:
         return None
+    if isinstance(exc, UnsupportedMediaType):
+        exc = UnsupportedMediaType("", NO_JSON.format(type=context["request"].content_type or "missing"))
     response.data = _described(response, exc, context["request"].method)
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         response.headers.setdefault("Retry-After", "1")
@@ -78,9 +83,11 @@ def _outage(error: BaseException) -> DatabaseAway | DatabaseBusy | None:
 
 def _described(response: Response, exc: Exception, method: str) -> dict[str, Any]:
     status, data = response.status_code, response.data
+    if isinstance(exc, Http404):
+        return problem(status, code="not_found", detail=NOTHING_HERE)
     if isinstance(exc, APIException) and isinstance(exc.detail, str):
         return problem(status, code=exc.detail.code or exc.default_code, detail=exc.detail)
-    if not isinstance(exc, APIException):  # Django's Http404 and PermissionDenied
+    if not isinstance(exc, APIException):  # Django's PermissionDenied
         return problem(status, code=data["detail"].code, detail=data["detail"])
     place = "parameter" if method in SAFE_METHODS else "pointer"
     errors = [_entry(path, detail, place) for path, detail in islice(_flat(data), MAX_ERRORS)]

@@ -10,7 +10,8 @@ class JobSerializer(serializers.Serializer[Any]):
     task = serializers.CharField()
     state = serializers.ChoiceField(
         choices=["pending", "started", "retry", "success", "failure", "dead", "revoked", "ignored"],
-        help_text="`dead`: it failed for good, and staff can have it run again.",
+        help_text="`success`: it has run; read the order or the message for what became of it. `dead`: it failed for "
+        "good, and an owner may let it run again. `failure`: it failed for good, and can't run again.",
     )
     attempts = serializers.IntegerField()
     result = serializers.JSONField(allow_null=True)

@@ -25,6 +25,7 @@ from jobs.models import Job
 from jobs.serializers import JobSerializer
 from jobs.status import JobStatus, ended_jobs, find_status, of_job, of_result
 from tenants.errors import Conflict, answers
+from tenants.filters import ChoiceFilter
 from tenants.services import current_tenant
 from tenants.strict import StrictSerializer
 
@@ -59,7 +60,7 @@ ENDED = {
 class JobFilter(filters.FilterSet):
     """By task, and by state as the API names it."""
 
-    state = filters.ChoiceFilter(choices=[(state, state) for state in (*STATES, *ENDED)], method="in_state")
+    state = ChoiceFilter(choices=[(state, state) for state in (*STATES, *ENDED)], method="in_state")
 
     class Meta:
         model = Job
@@ -73,7 +74,7 @@ class JobFilter(filters.FilterSet):
 class EndedJobFilter(filters.FilterSet):
     """As JobFilter, for results."""
 
-    state = filters.ChoiceFilter(choices=[(state, state) for state in ENDED], method="in_state")
+    state = ChoiceFilter(choices=[(state, state) for state in ENDED], method="in_state")
     task = filters.CharFilter(field_name="task_name")
 
     class Meta:

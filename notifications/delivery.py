@@ -16,7 +16,11 @@ from tenants.connection import connection, execute
 from tenants.services import current_tenant
 
 NOT_ACTIVE = "The account with this address is not active"
-TOO_MANY = "Too many mails like this were sent: see UNCONFIRMED_MAILS"
+TOO_MANY = (
+    "Too many mails were sent to addresses that nobody has confirmed. Let an owner confirm theirs first; "
+    "then ask for a new link: POST /api/v1/users/{id}/link/"
+)
+TOO_MANY_TO_ONE = "This address has got as many links and notices as it may in a day. Ask for a new link a day later."
 #: Once the organisation is confirmed, an address gets so many in this time.
 PERIOD = timedelta(days=1)
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
@@ -43,7 +47,7 @@ def _refusal(message: Message) -> str:
     if get_user_model().objects.with_email(message.to).filter(is_active=False).exists():
         return NOT_ACTIVE
     if message.is_limited and message.attempts == 0 and _is_beyond_limit(message):
-        return TOO_MANY
+        return TOO_MANY_TO_ONE if current_tenant().is_confirmed else TOO_MANY
     return ""
 
 

@@ -9,13 +9,13 @@ from rest_framework.viewsets import GenericViewSet
 
 from notifications.models import Message
 from notifications.serializers import MessageSerializer
-from tenants.filters import TimesFilterSet
+from tenants.filters import ChoiceFilter, TimesFilterSet
 from tenants.text import spellings
 
 
 class MessageFilter(TimesFilterSet):
     to = filters.CharFilter(method="sent_to", label="In any case, and any spelling of the domain")
-    status = filters.ChoiceFilter(field_name="outcome", choices=Message.Status.choices)
+    status = ChoiceFilter(field_name="outcome", choices=Message.Status.choices)
 
     class Meta:
         model = Message

@@ -61,6 +61,14 @@ class IdFilter(filters.UUIDFilter):
     field_class = IdField
 
 
+class ChoiceFilter(filters.ChoiceFilter):
+    """One of a few words, which a refusal lists."""
+
+    def __init__(self, *, choices: Any, **kwargs: Any) -> None:
+        told = {"invalid_choice": f"Give one of {', '.join(value for value, _ in choices)}."}
+        super().__init__(choices=choices, error_messages=told, **kwargs)
+
+
 class TimesFilterSet(filters.FilterSet):
     """For a list whose rows have `created_at` and `updated_at`."""
 
@@ -68,3 +76,9 @@ class TimesFilterSet(filters.FilterSet):
     created_before = TimeFilter(field_name="created_at", lookup_expr="lte")
     updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte")
     updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte")
+
+    @classmethod
+    def filter_for_lookup(cls, field: Any, lookup_type: str) -> tuple[Any, dict[str, Any]]:
+        """As django-filter has it, with our filter for fields that have choices."""
+        kind, parameters = super().filter_for_lookup(field, lookup_type)
+        return (ChoiceFilter if kind is filters.ChoiceFilter else kind), parameters

@@ -26,6 +26,8 @@ JSON_TYPES: list[tuple[type[serializers.Field[Any, Any, Any, Any]], type, str]] 
 # The base of each serializer that takes a body; DRF's ModelSerializer comes after it, where there is a model. It has no
 # docstring, because the schema would show it as the description of each.
 class StrictSerializer(serializers.Serializer[Any]):
+    default_error_messages = {"invalid": "Give an object."}  # noqa: RUF012  # as in DRF
+
     def to_internal_value(self, data: Any) -> Any:
         """DRF's, which also refuses unknown fields, fields that can't be set, and values of another JSON type."""
         errors = self._unknown(data) | self._mistyped(data) if isinstance(data, Mapping) else {}
@@ -63,14 +65,26 @@ def _wanted(field: serializers.Field[Any, Any, Any, Any], value: Any) -> str:
     return ""
 
 
-class NameField(serializers.CharField):
-    """The name of a person or an organisation, in the form in which it is stored."""
+class ChoiceField(serializers.ChoiceField):
+    """One of a few words, which a refusal lists."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(max_length=200, **kwargs)
+    def __init__(self, choices: Any, **kwargs: Any) -> None:
+        told: dict[str, Any] = {"invalid_choice": f"Give one of {', '.join(value for value, _ in choices)}."}
+        super().__init__(choices, error_messages=told, **kwargs)
+
+
+class LineField(serializers.CharField):
+    """A text of one line, in the form in which it is stored."""
 
     def to_internal_value(self, data: Any) -> str:
         return _normalized(normalize_name, super().to_internal_value(data))
+
+
+class NameField(LineField):
+    """The name of a person or an organisation."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=200, **kwargs)
 
 
 class EmailField(serializers.EmailField):

@@ -27,14 +27,15 @@ SKIN_TONES = "".join(map(chr, range(0x1F3FB, 0x1F400)))
 
 
 def normalize_name(text: str) -> str:
-    """The one form in which a name is stored: NFC, with U+0020 for each space, and none at its ends.
+    """The one form in which a name, or another text of one line, is stored: NFC, with U+0020 for each space, and none
+    at its ends.
 
-    A name holds what PRECIS' FreeformClass (RFC 8264) allows, variation selectors after their base, and joiners where a
+    It holds what PRECIS' FreeformClass (RFC 8264) allows, variation selectors after their base, and joiners where a
     script or an emoji needs them. Raises ValidationError for anything else, such as control characters and characters
     that turn the direction of the text.
     """
     if len(text) > MAX_RAW_LENGTH:
-        raise ValidationError("This name is too long.", code="max_length")
+        raise ValidationError("This text is too long.", code="max_length")
     name = unicodedata.normalize("NFC", _with_plain_spaces(text)).strip(" ")
     for index, char in enumerate(name):
         if not _is_allowed(name, index):

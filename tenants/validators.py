@@ -66,7 +66,7 @@ def validate_not_reserved(slug: str) -> None:
 
 
 def validate_printable(value: str) -> None:
-    """Raise ValidationError for what no name holds. Names go into mail headers and logs."""
+    """Raise ValidationError for what no text of one line holds. Names go into mail headers and logs."""
     normalize_name(value)
 
 

@@ -23,6 +23,7 @@ placed 20 orders of 2500 cents
 listed 20 orders
 the job billing.tasks.bill_order ended as success
 400 invalid: #/lines min_length
+logged out
 """
 
 

@@ -148,6 +148,8 @@ def test_a_user_without_a_password_gets_a_link_to_set_it(
 ) -> None:
     assert as_ada.post(USERS, ANN).status_code == 201
     run_jobs()
+    assert mail.outbox[0].subject == "You were added to acme.localhost"
+    assert "Acme" not in str(mail.outbox[0].message())
     [link] = mailed_links("ann@acme.example")
     credentials = {"email": "ann@acme.example", "password": NEW}
     assert anybody.post(TOKENS, credentials).status_code == 401
@@ -179,6 +181,7 @@ def test_a_weak_password_leaves_the_link_alive(anybody: APIClient, alan: User, m
 def test_a_reset_is_by_mail(anybody: APIClient, acme: Tenant, ada: User, run_jobs: RunJobs) -> None:
     anybody.post(RESETS, {"email": "ADA@Acme.Example"})
     run_jobs()
+    assert mail.outbox[0].subject == "Set your password at acme.localhost"
     [link] = mailed_links(ada.email)
     assert use(anybody, link, SET).status_code == 204
     assert anybody.post(TOKENS, {"email": ada.email, "password": NEW}).status_code == 201
@@ -311,8 +314,11 @@ def test_setting_a_password_kills_the_link_to_confirm(anybody: APIClient, alan: 
 
 def test_a_link_is_good_for_one_thing(anybody: APIClient, acme: Tenant, alan: User, mailed: Mail) -> None:
     to_confirm, to_set = mailed(alan), mailed(alan, SET)
-    assert is_dead(use(anybody, to_confirm, SET))
-    assert is_dead(use(anybody, to_set, CONFIRM))
+    at_passwords, at_confirmations = use(anybody, to_confirm, SET), use(anybody, to_set, CONFIRM)
+    assert is_dead(at_passwords)
+    assert "to confirm an address: send it to `/api/v1/confirmations/`" in at_passwords.json()["detail"]
+    assert is_dead(at_confirmations)
+    assert "to set a password: send it, with the password, to `/api/v1/passwords/`" in at_confirmations.json()["detail"]
     assert not reloaded(acme, alan).is_confirmed
 
 
@@ -338,6 +344,12 @@ def test_what_is_no_link(anybody: APIClient, link: Any) -> None:
     ):
         assert answer.status_code == 400
         assert {error["pointer"] for error in answer.json()["errors"]} == {"#/link"}
+
+
+@pytest.mark.parametrize("link", ["abc", "http://acme.localhost/link/?link=" + "0f" * 48])
+def test_a_part_of_a_link_or_more_is_told_what_to_send(anybody: APIClient, link: str) -> None:
+    [error] = anybody.post(CONFIRMATIONS, {"link": link}).json()["errors"]
+    assert "Send what follows `link=`" in error["detail"]
 
 
 def test_of_two_who_use_a_link_at_once_one_does(committed_db: None, acme: Tenant, run_jobs: RunJobs) -> None:

@@ -91,7 +91,15 @@ def test_odd_headers_are_refused(client: APIClient, header: str) -> None:
     assert answer["WWW-Authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize("headers", [{}, {"authorization": "Basic YTpi"}])
+@pytest.mark.parametrize("header", ["Token x", "a" * 64, "Basic YTpi", "Bearer", "Bearer a b", "Bearer: x"])
+def test_a_header_of_another_form_is_told_the_form(client: APIClient, header: str) -> None:
+    answer = client.get(ME, headers={"authorization": header})
+    assert (answer.status_code, answer.json()["code"]) == (401, "authentication_failed")
+    assert "`Bearer <token>`" in answer.json()["detail"]
+    assert answer["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("headers", [{}, {"authorization": " "}])
 def test_without_a_token_nothing_is_shown(client: APIClient, headers: dict[str, str]) -> None:
     answer = client.get(ME, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")

@@ -342,7 +342,7 @@ def test_rights_are_those_of_the_moment(acme: Tenant, ada: User, amy: User, alan
 
 
 def test_an_unknown_user_is_not_found(acme: Tenant, ada: User) -> None:
-    with tenant_context(acme), pytest.raises(APIException, match="Not found"):
+    with tenant_context(acme), pytest.raises(APIException, match="No user has this id"):
         services.update_user(actor=ada, user_id=uuid.uuid4(), full_name="Nobody")
 
 

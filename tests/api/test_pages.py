@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from django.http import QueryDict
 from django_tenants.utils import tenant_context
 from rest_framework.test import APIClient
 
@@ -150,3 +152,32 @@ def test_a_time_of_nothing_names_its_parameter(client: APIClient, name: str) -> 
     answer = client.get(f"/api/v1/users/?{name}=yesterday")
     assert answer.status_code == 400
     assert [error["parameter"] for error in answer.json()["errors"]] == [name]
+
+
+# A cursor is of one list
+
+
+def test_a_cursor_of_another_list_is_refused(client: APIClient, acme: Tenant) -> None:
+    add_user(acme, "ann")
+    add_user(acme, "bob")
+    link = client.get("/api/v1/users/?page_size=1").json()["next"]
+    for path in ("orders", "messages", "invoices"):
+        answer = client.get(link.replace("/users/", f"/{path}/"))
+        assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (400, "cursor")
+
+
+@pytest.mark.parametrize(
+    ("asked", "changed"),
+    [("", "&status=queued"), ("&status=queued", ""), ("&status=queued", "&status=sent"), ("", "&ordering=created_at")],
+)
+def test_a_cursor_of_other_filters_is_refused(client: APIClient, messages: list[str], asked: str, changed: str) -> None:
+    cursor = QueryDict(client.get(f"{URL}?page_size=2{asked}").json()["next"].partition("?")[2])["cursor"]
+    answer = client.get(f"{URL}?cursor={quote(cursor)}{changed}")
+    assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (400, "cursor")
+    assert client.get(f"{URL}?cursor={quote(cursor)}{asked}").status_code == 200
+
+
+def test_the_size_of_a_page_may_change_on_the_way(client: APIClient, messages: list[str]) -> None:
+    link = client.get(f"{URL}?page_size=2").json()["next"]
+    page = client.get(link.replace("page_size=2", "page_size=3")).json()
+    assert "".join(subjects_of(page)) == "432"

@@ -1,6 +1,7 @@
 import json
 from base64 import b64encode
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -148,7 +149,8 @@ def test_ids_of_nothing(client: APIClient, path: str, id: str) -> None:
     "cursor", ["p=x", "p=%00", "p=", "p=-1", f"p={10**30}", "o=x", "o=-1", "r=1&p='", "o=99999999"]
 )
 def test_cursors_of_nothing(client: APIClient, path: str, cursor: str) -> None:
-    encoded = b64encode(cursor.encode()).decode()
+    of = sha256(f"/api/v1/{path}/?".encode()).hexdigest()[:16]
+    encoded = b64encode(f"{cursor}&s=2026-01-01T00:00:00Z&l={of}".encode()).decode()
     assert client.get(f"/api/v1/{path}/", {"cursor": encoded}).status_code in (200, 400)
 
 
@@ -194,3 +196,59 @@ def test_a_mistake_of_ours_says_nothing_of_it(acme: Tenant, monkeypatch: pytest.
 def test_django_s_own_errors_are_problems() -> None:
     checked(problems.bad_request(None, Exception()), 400, "bad_request")  # type: ignore[arg-type]
     checked(problems.permission_denied(None, Exception()), 403, "permission_denied")  # type: ignore[arg-type]
+
+
+# Each error says what would be right
+
+
+def test_a_body_without_a_type_is_told_the_type(client: APIClient) -> None:
+    for content_type in ("", "application/x-www-form-urlencoded"):
+        answer = client.generic("POST", USERS, "{}", content_type=content_type)
+        assert "send `Content-Type: application/json`" in checked(answer, 415, "unsupported_media_type")["detail"]
+
+
+def test_an_accept_of_nothing_is_told_what_there_is(client: APIClient) -> None:
+    answer = client.get(USERS, headers={"accept": "text/csv"})
+    assert checked(answer, 406, "not_acceptable")["detail"].endswith("offered here: application/json.")
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("users/?role=boss", "Give one of owner, admin, member."),
+        ("users/?is_active=1", "Give true or false."),
+        ("orders/?status=done", "Give one of pending, paid, payment_failed, cancelled."),
+        ("messages/?status=done", "Give one of queued, sent, failed."),
+        ("jobs/?state=done", "Give one of pending, retry, started, dead, success, failure, revoked, ignored."),
+    ],
+)
+def test_a_wrong_choice_is_told_the_choices(client: APIClient, query: str, told: str) -> None:
+    [error] = checked(client.get(f"/api/v1/{query}"), 400, "invalid")["errors"]
+    assert error["detail"] == told
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("users", [], "Give an object."),
+        ("users", {"role": "boss"}, "Give one of owner, admin, member."),
+        ("orders", {"lines": {}}, "Give a list."),
+        ("orders", {"lines": [7]}, "Give an object."),
+    ],
+)
+def test_a_wrong_body_is_told_what_to_give_without_words_of_python(
+    client: APIClient, path: str, body: Any, told: str
+) -> None:
+    errors = checked(client.post(f"/api/v1/{path}/", body), 400, "invalid")["errors"]
+    assert told in {error["detail"] for error in errors}
+
+
+def test_what_is_not_there_is_named_in_our_words(client: APIClient, acme: Tenant) -> None:
+    for path in ("users", "orders", "jobs"):
+        detail = checked(client.get(f"/api/v1/{path}/{acme.pk}/"), 404, "not_found")["detail"]
+        assert "query" not in detail
+
+
+def test_a_slug_is_found_in_any_case(public_client: APIClient, acme: Tenant) -> None:
+    answer = public_client.get("/api/v1/tenants/ACME/")
+    assert (answer.status_code, answer.json()["slug"]) == (200, "acme")

@@ -125,3 +125,44 @@ def test_a_refusal_is_one_line(acme: Tenant, caplog: pytest.LogCaptureFixture) -
     APIClient(headers={"host": "acme.localhost"}).get("/api/v1/nothing/")
     lines = [record.message for record in caplog.records if record.name.startswith(("django.", "tenantry."))]
     assert lines == ["request", "request"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [("%0a%0dx", r"\n\rx"), ("%1b[31m", r"\x1b[31m"), ("%c2%9b", r"\x9b"), ("%e2%80%ae", r"\u202e"), ("%c3%a9", "é")],
+)
+@pytest.mark.parametrize("json", [False, True])
+def test_what_a_client_sends_steers_no_terminal(
+    acme: Tenant, told: Callable[[], Any], json: bool, sent: str, shown: str
+) -> None:
+    APIClient(headers={"host": "acme.localhost"}).get(f"/api/v1/{sent}/")
+    formatter = logs.config(json=json, level="INFO")["formatters"]["structured"]
+    options = {name: value for name, value in formatter.items() if name != "()"}
+    written = ProcessorFormatter(**options).format(told())
+    assert written.isprintable()
+    if not json:
+        assert f"path=/api/v1/{shown}/" in written
+
+
+def test_our_own_words_keep_their_lines() -> None:
+    line = {"event": "two\nlines\x1b", "path": "/\n", "status": 200}
+    assert logs.escape_controls(None, "", line) == {"event": "two\nlines\\x1b", "path": "/\\n", "status": 200}
+
+
+def test_a_tenant_that_is_being_set_up_is_no_error(
+    acme: Tenant, told: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    Tenant.objects.filter(pk=acme.pk).update(status=Tenant.Status.PROVISIONING)
+    APIClient(headers={"host": "acme.localhost"}).get(ME)
+    assert (told().levelname, told().status) == ("WARNING", 503)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_a_fault_is_an_error_whatever_it_is_answered_with() -> None:
+    def line(status: int, **fields: Any) -> logging.LogRecord:
+        record = {"name": "django.request", "level": logging.ERROR, "status_code": status, **fields}
+        return logging.makeLogRecord(record)
+
+    assert not logs.is_unforeseen(line(503))
+    assert logs.is_unforeseen(line(500))
+    assert logs.is_unforeseen(line(503, exc_info=(ValueError, ValueError(), None)))

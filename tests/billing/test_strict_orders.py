@@ -82,3 +82,26 @@ def test_an_unknown_field_is_refused_below_an_order_too(at_acme: APIClient, path
     order = at_acme.post(ORDERS, ORDER).json()["id"]
     answer = at_acme.post(f"{ORDERS}{order}/{path}/", {"payment_token": "tok_ok", "reason": "late"})
     assert ("#/reason", "unknown_field") in wrong(answer)
+
+
+@pytest.mark.parametrize("odd", ["a\nb", "a\tb", "a\x1bb", "a\x7fb", "a\u202eb", "a\u2066b", "a\u200bb", "a\u2028b"])
+def test_texts_are_one_line_without_what_nobody_sees(at_acme: APIClient, odd: str) -> None:
+    lines = [{**TEA, "description": odd}]
+    assert wrong(at_acme.post(ORDERS, {**ORDER, "lines": lines})) == {("#/lines/0/description", "not_printable")}
+    assert wrong(at_acme.post(ORDERS, {**ORDER, "payment_token": odd})) == {("#/payment_token", "not_printable")}
+
+
+def test_a_description_is_stored_as_names_are(at_acme: APIClient) -> None:
+    lines = [{**TEA, "description": "\u00a0The\u0301 vert 🍵 "}]
+    assert at_acme.post(ORDERS, {**ORDER, "lines": lines}).json()["lines"][0]["description"] == "Thé vert 🍵"
+
+
+@pytest.mark.parametrize("currency", ["eur", "EURO", "XXX", "€", "EUR%20"])
+@pytest.mark.parametrize("path", ["orders", "invoices"])
+def test_a_filter_takes_the_currencies_that_an_order_may_have(at_acme: APIClient, path: str, currency: str) -> None:
+    answer = at_acme.get(f"/api/v1/{path}/?currency={currency}")
+    assert answer.status_code == 400
+    [error] = answer.json()["errors"]
+    assert error["parameter"] == "currency"
+    assert "give a code in capitals, such as EUR" in error["detail"]
+    assert at_acme.get(f"/api/v1/{path}/?currency=EUR").status_code == 200

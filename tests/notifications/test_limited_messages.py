@@ -80,7 +80,8 @@ def test_an_unconfirmed_organisation_sends_few(unconfirmed: Tenant, run_jobs: Ru
     assert len(mail.outbox) == 5
     with tenant_context(unconfirmed):
         [error] = Message.objects.filter(status="failed").values_list("error", flat=True).distinct()
-    assert "UNCONFIRMED_MAILS" in error
+    assert "Let an owner confirm theirs first" in error
+    assert "POST /api/v1/users/{id}/link/" in error
 
 
 def test_a_confirmed_one_sends_few_to_one_address_in_a_day(acme: Tenant, run_jobs: RunJobs, settings: Settings) -> None:
@@ -91,6 +92,8 @@ def test_a_confirmed_one_sends_few_to_one_address_in_a_day(acme: Tenant, run_job
     run_jobs()
     assert statuses(acme) == ["sent", "sent", "failed"] * 2
     with tenant_context(acme):
+        [error] = Message.objects.filter(status="failed").values_list("error", flat=True).distinct()
+        assert "a day later" in error
         Message.objects.update(created_at="2000-01-01T00:00Z")
     send(acme, "alan@acme.example")
     run_jobs()
