@@ -27,8 +27,8 @@ TEXT = re.compile(r"([0-9a-f]{32})([0-9a-f]{64})")
 def send_link(user: User, *, purpose: Link.Purpose) -> str:
     """Mail the user a new link, whose predecessor dies. Returns the id of the job that sends it.
 
-    Beyond the limit of such mails, a link that is alive stays, and the mail is of that one: it will be failed. Needs the
-    caller's transaction.
+    Beyond the limit of such mails, a link that is alive stays, and the mail is of that one: it will be failed. Needs
+    the caller's transaction.
     """
     if may_send_link(to=user.email):
         return mail_link(_replace_link(user, purpose))

@@ -93,7 +93,7 @@ class StaffSite(AdminSite):
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """As Django's, with our form, and recorded."""
-        request.current_app = self.name  # type: ignore[attr-defined]  # as Django's does
+        request.current_app = self.name
         view = StaffPasswordChangeView.as_view(
             success_url=reverse("admin:password_change_done", current_app=self.name),
             extra_context={**self.each_context(request), **(extra_context or {})},

@@ -26,7 +26,7 @@ def send_message(
 
     Nothing that a client has chosen goes to an address that nobody has confirmed: a fixed text takes the place of this
     one. A mail with a secret keeps its template, whose context must be the product's own. In both, `tenant` is the
-    host, and few of them go (UNCONFIRMED_MAILS); of those that a stranger asked for fewer still (notifications/limited.py).
+    host, and few of them go (UNCONFIRMED_MAILS); fewer still if a stranger asked for them (notifications/limited.py).
     """
     tenant = current_tenant()
     host = domain_of(tenant.slug)
