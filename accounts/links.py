@@ -8,27 +8,41 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from accounts.errors import TO_CONFIRM, TO_SET_A_PASSWORD, DeadLink
 from accounts.mails import mail_link, send_welcome
 from accounts.models import Link, User, new_nonce
+from notifications.limited import may_send_link
 from notifications.placeholders import is_secret
 from tenants.services import confirm_tenant, current_tenant
 
 Purpose = Link.Purpose
+#: A stranger who asks for a link to set a password replaces none that is younger.
+RESET_PAUSE = timedelta(minutes=15)
 TEXT = re.compile(r"([0-9a-f]{32})([0-9a-f]{64})")
 
 
 def send_link(user: User, *, purpose: Link.Purpose) -> str:
     """Mail the user a new link, whose predecessor dies. Returns the id of the job that sends it.
 
-    Needs the caller's transaction.
+    Beyond the limit of such mails, a link that is alive stays, and the mail is of that one: it will be failed. Needs
+    the caller's transaction.
     """
+    if may_send_link(to=user.email):
+        return mail_link(_replace_link(user, purpose))
+    return mail_link(_find_alive(user, purpose).first() or _replace_link(user, purpose))
+
+
+def _replace_link(user: User, purpose: Link.Purpose) -> Link:
     terms = {"email": user.email, "nonce": new_nonce(), "expires_at": timezone.now() + _lifetime(purpose)}
     link, _ = Link.objects.update_or_create(user=user, purpose=purpose, defaults=terms)
-    return mail_link(link)
+    return link
+
+
+def _find_alive(user: User, purpose: Link.Purpose) -> QuerySet[Link]:
+    return Link.objects.filter(user=user, purpose=purpose, email=user.email, expires_at__gt=timezone.now())
 
 
 def purpose_for(user: User) -> Link.Purpose:
@@ -43,9 +57,20 @@ def _lifetime(purpose: Link.Purpose) -> timedelta:
 
 
 def send_password_links(*, email: str) -> None:
-    """Mail a link to set a password to whoever has this address, if anybody has. Needs the caller's transaction."""
+    """Mail a link to set a password to whoever has this address, if anybody has. A stranger asks for it.
+
+    It sends and replaces nothing beyond the limit of such mails, or while a link younger than RESET_PAUSE is alive.
+    Needs the caller's transaction.
+    """
     for user in User.objects.with_email(email).filter(is_active=True):
-        send_link(user, purpose=Purpose.SET_PASSWORD)
+        # The limit comes first: its lock makes one of two requests see the other's link.
+        if may_send_link(to=user.email, by_stranger=True) and not _has_new_link(user):
+            mail_link(_replace_link(user, Purpose.SET_PASSWORD), by_stranger=True)
+
+
+def _has_new_link(user: User) -> bool:
+    ends_after = timezone.now() + _lifetime(Purpose.SET_PASSWORD) - RESET_PAUSE
+    return _find_alive(user, Purpose.SET_PASSWORD).filter(expires_at__gt=ends_after).exists()
 
 
 def find_link(text: str, *purposes: Link.Purpose) -> Link:

@@ -51,6 +51,18 @@ def limit_log_in(check: Callable[[], T | None], *, account: str, request: Any) -
     return user
 
 
+def is_own_password(user: Any, password: str | None, *, request: Any) -> bool:
+    """Whether this is the password of a user who is logged in. It is limited and logged as a log-in is.
+
+    Raises Throttled: whoever holds a stolen token or session guesses as slowly as at log-in.
+    """
+    account = user.get_username()
+    if limit_log_in(lambda: user.check_password(password) or None, account=account, request=request):
+        return True
+    user_login_failed.send(sender=__name__, credentials={"username": account}, request=request)
+    return False
+
+
 @receiver(user_login_failed)
 def log_failure(credentials: dict[str, Any], request: Any = None, **kwargs: Any) -> None:
     """Write a failed log-in to the log, whoever found that it failed."""

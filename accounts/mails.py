@@ -8,12 +8,16 @@ from notifications.services import send_message
 from tenants.services import current_tenant, origin_of
 
 
-def mail_link(link: Link) -> str:
+def mail_link(link: Link, *, by_stranger: bool = False) -> str:
     """Write the mail that holds the link in the caller's transaction. Returns the id of the job that sends it."""
     # Whoever gets it may be a stranger: nothing in it is of a client's choosing.
     url = f"{_origin()}{reverse('link')}?link={link.pk.hex}{PLACEHOLDER}"
     _, job_id = send_message(
-        to=link.email, template=_template_of(link), context={"link_url": url}, secret_name=link.secret_name
+        to=link.email,
+        template=_template_of(link),
+        context={"link_url": url},
+        secret_name=link.secret_name,
+        by_stranger=by_stranger,
     )
     return job_id
 

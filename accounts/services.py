@@ -1,7 +1,6 @@
 """Sign-up, users and tokens. Sign-up is in the public schema, all else in a tenant's."""
 
 import uuid
-from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -16,7 +15,7 @@ from rest_framework.exceptions import AuthenticationFailed, NotFound, Permission
 from accounts import tasks
 from accounts.errors import EmailTaken, LastOwner, WrongPassword
 from accounts.links import Purpose, purpose_for, send_link
-from accounts.logins import limit_log_in
+from accounts.logins import is_own_password
 from accounts.models import Link, User
 from accounts.permissions import MANAGES
 from tenants.errors import violated_constraint
@@ -150,12 +149,11 @@ def update_me(
     """Change of the actor what is not None. A new password ends all their tokens but the one of this request, and a
     link to set one.
 
-    Raises WrongPassword if the old one is not right, or Throttled: who holds a stolen token guesses as slowly as at
-    log-in (accounts/logins.py).
+    Raises WrongPassword if the old one is not right, or Throttled (accounts/logins.py).
     """
     if password is None:
         return update_user(actor=actor, user_id=actor.pk, full_name=full_name)
-    if limit_log_in(partial(_if_right, actor, old_password), account=actor.email, request=request) is None:
+    if not is_own_password(actor, old_password, request=request):
         raise WrongPassword
     changes = {"password": make_password(password)} | ({} if full_name is None else {"full_name": full_name})
     with transaction.atomic():
@@ -167,10 +165,6 @@ def update_me(
         Link.objects.filter(user=actor, purpose=Purpose.SET_PASSWORD).delete()
     actor.refresh_from_db()
     return actor
-
-
-def _if_right(user: User, password: str | None) -> User | None:
-    return user if user.check_password(password) else None
 
 
 def _has_owner(people: dict[uuid.UUID, User]) -> bool:

@@ -5,11 +5,14 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib.admin import AdminSite
-from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
 from django.contrib.auth.signals import user_login_failed
+from django.contrib.auth.views import PasswordChangeView
 from django.db import transaction
 from django.http import HttpRequest
+from django.urls import reverse
 
+from accounts.logins import is_own_password
 from accounts.second_factor import verify_code
 from tenants.audit import record
 
@@ -51,6 +54,30 @@ class StaffLoginForm(AdminAuthenticationForm):
         return cleaned
 
 
+class StaffPasswordChangeForm(AdminPasswordChangeForm):
+    """Django's, in which the old password is tried as at log-in."""
+
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.request = request
+
+    def clean_old_password(self) -> str:
+        """As Django's. Raises Throttled if it may not be tried yet."""
+        old_password: str = self.cleaned_data["old_password"]
+        if not is_own_password(self.user, old_password, request=self.request):
+            raise forms.ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return old_password
+
+
+class StaffPasswordChangeView(PasswordChangeView):
+    """Django's, whose form knows the request."""
+
+    form_class = StaffPasswordChangeForm
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return {**super().get_form_kwargs(), "request": self.request}
+
+
 class StaffSite(AdminSite):
     """The admin, for staff with a second factor; without one where STAFF_SECOND_FACTOR is off."""
 
@@ -65,9 +92,14 @@ class StaffSite(AdminSite):
         return super().has_permission(request) and (user.is_verified() or not settings.STAFF_SECOND_FACTOR)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """As Django's, and recorded."""
+        """As Django's, with our form, and recorded."""
+        request.current_app = self.name
+        view = StaffPasswordChangeView.as_view(
+            success_url=reverse("admin:password_change_done", current_app=self.name),
+            extra_context={**self.each_context(request), **(extra_context or {})},
+        )
         with transaction.atomic():
-            response = super().password_change(request, extra_context)
+            response = view(request)
             if request.method == "POST" and response.status_code == 302:
                 user: Any = request.user
                 record(user, "Changed their own password.", user=user)

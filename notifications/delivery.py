@@ -1,18 +1,14 @@
 """The delivery of a message, in two steps: the attempt outside of a transaction, and its outcome inside one."""
 
-from datetime import timedelta
-
 from celery.exceptions import SoftTimeLimitExceeded
-from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
-from django.utils import timezone
 
+from notifications.limited import is_beyond_limit
 from notifications.mailer import MailRefused, MailUnavailable, transmit
 from notifications.models import Message
-from tenants.connection import connection, execute
 from tenants.services import current_tenant
 
 NOT_ACTIVE = "The account with this address is not active"
@@ -21,9 +17,6 @@ TOO_MANY = (
     "then ask for a new link: POST /api/v1/users/{id}/link/"
 )
 TOO_MANY_TO_ONE = "This address has got as many links and notices as it may in a day. Ask for a new link a day later."
-#: Once the organisation is confirmed, an address gets so many in this time.
-PERIOD = timedelta(days=1)
-LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
 
 @transaction.atomic
@@ -46,22 +39,9 @@ def _refusal(message: Message) -> str:
     """Why the message is not tried, or ""."""
     if get_user_model().objects.with_email(message.to).filter(is_active=False).exists():
         return NOT_ACTIVE
-    if message.is_limited and message.attempts == 0 and _is_beyond_limit(message):
+    if message.is_limited and message.attempts == 0 and is_beyond_limit(message):
         return TOO_MANY_TO_ONE if current_tenant().is_confirmed else TOO_MANY
     return ""
-
-
-def _is_beyond_limit(message: Message) -> bool:
-    """Whether UNCONFIRMED_MAILS like it went before: in all, if nobody has confirmed the organisation, else to this
-    address within PERIOD.
-
-    Nobody else counts until the caller's transaction ends.
-    """
-    execute(LOCK, [f"notifications {connection.schema_name}"])
-    tried = Message.objects.filter(is_limited=True, attempts__gt=0)
-    if current_tenant().is_confirmed:
-        tried = tried.filter(to__iexact=message.to, created_at__gt=timezone.now() - PERIOD)
-    return bool(tried.count() >= settings.UNCONFIRMED_MAILS)
 
 
 def attempt_delivery(message: Message) -> str:

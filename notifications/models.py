@@ -59,6 +59,9 @@ class Message(models.Model):
     is_limited = models.BooleanField(
         default=False, db_default=False, help_text="The text is a fixed one, and few of these go: see UNCONFIRMED_MAILS"
     )
+    by_stranger = models.BooleanField(
+        default=False, db_default=False, help_text="Asked for without logging in: see notifications/limited.py"
+    )
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
     attempts = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True, help_text="Of the last attempt")

@@ -15,7 +15,9 @@ from tenants.models import Tenant
 from tenants.services import current_tenant, domain_of
 
 
-def send_message(*, to: str, template: str, context: Mapping[str, Any], secret_name: str = "") -> tuple[Message, str]:
+def send_message(
+    *, to: str, template: str, context: Mapping[str, Any], secret_name: str = "", by_stranger: bool = False
+) -> tuple[Message, str]:
     """Write a mail and dispatch its delivery, both in the caller's transaction. Returns the message and the job's id.
 
     The templates (see `render_mail`) get the context, `tenant`, the organisation's name, and `host`, its host. They
@@ -24,7 +26,7 @@ def send_message(*, to: str, template: str, context: Mapping[str, Any], secret_n
 
     Nothing that a client has chosen goes to an address that nobody has confirmed: a fixed text takes the place of this
     one. A mail with a secret keeps its template, whose context must be the product's own. In both, `tenant` is the
-    host, and few of them go (UNCONFIRMED_MAILS).
+    host, and few of them go (UNCONFIRMED_MAILS); fewer still if a stranger asked for them (notifications/limited.py).
     """
     tenant = current_tenant()
     host = domain_of(tenant.slug)
@@ -41,6 +43,7 @@ def send_message(*, to: str, template: str, context: Mapping[str, Any], secret_n
         html=mail.html,
         secret_name=secret_name,
         is_limited=is_limited,
+        by_stranger=by_stranger,
     )
     message_id = str(message.pk)
     job_id = tasks.deliver_message.apply_async_on_commit((message_id,), link_error=tasks.give_up_message.s(message_id))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.db import transaction
+from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 from django_tenants.utils import tenant_context
@@ -18,7 +19,7 @@ from rest_framework.test import APIClient
 
 from accounts import link_services
 from accounts.errors import DeadLink
-from accounts.links import send_link
+from accounts.links import send_link, send_password_links
 from accounts.models import Link, User
 from jobs.models import Job
 from notifications.mailer import transmit
@@ -203,6 +204,93 @@ def test_a_reset_tells_nobody_whether_an_address_exists(
     assert (seen[0][0], seen[0][1], seen[0][-1]) == (202, b"", 1)
     run_jobs()
     assert [sent.to for sent in mail.outbox] == [[ada.email]]
+
+
+def test_a_stranger_does_not_kill_a_link_that_was_just_mailed(
+    anybody: APIClient, acme: Tenant, ada: User, run_jobs: RunJobs
+) -> None:
+    for _ in range(3):
+        anybody.post(RESETS, {"email": ada.email})
+        run_jobs()
+    [link] = mailed_links(ada.email)
+    pass_time(acme, minutes=14)
+    anybody.post(RESETS, {"email": ada.email})
+    run_jobs()
+    assert mailed_links(ada.email) == [link]
+    pass_time(acme, minutes=2)
+    anybody.post(RESETS, {"email": ada.email})
+    run_jobs()
+    [link, newer] = mailed_links(ada.email)
+    assert is_dead(use(anybody, link, SET))
+    assert use(anybody, newer, SET).status_code == 204
+
+
+def test_after_five_in_a_day_the_last_link_stays_alive(
+    anybody: APIClient, acme: Tenant, ada: User, run_jobs: RunJobs
+) -> None:
+    for _ in range(8):
+        anybody.post(RESETS, {"email": ada.email})
+        run_jobs()
+        pass_time(acme, minutes=16)
+    links = mailed_links(ada.email)
+    assert len(set(links)) == len(links) == 5
+    assert use(anybody, links[-1], SET).status_code == 204
+
+
+def test_resets_of_strangers_leave_an_unconfirmed_organisation_its_confirmations(
+    anybody: APIClient, acme: Tenant, run_jobs: RunJobs, settings: Settings
+) -> None:
+    settings.UNCONFIRMED_MAILS = 2
+    Tenant.objects.filter(pk=acme.pk).update(is_confirmed=False)
+    owner = add_user(acme, "olga", "owner", is_confirmed=False)
+    other = add_user(acme, "otto", is_confirmed=False)
+    for user in (owner, owner, owner, other):
+        anybody.post(RESETS, {"email": user.email})
+        run_jobs()
+        pass_time(acme, minutes=16)
+    assert [len(mailed_links(user.email)) for user in (owner, other)] == [2, 0]
+
+    client_of(acme, owner).post(f"{USERS}{owner.pk}/link/")
+    run_jobs()
+
+    assert use(anybody, mailed_links(owner.email)[-1]).status_code == 204
+    acme.refresh_from_db()
+    assert acme.is_confirmed
+
+
+def test_beyond_the_limit_of_mails_a_link_is_not_replaced(
+    anybody: APIClient, acme: Tenant, alan: User, run_jobs: RunJobs, settings: Settings
+) -> None:
+    settings.UNCONFIRMED_MAILS = 1
+    as_alan = client_of(acme, alan)
+    for _ in range(3):  # the second is asked for while the first is queued
+        as_alan.post(f"{USERS}{alan.pk}/link/")
+    run_jobs()
+    [link] = mailed_links(alan.email)
+    as_alan.post(f"{USERS}{alan.pk}/link/")
+    run_jobs()
+    with tenant_context(acme):
+        assert sorted(Message.objects.values_list("status", flat=True)) == ["failed"] * 3 + ["sent"]
+    assert use(anybody, link).status_code == 204
+
+
+def test_of_two_strangers_at_once_one_replaces_the_link(committed_db: None, acme: Tenant, run_jobs: RunJobs) -> None:
+    alan = add_user(acme, "alan")
+
+    def ask() -> None:
+        with tenant_context(acme), transaction.atomic():
+            send_password_links(email=alan.email)
+
+    at_once(ask, ask, ask)
+    run_jobs()
+    [link] = mailed_links(alan.email)
+    assert use(APIClient(headers={"host": "acme.localhost"}), link, SET).status_code == 204
+
+
+def pass_time(tenant: Tenant, *, minutes: int) -> None:
+    """Links get older."""
+    with tenant_context(tenant):
+        Link.objects.update(expires_at=F("expires_at") - timedelta(minutes=minutes))
 
 
 class Counting:

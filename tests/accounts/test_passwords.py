@@ -19,7 +19,7 @@ from accounts import services
 from accounts.errors import WrongPassword
 from accounts.models import User
 from tenants.models import Tenant
-from tests.people import PASSWORD, add_user, at_once, await_blocked, client_of
+from tests.people import PASSWORD, add_staff, add_user, at_once, await_blocked, client_of, client_of_staff
 
 ME = "/api/v1/users/me/"
 TOKENS = "/api/v1/tokens/"
@@ -283,3 +283,36 @@ def test_the_old_one_is_guessed_as_slowly_as_at_log_in(as_alan: APIClient, alan:
     assert (waits.status_code, waits.json()["code"]) == (429, "throttled")
     assert int(waits["Retry-After"]) >= 1
     assert as_alan.get(ME).status_code == 200
+
+
+def test_a_wrong_old_one_is_logged_as_a_failed_log_in(
+    as_alan: APIClient, alan: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    as_alan.patch(ME, {"password": NEW, "old_password": "wrong"})
+    as_alan.patch(ME, {"password": NEW, "old_password": PASSWORD})
+    assert log_ins(caplog) == [("log-in failed", alan.email)]
+
+
+def test_staff_guess_their_old_one_as_slowly_as_at_log_in(
+    db: None, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.LOGIN_MAX_WAIT = 60
+    settings.LOGIN_TRIES = -5  # as if there had been some: the first wait is half a minute
+    sam = add_staff()
+    client = client_of_staff(sam)
+    new = {"new_password1": NEW, "new_password2": NEW}
+
+    wrong = client.post("/admin/password_change/", {"old_password": "wrong", **new})
+    waits = client.post("/admin/password_change/", {"old_password": PASSWORD, **new})
+
+    assert (wrong.status_code, "entered incorrectly" in wrong.content.decode()) == (200, True)
+    assert waits.status_code == 429
+    assert int(waits["Retry-After"]) >= 1
+    sam.refresh_from_db()
+    assert sam.check_password(PASSWORD)
+    assert log_ins(caplog) == [("log-in failed", sam.email), ("log-in throttled", sam.email)]
+
+
+def log_ins(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    told: list[Any] = [record for record in caplog.records if record.name == "tenantry.logins"]
+    return [(record.message, record.account) for record in told]

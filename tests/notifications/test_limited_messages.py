@@ -10,6 +10,7 @@ from pytest_django import Settings
 
 from accounts.models import User
 from notifications import delivery
+from notifications.limited import may_send_link
 from notifications.models import Message
 from notifications.services import send_message
 from tenants.models import Tenant
@@ -26,9 +27,12 @@ def unconfirmed(acme: Tenant) -> Tenant:
     return acme
 
 
-def send(tenant: Tenant, to: str, times: int = 1, **secret: str) -> list[Message]:
+def send(tenant: Tenant, to: str, times: int = 1, secret_name: str = "") -> list[Message]:
     with tenant_context(tenant), transaction.atomic():
-        return [send_message(to=to, template="welcome_user", context=CONTEXT, **secret)[0] for _ in range(times)]
+        return [
+            send_message(to=to, template="welcome_user", context=CONTEXT, secret_name=secret_name)[0]
+            for _ in range(times)
+        ]
 
 
 def statuses(tenant: Tenant) -> list[str]:
@@ -116,6 +120,28 @@ def test_a_message_counts_once_however_often_it_is_tried(unconfirmed: Tenant, se
         for message in (messages[0], messages[0], messages[1], messages[0], messages[2]):
             delivery.begin_attempt(message_id=str(message.pk))
     assert statuses(unconfirmed) == ["queued", "queued", "failed"]
+
+
+def test_a_link_that_was_promised_goes_before_what_is_tried_first(
+    unconfirmed: Tenant, run_jobs: RunJobs, settings: Settings
+) -> None:
+    settings.UNCONFIRMED_MAILS = 1
+    send(unconfirmed, "x@elsewhere.example")
+    with tenant_context(unconfirmed), transaction.atomic():
+        assert may_send_link(to="y@elsewhere.example")
+        send(unconfirmed, "y@elsewhere.example", secret_name="x")
+        assert not may_send_link(to="y@elsewhere.example")
+    run_jobs()
+    assert statuses(unconfirmed) == ["failed", "sent"]
+
+
+def test_a_link_that_was_promised_goes_before_one_beyond_the_limit(unconfirmed: Tenant, settings: Settings) -> None:
+    settings.UNCONFIRMED_MAILS = 1
+    promised, beyond = send(unconfirmed, "x@elsewhere.example", times=2, secret_name="x")
+    with tenant_context(unconfirmed):
+        for message in (beyond, promised):
+            delivery.begin_attempt(message_id=str(message.pk))
+    assert statuses(unconfirmed) == ["queued", "failed"]
 
 
 def test_of_many_at_once_no_more_go(committed_db: None, acme: Tenant, settings: Settings) -> None:
