@@ -65,7 +65,7 @@ class StaffPasswordChangeForm(AdminPasswordChangeForm):
         """As Django's. Raises Throttled if it may not be tried yet."""
         old_password: str = self.cleaned_data["old_password"]
         if not is_own_password(self.user, old_password, request=self.request):
-            raise forms.ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+            raise forms.ValidationError(self.error_messages["password_incorrect"], "password_incorrect")
         return old_password
 
 
