@@ -51,20 +51,23 @@ def test_the_secret_of_a_link_is_in_the_mail_alone(product: int, tmp_path_factor
 
     with closing(Api(f"{SLUG}.localhost", product, say=print)) as api:
         api.log_in(OWNER["email"], OWNER["password"])
-        api.post("users/", ANN)
+        ann = api.post("users/", ANN)
         _, first, unused = mailed(ANN["email"], 1)
-        api.post("password-resets/", {"email": ANN["email"]})
+        api.post(f"users/{ann['id']}/link/", {})
         _, second, to_set = mailed(ANN["email"], 2)
         assert first == second
         api.post("passwords/", {"link": second + to_set, "password": "another horse battery"})
-        api.log_in(ANN["email"], "another horse battery")
+        api.post("password-resets/", {"email": ANN["email"]})
+        _, third, to_reset = mailed(ANN["email"], 3)
+        api.post("passwords/", {"link": third + to_reset, "password": "a third horse battery"})
+        api.log_in(ANN["email"], "a third horse battery")
     wait_until(lambda: not Job.objects.exists(), seconds=60, what="all jobs done")
 
     logs = "\n".join(log.read_text() for log in tmp_path_factory.getbasetemp().glob("product*/*.log"))
     assert "/link/" in logs
     assert tables_with(id)
     in_redis = "\n".join(everything_in_redis())
-    for secret in (to_confirm, unused, to_set):
+    for secret in (to_confirm, unused, to_set, to_reset):
         assert tables_with(secret) == []
         assert secret not in in_redis
         assert secret not in logs
