@@ -161,7 +161,7 @@ def test_a_cursor_of_another_list_is_refused(client: APIClient, acme: Tenant) ->
     add_user(acme, "ann")
     add_user(acme, "bob")
     link = client.get("/api/v1/users/?page_size=1").json()["next"]
-    for path in ("orders", "messages", "invoices"):
+    for path in ("messages", "jobs"):
         answer = client.get(link.replace("/users/", f"/{path}/"))
         assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (400, "cursor")
 
