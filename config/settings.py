@@ -397,10 +397,16 @@ IDEMPOTENCY_KEY_HOURS = env.int("IDEMPOTENCY_KEY_HOURS", default=24)
 SPECTACULAR_SETTINGS = {
     "TITLE": "Tenantry",
     "DESCRIPTION": "Sign-up is on the public host. Everything else belongs to an organisation, which a request names "
-    "by the header `Tenant: <slug>` on the public host, or by the organisation's own host, "
-    f"`{SCHEME}://<slug>.{BASE_DOMAIN}{PORT}`.",
-    # Of others the page's browser would read nothing: each is another origin.
-    "SERVERS": [{"url": "/", "description": "This host. If it is the public one, the header names the organisation."}],
+    "by the header `Tenant: <slug>` on the public host, or by the organisation's own host.",
+    "SERVERS": [
+        {"url": "/", "description": "This host. If it is the public one, the header names the organisation."},
+        {
+            "url": f"{SCHEME}://{{slug}}.{BASE_DOMAIN}{PORT}",
+            "description": "An organisation's own host, which needs no header. A page of another host, as that of the "
+            "documentation, can't ask it",
+            "variables": {"slug": {"default": "acme", "description": "The organisation's slug"}},
+        },
+    ],
     "VERSION": "1",
     "SERVE_URLCONF": "config.api",
     # An answer has what a request has not, and the other way round.

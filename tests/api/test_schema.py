@@ -172,9 +172,11 @@ def test_a_client_may_set_the_tenants_header_once_for_all(schema: dict[str, Any]
             assert [("tenant" in requirement) for requirement in requirements] == [False, True], (method, path)
 
 
-def test_the_server_is_this_host_because_a_page_reads_no_other(schema: dict[str, Any]) -> None:
-    assert [server["url"] for server in schema["servers"]] == ["/"]
-    assert "http://<slug>.localhost:8000" in schema["info"]["description"]
+def test_the_servers_are_this_host_and_the_tenants(schema: dict[str, Any]) -> None:
+    here, own = schema["servers"]
+    assert here["url"] == "/"
+    assert own["url"] == "http://{slug}.localhost:8000"
+    assert own["variables"]["slug"]["default"] == "acme"
 
 
 def test_requests_and_answers_are_described_apart(schema: dict[str, Any]) -> None:
