@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from celery import Task, chain, chord, current_app, group
 from django.contrib.auth.models import Group
-from django.db import DataError, connections, transaction
+from django.db import DataError, connection, connections, transaction
+from django.db.models import Max
 from django.utils import timezone
 from django_tenants.utils import schema_context
 from pytest_django import DjangoAssertNumQueries
@@ -20,6 +21,7 @@ from jobs.outbox import Terms
 from jobs.relay.line import mark, wake
 from jobs.schema import TenantUnavailable
 from jobs.task import TenantTask
+from jobs.tasks import run_in_each_tenant
 from tenants.models import Tenant
 from tenants.services import suspend_tenant
 from tests.jobs.durables import atomic, bodies, result_of
@@ -175,6 +177,23 @@ def test_a_job_for_each_active_tenant_is_one_statement(
         ("acme", '["all"]'),
         ("globex", '["all"]'),
     ]
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_job_for_each_tenant_stands_behind_what_its_tenant_has_in_line(acme: Tenant, globex: Tenant) -> None:
+    """So a tenant that has queued much is not served twice in a turn."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT last_value FROM public.jobs_virtual_time")
+        [virtual_time] = cursor.fetchone()
+    with schema_context(acme.schema_name), transaction.atomic():
+        probe.map_on_commit([(f"{number}",) for number in range(3)])
+
+    run_in_each_tenant(probe.name, ["everywhere"], {})
+
+    everywhere = Job.objects.filter(args__contains="everywhere")
+    places = dict(everywhere.values_list("tenant__slug", "tag"))
+    last = Job.objects.filter(tenant=acme).exclude(pk__in=everywhere).aggregate(Max("tag"))["tag__max"]
+    assert places == {"acme": last + 1, "globex": virtual_time}
 
 
 # What it is called with
