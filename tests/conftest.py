@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.hashers import MD5PasswordHasher
 from django.core.management import call_command
 from django.db import transaction
 from django_tenants.utils import quote_schema_name
@@ -196,3 +197,17 @@ def client_for() -> Callable[[Tenant], APIClient]:
 def public_client() -> APIClient:
     """An API client on the public host."""
     return APIClient(headers={"host": settings.BASE_DOMAIN})
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each password that was hashed, to store it or to compare it."""
+    hashed: list[str] = []
+    encode = MD5PasswordHasher.encode
+
+    def counted(self: MD5PasswordHasher, password: str, salt: str) -> str:
+        hashed.append(password)
+        return encode(self, password, salt)
+
+    monkeypatch.setattr(MD5PasswordHasher, "encode", counted)
+    return hashed

@@ -2,7 +2,6 @@ from collections.abc import Callable
 from itertools import count
 
 import pytest
-from django.contrib.auth.hashers import MD5PasswordHasher
 from rest_framework.throttling import SimpleRateThrottle
 
 from limits import counts
@@ -51,17 +50,3 @@ def somewhere() -> Callable[[], str]:
         return f"198.18.{number // 256}.{number % 256}"
 
     return somewhere
-
-
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Each password that was hashed, to store it or to compare it."""
-    hashed: list[str] = []
-    encode = MD5PasswordHasher.encode
-
-    def counted(self: MD5PasswordHasher, password: str, salt: str) -> str:
-        hashed.append(password)
-        return encode(self, password, salt)
-
-    monkeypatch.setattr(MD5PasswordHasher, "encode", counted)
-    return hashed
