@@ -28,7 +28,9 @@ class ReadableBodies:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """As WSGI has it."""
-        if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):
+        # Of other codings RefusalMiddleware hears: the server has taken away none but this.
+        is_chunked = environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower() == "chunked"
+        if is_chunked and environ.get("wsgi.input_terminated"):
             # One byte more than is allowed: RefusalMiddleware then sees that it is too much.
             body = environ["wsgi.input"].read(MAX_BYTES + 1)
             environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}

@@ -1,8 +1,12 @@
+import re
 from typing import Any
 
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
+
+#: A weight of 0, by RFC 9110, 12.4.2
+REFUSED = re.compile(r";\s*q=0(?:\.0*)?\s*(?:;|$)", re.IGNORECASE)
 
 
 class ProblemRenderer(JSONRenderer):
@@ -13,6 +17,10 @@ class ProblemRenderer(JSONRenderer):
 
 class Negotiation(DefaultContentNegotiation):
     """DRF's, for which a client that accepts problems accepts the API: an answer of its is one or the other."""
+
+    def get_accept_list(self, request: Any) -> list[str]:
+        """DRF's, without the types that the client refuses. DRF takes no weight into account."""
+        return [accepted for accepted in super().get_accept_list(request) if not REFUSED.search(accepted)]
 
     def select_renderer(self, request: Any, renderers: Any, format_suffix: str | None = None) -> Any:
         """Raises NotAcceptable."""

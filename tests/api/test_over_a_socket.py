@@ -113,6 +113,21 @@ def test_a_chunked_body_is_read(ask: Ask, acme: Tenant, ada: User) -> None:
     assert ask(patch, CHUNKED, body=chunks(b"{}")).status == 415
 
 
+@pytest.mark.parametrize("coding", ["gzip, chunked", "identity, chunked", "GZIP,chunked"])
+def test_a_body_in_another_transfer_coding_is_not_taken_for_a_plain_one(
+    ask: Ask, acme: Tenant, ada: User, coding: str
+) -> None:
+    answer = ask(
+        "PATCH /api/v1/users/me/ HTTP/1.1",
+        JSON,
+        f"Transfer-Encoding: {coding}",
+        body=chunks(b'{"full_name": "Changed"}'),
+    )
+    assert 400 <= answer.status < 500 or answer.status == 501
+    with tenant_context(acme):
+        assert User.objects.get(pk=ada.pk).full_name == ada.full_name
+
+
 def test_a_chunked_body_is_bounded(ask: Ask) -> None:
     patch = "PATCH /api/v1/users/me/ HTTP/1.1"
     spaces = b" " * (MAX_BYTES - 2)
@@ -161,6 +176,14 @@ def test_an_answer_that_nobody_accepts_is_not_made(ask: Ask, acme: Tenant, ada: 
 
 @pytest.mark.parametrize(
     "accepted",
+    ["application/json;q=0", "application/xml, application/json; q=0.000", "*/*;Q=0", "text/csv, */*;q=0;a=b"],
+)
+def test_a_weight_of_0_refuses(ask: Ask, accepted: str) -> None:
+    assert ask("GET /api/v1/users/me/ HTTP/1.1", f"Accept: {accepted}").status == 406
+
+
+@pytest.mark.parametrize(
+    "accepted",
     [
         "application/problem+json",
         "application/problem+json, text/html;q=0.5",
@@ -168,6 +191,7 @@ def test_an_answer_that_nobody_accepts_is_not_made(ask: Ask, acme: Tenant, ada: 
         "application/json; charset=utf-8",
         "application/*",
         "*/*;q=0.1",
+        "text/html;q=0, application/json;q=0.001",
     ],
 )
 def test_who_accepts_problems_accepts_the_api(ask: Ask, accepted: str) -> None:
