@@ -6,7 +6,7 @@ from celery.contrib.django.task import DjangoTask
 from celery.utils import uuid
 from django.db import transaction
 
-# Imported first, for importing it makes its app the current one.
+# Imported first, for importing it makes its app the default one.
 import config  # noqa: F401
 
 
@@ -19,5 +19,7 @@ class PlainTask(DjangoTask):  # type: ignore[misc]  # Celery has no types
 
 
 app = Celery("untenanted", task_cls=PlainTask)
+# For all threads. The current app is the main thread's alone.
+app.set_default()
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

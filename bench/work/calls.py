@@ -13,7 +13,7 @@ from bench.work import bodies, tasks
 
 def at(home: str) -> AbstractContextManager[Any]:
     """Inside a tenant, for who has tenants."""
-    if not hasattr(connection, "schema_name"):
+    if not hasattr(connection, "set_schema"):
         return nullcontext()
     from django_tenants.utils import schema_context
 
