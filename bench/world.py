@@ -109,7 +109,7 @@ class World:
             "PYTHONPATH": str(CHECKOUT),
             "DJANGO_SETTINGS_MODULE": "bench.tenantry.settings",
             "SECRET_KEY": SECRET_KEY,
-            **dict.fromkeys(("THROTTLE_USER", "THROTTLE_TENANT"), "1000000/min"),
+            **dict.fromkeys(("THROTTLE_ADDRESS", "THROTTLE_USER", "THROTTLE_TENANT"), "1000000/min"),
             **dict.fromkeys(("THROTTLE_IDEMPOTENCY_KEY", "THROTTLE_MAIL"), "100000000/day"),
         }
 

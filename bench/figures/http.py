@@ -25,7 +25,7 @@ NOTE = "gunicorn, 2 processes of 4 threads, 16 connections; no workers; DEBUG=0,
 def orders(world: World) -> Outcome:
     """Against the same view without tenancy, with plain dispatch."""
     with world.tenantry(["web", "relay"], count=TENANTS, tables=()) as ours, world.untenanted() as theirs:
-        ours_requests, theirs_requests = _requests(ours), _requests(theirs)
+        ours_requests, theirs_requests = order_requests(ours), order_requests(theirs)
 
         def placed(system: System, requests: list[str]) -> Answers:
             system.empty()
@@ -48,7 +48,7 @@ def orders_black_hole(world: World) -> Outcome:
         world.tenantry(["web"], count=TENANTS, tables=(), name="holed", valkey_port=hole.port) as ours,
         world.tenantry(["web"], count=TENANTS, tables=(), valkey_port=healthy.port) as theirs,
     ):
-        ours_requests, theirs_requests = _requests(ours), _requests(theirs)
+        ours_requests, theirs_requests = order_requests(ours), order_requests(theirs)
         hole.turn(Mode.HOLE)
 
         def placed(system: System, requests: list[str]) -> Answers:
@@ -66,7 +66,8 @@ def orders_black_hole(world: World) -> Outcome:
     return Outcome([_p99(rounds)], "ratio", {"note": NOTE, **_detail(rounds)})
 
 
-def _requests(system: System) -> list[str]:
+def order_requests(system: System) -> list[str]:
+    """An order for each of its tenants, by a user of its own, for `bench.load.send`."""
     tokens = system.call("log_in", homes=system.homes)
     # No host has underscores; without tenancy any of ours will do.
     hosts = {home: f"{home.replace('_', '-')}.localhost" for home in tokens}
