@@ -1,11 +1,19 @@
 """What a new password must be."""
 
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.contrib.auth.password_validation import validate_password
+from django.contrib.auth.password_validation import (
+    MinimumLengthValidator,
+    get_default_password_validators,
+    validate_password,
+)
 from django.core.exceptions import ValidationError as DjangoValidationError
+from django.core.validators import MinLengthValidator, RegexValidator
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from accounts.models import User
+
+WEAK = "weak_password"
+BLANK = "A password holds more than spaces."
 
 
 class NotBlankValidator:
@@ -14,10 +22,29 @@ class NotBlankValidator:
     def validate(self, password: str, user: AbstractBaseUser | None = None) -> None:
         """Raise Django's ValidationError for a blank password."""
         if not password.strip():
-            raise DjangoValidationError(self.get_help_text(), code="weak_password")
+            raise DjangoValidationError(BLANK, code=WEAK)
 
     def get_help_text(self) -> str:
-        return "A password holds more than spaces."
+        return BLANK
+
+
+def minimum_length() -> int:
+    """In characters, by AUTH_PASSWORD_VALIDATORS. Whatever these say, a password is not empty."""
+    validators = get_default_password_validators()
+    return max((each.min_length for each in validators if isinstance(each, MinimumLengthValidator)), default=1)
+
+
+class LengthValidator(MinLengthValidator):
+    """Of a field."""
+
+    code = WEAK
+
+
+#: Of a password as it is sent. Validators of a field are what the schema tells.
+OF_FIELD = (
+    LengthValidator(minimum_length, "A password has at least %(limit_value)d characters."),
+    RegexValidator(r"\S", BLANK, WEAK),
+)
 
 
 def check_new_password(password: str, user: User) -> None:
@@ -25,5 +52,5 @@ def check_new_password(password: str, user: User) -> None:
     try:
         validate_password(password, user)
     except DjangoValidationError as error:
-        details = [ErrorDetail(message, "weak_password") for message in error.messages]
+        details = [ErrorDetail(message, WEAK) for message in error.messages]
         raise ValidationError({"password": details}) from error

@@ -2,9 +2,10 @@ from typing import Any
 
 from knox.models import AuthToken
 from rest_framework import serializers
+from rest_framework.fields import empty
 
 from accounts.models import User
-from accounts.passwords import check_new_password
+from accounts.passwords import OF_FIELD, check_new_password
 from tenants.models import Tenant
 from tenants.services import domain_of
 from tenants.strict import ChoiceField, EmailField, NameField, StrictSerializer
@@ -32,14 +33,17 @@ class PasswordField(serializers.CharField):
 
 
 class NewPasswordField(PasswordField):
-    """One that is going to be set, in its normal form. `check_new_password` has the rules."""
+    """One that is going to be set, in its normal form. Its bounds, which the schema tells, hold for what is sent;
+    `check_new_password` has the other rules.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
-        rules = "At least 8 characters, not all digits, not among the most common ones, not like the name or the e-mail"
+        rules = "More than spaces, not all digits, not among the most common ones, not like the name or the e-mail"
         super().__init__(help_text=rules, **kwargs)
+        self.validators.extend(OF_FIELD)
 
-    def to_internal_value(self, data: Any) -> str:
-        return normalize_password(super().to_internal_value(data))
+    def run_validation(self, data: Any = empty) -> str:
+        return normalize_password(super().run_validation(data))
 
 
 class PersonSerializer(StrictSerializer):

@@ -12,7 +12,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
 from tempfile import SpooledTemporaryFile
@@ -51,6 +51,16 @@ class AnswerTooLarge(Exception):
     """An answer is made whole before it is sent, so it must have an end."""
 
 
+class NoClient:
+    """Takes the page by which gunicorn would tell a client of an error."""
+
+    def gettimeout(self) -> float:
+        return 0
+
+    def sendall(self, page: bytes) -> None:
+        pass
+
+
 class Worker(GeventWorker):
     """gunicorn's worker for gevent, with deadlines for clients and threads for the application."""
 
@@ -85,6 +95,16 @@ class Worker(GeventWorker):
         """SIGTERM. The system resets what waits in a listener that is closed, so first let it be accepted."""
         gevent.spawn_later(ACCEPT_SECONDS, super().handle_exit, sig, frame)
 
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """gunicorn logs what it refuses, or fails at. The client hears of it in the form of all other problems."""
+        from config.server_refusals import answer_to  # see _receive
+
+        super().handle_error(req, NoClient(), addr, exc)
+        with suppress(OSError):
+            client.settimeout(LINGER_SECONDS)
+            client.sendall(answer_to(exc))
+        _close_slowly(client)
+
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer a request, and wait for the client's next one. Raises StopIteration to close the connection."""
         began = datetime.now()
@@ -92,10 +112,12 @@ class Worker(GeventWorker):
         resp, environ = None, {}
         try:
             self.cfg.pre_request(self, req)
+            if _is_too_large(req):
+                req._expected_100_continue = False  # its refusal takes the place of `100 Continue`
             resp, environ = wsgi.create(req, sock, addr, listener_name, self.cfg)
             environ["wsgi.multithread"] = True
             with SpooledTemporaryFile(BODY_BLOCK) as body, SpooledTemporaryFile(ANSWER_BLOCK) as answer:
-                is_read = self._receive(body, environ)
+                is_read = self._receive(body, req, environ)
                 self._count_request()
                 if not (is_read and self.alive and self._idle < self.worker_connections // 2):
                     resp.force_close()
@@ -107,13 +129,12 @@ class Worker(GeventWorker):
         finally:
             self.cfg.post_request(self, req, environ, resp)
         if not is_read:
-            # What comes after a close is answered with a reset, which may overtake the refusal.
-            close_graceful(sock, LINGER_SECONDS, MAX_ANSWER)
+            _close_slowly(sock)
         if resp.should_close():
             raise StopIteration
         self._await_request(req, sock)
 
-    def _receive(self, body: IO[bytes], environ: dict[str, Any]) -> bool:
+    def _receive(self, body: IO[bytes], req: Any, environ: dict[str, Any]) -> bool:
         """Write the request's body to where the application reads it. False if it was not read to its end: the
         application refuses it by its headers, or is told that it came too late.
         """
@@ -121,7 +142,7 @@ class Worker(GeventWorker):
         from config.bodies import IS_LATE, MAX_BYTES
 
         source, environ["wsgi.input"] = environ["wsgi.input"], body
-        if int(environ.get("CONTENT_LENGTH") or 0) > MAX_BYTES:
+        if _is_too_large(req):
             return False
         with gevent.Timeout(BODY_SECONDS, False):
             size = BODY_BLOCK if environ.get("CONTENT_LENGTH") else CHUNKED_BLOCK
@@ -189,6 +210,18 @@ class Worker(GeventWorker):
             self._idle -= 1
 
 
+def _is_too_large(req: Any) -> bool:
+    """Whether the application refuses the body by the length that it shall have."""
+    from config.bodies import MAX_BYTES
+
+    return int(dict(req.headers).get("CONTENT-LENGTH") or 0) > MAX_BYTES
+
+
+def _close_slowly(sock: Any) -> None:
+    """What comes after a close is answered with a reset, which may overtake the refusal."""
+    close_graceful(sock, LINGER_SECONDS, MAX_ANSWER)
+
+
 # gunicorn's settings. Its command line and GUNICORN_CMD_ARGS win.
 
 worker_class = Worker
@@ -206,6 +239,9 @@ if 0 <= _files < 3 * worker_connections + 200:  # RLIM_INFINITY may be -1
 keepalive = 95
 # Seconds at SIGTERM for what is under way. Heroku kills after 30.
 graceful_timeout = 25
+# Which request came by TLS is decided by BEHIND_TLS_PROXY alone. By default gunicorn believes three headers of whoever
+# connects from 127.0.0.1, or from FORWARDED_ALLOW_IPS.
+secure_scheme_headers: dict[str, str] = {}
 # By default gunicorn takes SCRIPT_NAME and PATH_INFO from the headers of whoever connects from 127.0.0.1.
 forwarder_headers = ""
 # Whoever may signal the main process can do the same.

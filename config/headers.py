@@ -3,12 +3,12 @@
 What a browser may do with it, whether the client has it already, and who may keep it.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.middleware.http import ConditionalGetMiddleware
+from django.middleware.security import SecurityMiddleware
 from django.utils.cache import patch_vary_headers
 from rest_framework.permissions import SAFE_METHODS
 
@@ -33,14 +33,16 @@ SECURITY = {
 }
 
 
-class SecurityHeadersMiddleware:
-    """Every answer has SECURITY, whichever middleware, view or handler made it. What that has set stays."""
+class SecurityHeadersMiddleware(SecurityMiddleware):
+    """Every answer has SECURITY, and HSTS over TLS, whichever middleware, view or handler made it. What that has set
+    stays.
+    """
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
+    def process_request(self, request: HttpRequest) -> None:
+        """Lead nobody to TLS. Django's own does that, further in: not all requests need TLS."""
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self.get_response(request)
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        response = super().process_response(request, response)
         for name, value in SECURITY.items():
             response.headers.setdefault(name, value)
         if settings.DEBUG and response.status_code == 500:

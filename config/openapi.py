@@ -16,7 +16,8 @@ from config.permissions import PREFIX, Reach, row_of
 from config.problems import MEDIA_TYPE, problem
 from tenants.middleware import HEADER
 
-#: Every request can fail like this: whatever it takes, unknown parameters and odd bodies are refused.
+#: Every request can fail like this: whatever it takes, unknown parameters and odd bodies are refused. 417, 501 and 505
+#: are left out: they tell of how HTTP is spoken, and the server answers them before it looks at the address.
 ALWAYS = {
     "bad_host",
     "bad_request",
@@ -26,7 +27,9 @@ ALWAYS = {
     "request_timeout",
     "length_required",
     "too_large",
+    "uri_too_long",
     "unsupported_media_type",
+    "headers_too_large",
     "throttled",
     "server_error",
     "database_away",

@@ -39,7 +39,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS_PROX
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS_PROXY
 # For how long, in seconds, a browser that has been here takes TLS alone, for this host and all below it
 HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000)
-SECURE_HSTS_SECONDS = HSTS_SECONDS if BEHIND_TLS_PROXY else 0
+SECURE_HSTS_SECONDS = max(0, HSTS_SECONDS) if BEHIND_TLS_PROXY else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 if BEHIND_TLS_PROXY:
     # By this prefix a browser takes the cookie from this host alone: a tenant's host can't plant one.

@@ -174,6 +174,33 @@ def test_check_deploy_is_clean() -> None:
 # Processes
 
 
+REPEATED = "aB3_" + STRONG[:8]
+READ = {
+    "one letter": ("config.E001", {"SECRET_KEY": "a" * 64}),
+    "one letter of another alphabet": ("config.E001", {"SECRET_KEY": "\u5b57" * 64}),
+    "a short one, often": ("config.E001", {"SECRET_KEY": REPEATED * 8}),
+    "blanks around it": ("config.E002", {"SECRET_KEY": f"  {STRONG}  "}),
+    "a line's end": ("config.E002", {"SECRET_KEY": f"{STRONG}\n"}),
+    "a line's end of Windows": ("config.E002", {"SECRET_KEY": f"{STRONG}\r"}),
+    "a no-break space": ("config.E002", {"SECRET_KEY": f"{STRONG}\u00a0"}),
+    "a byte order mark": ("config.E002", {"SECRET_KEY": f"\ufeff{STRONG}"}),
+    "a fallback that is short": ("config.E001", {"SECRET_KEY_FALLBACKS": f"{STRONG[::-1]},{STRONG[:20]}"}),
+    "a fallback of one letter": ("config.E001", {"SECRET_KEY_FALLBACKS": "a" * 64}),
+    "a blank after the comma": ("config.E002", {"SECRET_KEY_FALLBACKS": f"{STRONG[::-1]}, {STRONG}"}),
+    "fallbacks in quotes": ("config.E002", {"SECRET_KEY_FALLBACKS": f'"{STRONG[::-1]},{STRONG}"'}),
+    "no HSTS": ("config.E003", {"HSTS_SECONDS": "0"}),
+    "HSTS that has ended": ("config.E003", {"HSTS_SECONDS": "-1"}),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_the_environment_says_is_refused(name: str) -> None:
+    error, environ = READ[name]
+    done = manage("check", **{**PRODUCTION, **environ})
+    assert (done.returncode, error in done.stderr) == (1, True), done.stderr
+    assert not any(value.strip() in done.stderr for value in environ.values() if len(value) > 20)
+
+
 def test_without_a_key_there_are_no_settings() -> None:
     done = manage("check", SECRET_KEY="", DEBUG="0")
     assert done.returncode == 1

@@ -1,36 +1,23 @@
 """What a client's headers can do to the API as it is served: by gunicorn, over a socket."""
 
-import socket
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from importlib.metadata import version
 
-import httpx
 import pytest
-from django.db import connection
 from django_tenants.utils import tenant_context
 from knox.models import AuthToken
 
 from accounts.models import User
 from config.bodies import MAX_BYTES
-from devstack.ports import free_port
-from devstack.processes import Process, wait_until
-from devstack.procfile import commands
 from tenants.models import Tenant
 from tests.people import add_user
+from tests.web import Answer, answer_of, exchange, serve_web
 
 pytestmark = pytest.mark.usefixtures("committed_db")
 
+GUNICORN = f"gunicorn {version('gunicorn')}"
 JSON = "Content-Type: application/json"
 CHUNKED = "Transfer-Encoding: chunked"
-
-
-class Answer(NamedTuple):
-    """A response, read to its end."""
-
-    status: int
-    head: str
-    body: str
-
 
 Ask = Callable[..., Answer]
 
@@ -42,24 +29,7 @@ def ada(acme: Tenant) -> User:
 
 @pytest.fixture(scope="module")
 def port(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Where web serves this worker's database."""
-    port = free_port()
-    line = f"exec {commands()['web']} --bind=127.0.0.1:{port} --workers=1"
-    parts = connection.settings_dict
-    url = f"postgres://{parts['USER']}:{parts['PASSWORD']}@127.0.0.1:{parts['PORT'] or 5432}/{parts['NAME']}"
-    log = tmp_path_factory.mktemp("web") / "web.log"
-
-    def is_ready() -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/livez", trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    policies = ("ADDRESS", "USER", "TENANT", "SIGN_UP", "LOGIN", "PASSWORD")
-    rates = {f"THROTTLE_{policy}": "100000/s" for policy in policies}
-    env = {"DATABASE_URL": url, "DEBUG": "0", "LOGIN_MAX_WAIT": "0", **rates}
-    with Process("web", ["sh", "-c", line], log=log, env=env):
-        wait_until(is_ready, seconds=60, what="web")
+    with serve_web(tmp_path_factory.mktemp("web")) as port:
         yield port
 
 
@@ -74,10 +44,7 @@ def ask(port: int, acme: Tenant, ada: User) -> Ask:
         named = {_name(header) for header in headers}
         lines = [request_line, *(line for line in own if _name(line) not in named), *headers]
         head = b"\r\n".join(line if isinstance(line, bytes) else line.encode() for line in lines)
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as connected:
-            connected.sendall(head + b"\r\n\r\n" + body)
-            connected.shutdown(socket.SHUT_WR)
-            return _answer(b"".join(iter(lambda: connected.recv(65536), b"")))
+        return answer_of(exchange(port, head + b"\r\n\r\n" + body))
 
     return ask
 
@@ -85,11 +52,6 @@ def ask(port: int, acme: Tenant, ada: User) -> Ask:
 def _name(header: str | bytes) -> bytes:
     line = header if isinstance(header, bytes) else header.encode()
     return line.partition(b":")[0].lower()
-
-
-def _answer(response: bytes) -> Answer:
-    head, _, body = response.partition(b"\r\n\r\n")
-    return Answer(int(head.split(b" ", 2)[1]), head.decode("latin-1"), body.decode(errors="replace"))
 
 
 def chunks(*parts: bytes) -> bytes:
@@ -149,6 +111,47 @@ def test_a_large_body_is_refused_unread(ask: Ask, path: str) -> None:
         for kind in (JSON, "Content-Type: application/x-www-form-urlencoded", "X-None: x"):
             answer = ask(f"POST {path} HTTP/1.1", kind, large, body=b"{", host=host)
             assert (answer.status, "application/problem+json" in answer.head) == (413, True)
+
+
+def test_a_large_body_is_refused_while_it_is_under_way(port: int) -> None:
+    large = head_of(JSON, f"Content-Length: {50 * 1024 * 1024}")
+    for begun in (b"", b"{", b" " * 5_000_000):
+        answer = answer_of(exchange(port, large + begun, ends=False))
+        assert (answer.status, '"too_large"' in answer.body) == (413, True)
+
+
+def test_a_chunked_body_without_an_end_is_refused_all_the_same(port: int) -> None:
+    # Its client goes on listening, and would send more: nobody waits for it.
+    chunk = chunks(b" " * (MAX_BYTES + 100_000)).removesuffix(b"0\r\n\r\n")
+    answer = answer_of(exchange(port, head_of(JSON, CHUNKED) + chunk, ends=False))
+    assert (answer.status, '"too_large"' in answer.body) == (413, True)
+
+
+def test_who_waits_to_be_told_to_go_on_is_told_of_the_refusal_instead(port: int) -> None:
+    waiting = head_of(JSON, "Expect: 100-continue", f"Content-Length: {50 * 1024 * 1024}")
+    answer = answer_of(exchange(port, waiting, ends=False))
+    assert (answer.status, '"too_large"' in answer.body) == (413, True), f"{GUNICORN} told it to go on"
+
+
+def test_who_waits_to_be_told_to_go_on_is_told_so(port: int) -> None:
+    waiting = head_of(JSON, "Expect: 100-continue", "Connection: close", "Content-Length: 2")
+    answer = exchange(port, waiting + b"{}", ends=False)
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 400 ")
+
+
+def test_what_follows_a_body_is_no_part_of_it(port: int) -> None:
+    surplus = b" " * 5_000_000
+    answers = exchange(port, head_of(JSON, "Content-Length: 2") + b"{}" + surplus, ends=False)
+    assert answers.startswith(b"HTTP/1.1 400 ")
+    assert b'"#/email"' in answers
+    # It would be the next request.
+    assert answers.count(b"HTTP/1.1 414 ") == 1
+
+
+def head_of(*headers: str) -> bytes:
+    """Of a log-in, which needs no token."""
+    lines = ["POST /api/v1/tokens/ HTTP/1.1", "Host: acme.localhost", *headers]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "x", "gzip, identity", "GZIP"])
