@@ -169,6 +169,21 @@ def test_credentials_serve_in_their_tenant_alone(at_acme: Organisation, at_globe
     assert (answer.status_code, outcome(answer)) == (401, "wrong_credentials")
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("operation", ["POST /confirmations/", "POST /passwords/"])
+def test_a_link_serves_in_its_tenant_alone(
+    at_acme: Organisation, at_globex: Organisation, operation: str, way: str
+) -> None:
+    body = CASES[operation].body
+    assert body is not None
+    theirs = body(at_globex)
+    before = at_globex.contents()
+    answer = send(at_acme.client(None, way), operation, at_acme, body=theirs)
+    assert (answer.status_code, outcome(answer)) == (409, "dead_link")
+    assert at_globex.contents() == before
+    assert outcome(send(at_globex.client(None, way), operation, at_globex, body=theirs)) == "yes"
+
+
 # Headers
 
 
