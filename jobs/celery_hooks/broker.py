@@ -4,8 +4,8 @@ kombu notes each message that a worker holds in two keys of Redis (`unacked`, `u
 the worker has vanished: half of the work of a worker's main process. A durable job's row does that, and sooner.
 
 What Redis answers with an error (it is read-only, full, loading) counts as an outage: a worker waits, and connects
-anew. A note that Redis refuses is left out, and the task runs. What lies in a queue or in `unacked` and is no message is
-dropped with a line in the log, since no worker can make sense of it.
+anew. A note that Redis refuses is left out, and the task runs. What lies in a queue or in `unacked`, and is no message,
+is dropped with a line in the log, since no worker can make sense of it.
 """
 
 import logging
@@ -205,7 +205,9 @@ def explain_wrong_keys(channel: Any, queues: Iterable[Queue]) -> str:
             found = dict(zip(types, map(bytes_to_str, pipe.execute()), strict=True))
     except ResponseError:
         return ""
-    wrong = [f"{key!r} is a {found[key]}, not a {kind}" for key, kind in types.items() if found[key] not in (kind, "none")]
+    wrong = [
+        f"{key!r} is a {found[key]}, not a {kind}" for key, kind in types.items() if found[key] not in (kind, "none")
+    ]
     if not wrong:
         return ""
-    return f"Keys of the broker are of a wrong type: {'; '.join(wrong)}. Delete them (DEL); durable jobs are sent again."
+    return f"Keys of the broker are of a wrong type: {'; '.join(wrong)}. Delete them (DEL); jobs are sent again."
