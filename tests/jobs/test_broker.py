@@ -115,7 +115,6 @@ def spoil(request: pytest.FixtureRequest, connection: Connection) -> Iterator[Ca
         broker().set(key, "garbage")
 
     yield spoil
-    connection.default_channel.close()
     broker().delete(_key("unacked"), _key("unacked_index"))
 
 
