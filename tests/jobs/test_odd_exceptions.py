@@ -1,5 +1,6 @@
 """Whatever a body raises, its job ends and can be read, by its tenant and, with the drivers' texts, by staff."""
 
+import json
 import smtplib
 import socket
 import ssl
@@ -17,9 +18,11 @@ from celery.exceptions import ChordError, Ignore, Reject
 from celery.result import AsyncResult
 from django.contrib.auth.models import Group
 from django.db import DatabaseError, IntegrityError, transaction
+from django_celery_results.models import TaskResult
 from django_tenants.utils import schema_context
 
 from jobs.celery_hooks.tracing import trace
+from jobs.errors import TOLD
 from jobs.message import HEADER
 from jobs.models import Job
 from jobs.task import TenantTask
@@ -191,6 +194,16 @@ def test_so_it_is_for_plain_tasks(acme: Tenant) -> None:
     trace(plainly_fails, JOB_ID, {HEADER: {"schema": acme.schema_name}})
     answer = member_of(acme).get(f"/api/v1/jobs/{JOB_ID}/").json()
     assert (answer["state"], answer["error"]) == ("failure", "ProgrammingError: SQLSTATE 42703")
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_row_of_the_release_before_tells_no_more(acme: Tenant) -> None:
+    trace(plainly_fails, JOB_ID, {HEADER: {"schema": acme.schema_name}})
+    row = result_of(acme.schema_name, JOB_ID)
+    stored = {name: value for name, value in json.loads(row.result).items() if name != TOLD}
+    with schema_context(acme.schema_name):
+        TaskResult.objects.filter(pk=row.pk).update(result=json.dumps(stored))
+    assert member_of(acme).get(f"/api/v1/jobs/{JOB_ID}/").json()["error"] == "ProgrammingError"
 
 
 @shared_task
