@@ -67,6 +67,9 @@ class Tenant(TenantMixin):
 class Domain(DomainMixin):
     """A host name that leads to a tenant, without port, in lower case."""
 
+    # Declared for mypy, because django-tenants has no types.
+    domain: str
+
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As Django's, in the form in which hosts are looked up. Raises Conflict for a domain that is in quarantine."""
         self.domain = normalize_host(self.domain)
