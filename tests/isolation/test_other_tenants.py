@@ -205,6 +205,17 @@ def test_no_header_leads_to_another_tenant(at_acme: Organisation, at_globex: Org
     assert at_globex.contents() == theirs
 
 
+@pytest.mark.parametrize("operation", ["GET /users/me/", "PATCH /organisation/"])
+def test_a_host_and_a_header_that_disagree_lead_to_neither(
+    at_acme: Organisation, at_globex: Organisation, operation: str
+) -> None:
+    """Whosever token it is."""
+    for at in (at_acme, at_globex):
+        secret = at.token_of(at.add("owner"))
+        answer = send(at_acme.client(secret), operation, at_acme, headers={"tenant": "globex"})
+        assert (answer.status_code, outcome(answer)) == (400, "tenant_mismatch")
+
+
 HOSTS = ["globex.localhost", "GLOBEX.localhost", "Globex.LocalHost", "globex.localhost.", "globex.localhost:8000"]
 HOSTS += ["globex.localhost.:80", "globex.localhost:", "acme.globex.localhost", "globex.acme.localhost"]
 HOSTS += ["acme.localhost@globex.localhost", "globex.localhost/acme.localhost", "acme.localhost,globex.localhost"]
