@@ -39,12 +39,19 @@ class HealthMiddleware:
 
     def _readiness(self) -> dict[str, Any]:
         """One look at a time: while it waits for a database that is away, others get the answer before."""
-        is_old = time.monotonic() >= self._asked_at + self._kept_seconds
-        if is_old and self._looking.acquire(blocking=not self._report):
+        if self._is_old() and self._looking.acquire(blocking=not self._report):
             try:
-                with schema_context("public"):
-                    self._report = self._look()
-                self._asked_at = time.monotonic()
+                # Whoever had the lock before may have looked just now.
+                if self._is_old():
+                    self._look_anew()
             finally:
                 self._looking.release()
         return self._report
+
+    def _is_old(self) -> bool:
+        return time.monotonic() >= self._asked_at + self._kept_seconds
+
+    def _look_anew(self) -> None:
+        with schema_context("public"):
+            self._report = self._look()
+        self._asked_at = time.monotonic()

@@ -1,18 +1,29 @@
 """What a job's row and its result tell of an exception: some of it to the tenant, all of it to staff."""
 
+import re
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
-from celery.exceptions import TaskPredicate
+from celery.exceptions import ChordError, TaskPredicate
 from django.db import DataError, Error
 
 #: Characters. What is left out is in the middle.
 MAX_ERROR = 2_000
 MAX_TRACEBACK = 50_000
 MAX_PRESENTABLE = 1_000_000
+#: The key of what `describe` says, beside Celery's own in a stored exception
+TOLD = "told"
 #: Packages whose texts name servers, addresses, statements and values of rows.
-DRIVERS = {"psycopg", "redis", "kombu", "amqp", "httpx", "httpcore", "smtplib", "socket", "ssl"}
+DRIVERS = {
+    "psycopg", "redis", "kombu", "amqp", "httpx", "httpcore", "requests", "urllib3", "urllib",
+    "smtplib", "socket", "ssl",
+}  # fmt: skip
+#: What stands before the host in an address, and what libpq calls a password
+CREDENTIALS = re.compile(r"(?<=://)[^\s/]*@|(?<=\bpassword=)\S+")
+#: Characters of a driver's line that says something
+MIN_LINE = 4
 
 
 class Unpresentable(Exception):
@@ -22,12 +33,13 @@ class Unpresentable(Exception):
 def describe(error: BaseException) -> str:
     """An exception in words that its tenant may read: class and message; of a driver's, class and SQLSTATE alone.
 
+    A message is shown without what it repeats of a driver's, and without passwords in addresses.
     It never raises, whatever the exception's own methods do.
     """
     name = type(error).__name__
     driver = _drivers_own(error)
     if driver is None:
-        return storable(f"{name}: {_message(error)}", MAX_ERROR)
+        return storable(f"{name}: {_redacted(error)}", MAX_ERROR)
     sqlstate = getattr(driver, "sqlstate", None)
     if sqlstate:
         return f"{name}: SQLSTATE {sqlstate}"
@@ -78,7 +90,7 @@ def _drivers_own(error: BaseException) -> BaseException | None:
     # Django's errors have the text of their cause. One without a cause has a text of Django's own.
     own = error.__cause__ if isinstance(error, Error) else error
     foreign = any(is_drivers(kind.__module__) for kind in type(own).__mro__)
-    return own if foreign or _is_systems(own) else None
+    return own if foreign or _is_systems(own) or isinstance(own, ChordError) else None
 
 
 def _is_systems(error: BaseException | None) -> bool:
@@ -92,3 +104,39 @@ def _message(error: BaseException) -> str:
         return str(traceback.TracebackException.from_exception(error))
     except Exception:  # as above
         return "<it can't be printed>"
+
+
+def _redacted(error: BaseException) -> str:
+    """An author's message, without what is for staff alone."""
+    text = _message(error)
+    for said in _said_by_drivers(error):
+        text = text.replace(said, "…")
+    return CREDENTIALS.sub("…", text)
+
+
+def _said_by_drivers(error: BaseException) -> Iterator[str]:
+    """The lines of the drivers' errors from which this one was made; a detail of PostgreSQL's without its heading."""
+    for origin in _origins(error):
+        if _drivers_own(origin) is not None:
+            lines = (line.partition(":  ")[2] or line.strip() for line in _message(origin).splitlines())
+            yield from (line for line in lines if len(line) >= MIN_LINE)
+
+
+def _origins(error: BaseException) -> Iterator[BaseException]:
+    """What it was raised from, raised while, or holds, and so on; not itself."""
+    seen, found = {id(error)}, [error]
+    while found:
+        one = found.pop()
+        for origin in (one.__cause__, one.__context__, *_arguments(one)):
+            if isinstance(origin, BaseException) and id(origin) not in seen:
+                seen.add(id(origin))
+                found.append(origin)
+                yield origin
+
+
+def _arguments(error: BaseException) -> tuple[Any, ...]:
+    try:
+        own = error.exceptions if isinstance(error, BaseExceptionGroup) else error.args
+        return tuple(own)
+    except Exception:  # what the exception's own attributes raise
+        return ()

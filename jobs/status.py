@@ -10,7 +10,7 @@ from django.db.models import QuerySet, TextField
 from django.db.models.functions import Cast
 from django_celery_results.models import TaskResult
 
-from jobs.errors import MAX_ERROR, is_drivers, storable
+from jobs.errors import MAX_ERROR, TOLD, is_drivers, storable
 from jobs.models import Job
 from tenants.services import current_tenant
 
@@ -109,6 +109,9 @@ def _error(value: Any) -> str:
     """In words, from the form in which Celery keeps an exception."""
     if not isinstance(value, dict):
         return str(value)
+    if isinstance(told := value.get(TOLD), str):
+        return told
+    # A row of the release before
     if is_drivers(value.get("exc_module")):
         return str(value.get("exc_type"))
     message = value.get("exc_message")

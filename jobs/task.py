@@ -1,5 +1,6 @@
 """TenantTask: the default task class. It runs a body in the schema that the task was called in, and in no other."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -197,6 +198,9 @@ class TenantTask(DjangoTask):
             error = exc or self.MaxRetriesExceededError(f"{self.name} {self.request.id} is out of retries ({limit})")
             self.request.out_of_retries = error
             raise error
+        if exc is not None and exc.__context__ is None and exc is not sys.exception():
+            # As if it had been raised here: staff see what the body was handling, and members nothing of a driver's.
+            exc.__context__ = sys.exception()
         retry = Retry(exc=exc and presentable(exc), when=self._next_try(eta, countdown))
         if throw:
             raise retry

@@ -18,6 +18,7 @@ from tenants.binding import bind_to_public
 from tenants.connection import connection, fetch_one, retry_on_broken_connection
 from tenants.models import Tenant
 from tenants.postgresql.internals import skip_health_check
+from tenants.text import normalize_host
 from tenants.validators import validate_slug
 
 # On the public host it names the tenant, by its slug.
@@ -145,7 +146,7 @@ def host_of(request: HttpRequest) -> str:
     # Django takes a port of any length, which links in mails and answers would have, too.
     if len(port) > MAX_PORT_LENGTH:
         raise ParseError("The Host header names no port.", code="bad_host")
-    return host.lower().rstrip(".")
+    return normalize_host(host)
 
 
 def _slug(request: HttpRequest) -> str | None:

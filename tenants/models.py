@@ -8,7 +8,7 @@ from django_tenants.models import DomainMixin, TenantMixin
 
 from tenants.errors import Conflict
 from tenants.ids import new_id
-from tenants.text import normalize_name
+from tenants.text import normalize_host, normalize_name
 from tenants.validators import (
     MAX_SLUG_LENGTH,
     clean_field,
@@ -67,8 +67,12 @@ class Tenant(TenantMixin):
 class Domain(DomainMixin):
     """A host name that leads to a tenant, without port, in lower case."""
 
+    # Declared for mypy, because django-tenants has no types.
+    domain: str
+
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """As Django's. Raises Conflict for a domain that is in quarantine."""
+        """As Django's, in the form in which hosts are looked up. Raises Conflict for a domain that is in quarantine."""
+        self.domain = normalize_host(self.domain)
         with transaction.atomic():
             super().save(*args, **kwargs)
             # Afterwards: if this waited for the deletion of the tenant that had the domain, it sees the quarantine.

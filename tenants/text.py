@@ -79,6 +79,11 @@ def normalize_password(password: str) -> str:
     return unicodedata.normalize("NFC", _with_plain_spaces(password))
 
 
+def normalize_host(host: str) -> str:
+    """The one form in which a host without port is compared and stored: in lower case, without a dot at its end."""
+    return host.strip().lower().rstrip(".")
+
+
 def _with_plain_spaces(text: str) -> str:
     return "".join(" " if unicodedata.category(char) == "Zs" else char for char in text)
 

@@ -18,7 +18,7 @@ from django_celery_results.backends.database import DatabaseBackend
 from django_tenants.utils import schema_context
 
 from jobs import results
-from jobs.errors import MAX_TRACEBACK, storable
+from jobs.errors import MAX_TRACEBACK, TOLD, describe, storable
 from jobs.message import OPTION, is_durable
 from jobs.schema import TenantUnavailable, check_available, schema_of_result
 from tenants.connection import connection, retry_on_broken_connection
@@ -54,6 +54,11 @@ class FollowsTenant:
             return  # remote control told every worker; the one that receives the task stores this, with its request
         with schema_context(schema_of_result(request)):
             super().mark_as_revoked(task_id, reason, request, **kwargs)  # type: ignore[misc]  # as above
+
+    def prepare_exception(self, exc: Any, serializer: str | None = None) -> Any:
+        """As Celery's, with what members may read of it."""
+        prepared = super().prepare_exception(exc, serializer)  # type: ignore[misc]  # as above
+        return {**prepared, TOLD: describe(exc)} if isinstance(prepared, dict) else prepared
 
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any

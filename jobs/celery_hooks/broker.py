@@ -4,23 +4,28 @@ kombu notes each message that a worker holds in two keys of Redis (`unacked`, `u
 the worker has vanished: half of the work of a worker's main process. A durable job's row does that, and sooner.
 
 What Redis answers with an error (it is read-only, full, loading) counts as an outage: a worker waits, and connects
-anew. What lies in a queue or in `unacked` and is no message is dropped with a line in the log, since no worker can make
-sense of it.
+anew. A note that Redis refuses is left out, and the task runs. What lies in a queue or in `unacked`, and is no message,
+is dropped with a line in the log, since no worker can make sense of it.
 """
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from queue import Empty
 from typing import Any
 
+from kombu.entity import Queue
 from kombu.transport import redis, virtual
-from kombu.utils.encoding import safe_repr
+from kombu.utils.encoding import bytes_to_str, safe_repr
 from redis.exceptions import RedisError, ResponseError
 
 from jobs.message import is_durable
 
 logger = logging.getLogger(__name__)
+
+#: Seconds between two lines in the log that say that Redis takes no notes
+SILENCE = 60.0
 
 
 class NoMessage(ValueError):
@@ -29,6 +34,9 @@ class NoMessage(ValueError):
 
 class Message(virtual.Message):
     """A message that has what the QoS notes of it."""
+
+    #: Whether Redis has a note of it
+    is_noted = False
 
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
         try:
@@ -41,7 +49,9 @@ class Message(virtual.Message):
 
 
 class QoS(redis.QoS):
-    """What Redis notes of the messages in a worker's hands: those of plain tasks alone."""
+    """What Redis notes of the messages in a worker's hands: those of plain tasks alone, where it takes the note."""
+
+    _told_at = -SILENCE
 
     @contextmanager
     def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:
@@ -52,31 +62,42 @@ class QoS(redis.QoS):
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """A worker received a message."""
-        if is_durable(message.headers):
-            virtual.QoS.append(self, message, delivery_tag)
-        else:
-            super().append(message, delivery_tag)  # type: ignore[no-untyped-call]  # kombu has no types
+        if not is_durable(message.headers):
+            with self._without_note():
+                super().append(message, delivery_tag)  # type: ignore[no-untyped-call]  # kombu has no types
+                message.is_noted = True
+                return
+        virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         """A worker is through with a message."""
-        if self._durable(delivery_tag):
-            virtual.QoS.ack(self, delivery_tag)
-        else:
-            super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # as above
+        message = self._delivered.get(delivery_tag)
+        if message is None or message.is_noted:
+            with self._without_note():
+                self._remove_from_indices(delivery_tag).execute()  # type: ignore[no-untyped-call]  # as above
+        virtual.QoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """A worker does not run a message; with `requeue`, another one may."""
-        if not self._durable(delivery_tag):
-            super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]  # as above
+        if not requeue:
+            self.ack(delivery_tag)
             return
-        if requeue:
-            self.restore_by_tag(delivery_tag, leftmost=True)
+        self.restore_by_tag(delivery_tag, leftmost=True)
         virtual.QoS.ack(self, delivery_tag)
+
+    def restore_visible(self, *args: Any, **options: Any) -> None:
+        """What vanished workers held goes back to the queues."""
+        with self._without_note():
+            super().restore_visible(*args, **options)  # type: ignore[no-untyped-call]  # as above
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
         """What a worker took and did not begin goes back to the queue when it shuts down."""
-        if (message := self._durable(tag)) is None:
-            self._restore_note(tag, client, leftmost)
+        message = self._delivered.get(tag)
+        if message is None or message.is_noted:
+            with self._without_note():
+                self._restore_note(tag, client, leftmost)
+                return
+        if message is None:
             return
         route = (message.delivery_info["exchange"], message.delivery_info["routing_key"])
         with self.channel.conn_or_acquire(client) as client, client.pipeline() as pipe:
@@ -96,9 +117,16 @@ class QoS(redis.QoS):
             self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]  # as above
             logger.error("Dropped what is no message from %s (%r): %s", self.unacked_key, error, safe_repr(note)[:500])
 
-    def _durable(self, delivery_tag: str) -> Any:
-        message = self._delivered.get(delivery_tag)
-        return message if message is not None and is_durable(message.headers) else None
+    @contextmanager
+    def _without_note(self) -> Iterator[None]:
+        """Go on if Redis refuses: a note helps when a worker is killed, and must not keep it from its work."""
+        try:
+            yield
+        except ResponseError as error:
+            if time.monotonic() - self._told_at < SILENCE:
+                return
+            self._told_at = time.monotonic()
+            logger.error("The broker refuses notes of plain tasks: a worker that is killed loses them (%s)", error)
 
 
 class Channel(redis.Channel):
@@ -133,6 +161,16 @@ class Channel(redis.Channel):
                 raise  # it was read, and this is what its receiver raised
             logger.error("Dropped what is no message from a queue (%r)", error)
 
+    def types_of_keys(self, queues: Iterable[Queue]) -> dict[str, str]:
+        """The keys behind these queues and the notes, without the prefix, and the type that each must have."""
+        types = {self.unacked_key: "hash", self.unacked_index_key: "zset", self.unacked_mutex_key: "string"}
+        for queue in queues:
+            for step in self.priority_steps:
+                types[self._q_for_pri(queue.name, step)] = "list"  # type: ignore[no-untyped-call]  # as above
+            for table in (self.keyprefix_queue, self.keyprefix_binding_permanent):
+                types[table % queue.exchange.name] = "set"
+        return types
+
 
 class Transport(redis.Transport):
     """For redis://, rediss:// and redis+socket://."""
@@ -149,3 +187,27 @@ class Transport(redis.Transport):
             super()._deliver(message, queue)  # type: ignore[no-untyped-call]  # as above
         except NoMessage as error:
             logger.error("Dropped what is no message from %s (%s): %s", queue, error, safe_repr(message)[:500])
+
+
+def explain_wrong_keys(channel: Any, queues: Iterable[Queue]) -> str:
+    """Which keys of the broker are of a type that its commands refuse, and what to do about it; "" if none is.
+
+    Somebody else has written there. Raises the broker's connection errors; a broker that is no Redis, or that keeps the
+    types to itself, has no such keys.
+    """
+    if not isinstance(channel, Channel):
+        return ""
+    types = {f"{channel.global_keyprefix}{key}": kind for key, kind in channel.types_of_keys(queues).items()}
+    try:
+        with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+            for key in types:
+                pipe.type(key)
+            found = dict(zip(types, map(bytes_to_str, pipe.execute()), strict=True))
+    except ResponseError:
+        return ""
+    wrong = [
+        f"{key!r} is a {found[key]}, not a {kind}" for key, kind in types.items() if found[key] not in (kind, "none")
+    ]
+    if not wrong:
+        return ""
+    return f"Keys of the broker are of a wrong type: {'; '.join(wrong)}. Delete them (DEL); jobs are sent again."

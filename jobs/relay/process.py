@@ -51,6 +51,7 @@ class Relay:
         self._listener = Listener()
         self._view = View()
         self._is_full = False
+        self._fault = ""
         self._busy_at = -LINGER
         self._loop = Loop("publishing", self._look, recover=self._recover, stops=stops or self._listener)
         self._wake_timer = Timer(settings.RELAY_IDLE_POLL)
@@ -81,7 +82,8 @@ class Relay:
         if due:
             self.publisher.publish(due)
         if self._heartbeat_timer.rings():
-            heartbeats.record(connection, Heartbeat.Kind.RELAY)
+            fault = self._tell_of(self.publisher.find_wrong_keys())
+            heartbeats.record(connection, Heartbeat.Kind.RELAY, error=fault)
         return len(due) + woken
 
     def drain(self) -> int:
@@ -124,11 +126,19 @@ class Relay:
         outage = isinstance(error, (Error, *self.publisher.outages))
         logger.warning("The relay pauses for %.1f s: %r", pause, error, exc_info=not outage)
         if not isinstance(error, Error):
+            fault = self._tell_of(self.publisher.explain(error)) or describe(error)
             with suppress(Error):
-                heartbeats.record(connection, Heartbeat.Kind.RELAY, error=describe(error))
+                heartbeats.record(connection, Heartbeat.Kind.RELAY, error=fault)
             # The error goes from the table as soon as it is over.
             self._heartbeat_timer.ring_at_once()
         self._disconnect()
+
+    def _tell_of(self, fault: str) -> str:
+        """Log a fault of the broker's that this relay may not even feel, once. Returns it, for the heartbeat."""
+        if fault and fault != self._fault:
+            logger.error(fault)
+        self._fault = fault
+        return fault
 
     def _disconnect(self) -> None:
         self._view = View()

@@ -7,6 +7,7 @@ from celery import Celery
 from kombu.connection import Connection
 from kombu.messaging import Producer
 
+from jobs.celery_hooks.broker import explain_wrong_keys
 from jobs.message import QUEUE
 from jobs.relay.line import BATCH, Due
 from jobs.servers import outages
@@ -62,6 +63,19 @@ class Publisher:
                 self._send_job(job, producer=producer)
         # Not before the batch has reached the broker: what failed would look as if workers had taken it.
         self._expected += len(due)
+
+    def find_wrong_keys(self) -> str:
+        """Which keys of the broker nobody can use, and what to do about it; "" if there are none."""
+        return explain_wrong_keys(self._connected().channel, self._app.amqp.queues.values())
+
+    def explain(self, error: Exception) -> str:
+        """What is known of a refusal beside the broker's own words. It raises none of `outages`."""
+        if not isinstance(error, self._broker.channel_errors):
+            return ""
+        try:
+            return self.find_wrong_keys()
+        except self.outages:
+            return ""
 
     def close(self) -> None:
         """Drop the connection."""

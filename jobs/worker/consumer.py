@@ -6,24 +6,33 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from celery import Celery
 from celery.app.task import Context
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.signals import task_rejected
 from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
 from django_tenants.utils import schema_context
 from kombu.utils.encoding import safe_repr
 
 from jobs import endings
+from jobs.celery_hooks.broker import explain_wrong_keys
 from jobs.message import is_durable
 from jobs.schema import schema_of_result
+from jobs.servers import SHORT, outages
 from jobs.worker.parent import in_bounded_transaction
 from jobs.worker.sense import Malformed, check
 
 logger = logging.getLogger(__name__)
 
 
-#: Seconds between two tries to connect to a broker that answers, but refuses: read-only, full, loading.
-REFUSED_PAUSE = 1.0
+#: Seconds until the next try to connect to a broker that answers, but refuses (it is read-only, full or loading, or a
+#: key is of a wrong type): at first, and at the most. Meanwhile nobody kills children that pass their hard time limits,
+#: so the longest is a part of JOB_LEASE_MARGIN.
+FIRST_PAUSE = 1.0
+MAX_PAUSE = 5.0
+#: Seconds between two looks whether the worker is to shut down
+SLICE = 0.1
 
 
 class TenantConsumer(Consumer):
@@ -31,6 +40,9 @@ class TenantConsumer(Consumer):
 
     What it can make no sense of, it drops. An error of the broker or the database is none of the message's.
     """
+
+    _pause = FIRST_PAUSE
+    _refused_at = float("-inf")
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         """What is called with each message."""
@@ -60,11 +72,28 @@ class TenantConsumer(Consumer):
         message.reject_log_error(logger, self.connection_errors)
         task_rejected.send(sender=self, message=message, exc=error)
 
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """The broker refuses what a connection begins with."""
+        super().on_connection_error_before_connected(exc)
+        self._pause_if_refused(exc)
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """The broker went away, or refuses: to connect anew would be refused at once."""
         super().on_connection_error_after_connected(exc)
-        if isinstance(exc, self.channel_errors):
-            time.sleep(REFUSED_PAUSE)
+        self._pause_if_refused(exc)
+
+    def _pause_if_refused(self, exc: Exception) -> None:
+        """Wait, longer each time, until a connection has lasted for a while; a shutdown ends that."""
+        if not isinstance(exc, self.channel_errors):
+            return
+        has_lasted = time.monotonic() - self._refused_at > MAX_PAUSE
+        self._pause = FIRST_PAUSE if has_lasted else min(2 * self._pause, MAX_PAUSE)
+        logger.error("The broker refuses; the next try is in %g s. %s", self._pause, _explain(self.app))
+        end = time.monotonic() + self._pause
+        while time.monotonic() < end:
+            maybe_shutdown()
+            time.sleep(SLICE)
+        self._refused_at = end
 
     def update_strategies(self) -> None:
         """Refuse foreign tasks, and durable jobs that this pool can't kill."""
@@ -122,3 +151,12 @@ def _explain_deferral(pool: str, task: str) -> str:
     )
     logger.error("%s Its jobs wait.", reason)
     return reason
+
+
+def _explain(app: Celery) -> str:
+    """What is known of a broker's refusal beside its own words."""
+    with app.connection_for_read(transport_options=SHORT) as broker:
+        try:
+            return explain_wrong_keys(broker.default_channel, app.amqp.queues.values())
+        except outages(broker):
+            return ""

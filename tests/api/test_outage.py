@@ -107,7 +107,11 @@ def test_strangers_hear_that_it_is_away_and_the_log_hears_why(ask: Ask, database
     database.turn(Mode.CUT)
     wait_until(lambda: ask("GET", "/readyz").status_code == 503, seconds=20, what="it is noticed")
     assert ask("GET", "/readyz").json() == {"status": "unavailable", "database": "away"}
-    assert "Not ready, for the database is away: " in (tmp_path / "web.log").read_text()
+    answers = [ask("GET", path).text for path in ("/readyz", "/api/v1/users/", "/admin/")]
+    log = (tmp_path / "web.log").read_text()
+    assert "Not ready, for the database is away: " in log
+    secret = connection.settings_dict["PASSWORD"] or "no password"
+    assert [text for text in (log, *answers) if secret in text] == []
 
 
 # Where a request loses its connection: what its statement is about

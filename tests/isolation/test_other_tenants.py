@@ -169,6 +169,21 @@ def test_credentials_serve_in_their_tenant_alone(at_acme: Organisation, at_globe
     assert (answer.status_code, outcome(answer)) == (401, "wrong_credentials")
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("operation", ["POST /confirmations/", "POST /passwords/"])
+def test_a_link_serves_in_its_tenant_alone(
+    at_acme: Organisation, at_globex: Organisation, operation: str, way: str
+) -> None:
+    body = CASES[operation].body
+    assert body is not None
+    theirs = body(at_globex)
+    before = at_globex.contents()
+    answer = send(at_acme.client(None, way), operation, at_acme, body=theirs)
+    assert (answer.status_code, outcome(answer)) == (409, "dead_link")
+    assert at_globex.contents() == before
+    assert outcome(send(at_globex.client(None, way), operation, at_globex, body=theirs)) == "yes"
+
+
 # Headers
 
 
@@ -188,6 +203,17 @@ def test_no_header_leads_to_another_tenant(at_acme: Organisation, at_globex: Org
                 if operation == "GET /users/me/" and answer.status_code == 200:
                     assert answer.json()["email"] == me.email
     assert at_globex.contents() == theirs
+
+
+@pytest.mark.parametrize("operation", ["GET /users/me/", "PATCH /organisation/"])
+def test_a_host_and_a_header_that_disagree_lead_to_neither(
+    at_acme: Organisation, at_globex: Organisation, operation: str
+) -> None:
+    """Whosever token it is."""
+    for at in (at_acme, at_globex):
+        secret = at.token_of(at.add("owner"))
+        answer = send(at_acme.client(secret), operation, at_acme, headers={"tenant": "globex"})
+        assert (answer.status_code, outcome(answer)) == (400, "tenant_mismatch")
 
 
 HOSTS = ["globex.localhost", "GLOBEX.localhost", "Globex.LocalHost", "globex.localhost.", "globex.localhost:8000"]

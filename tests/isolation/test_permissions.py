@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.apps import apps
@@ -14,9 +15,18 @@ from accounts.permissions import MANAGES
 from config.permissions import ROLES, TABLE, Reach
 from devstack import CHECKOUT
 from tenants.models import Tenant
-from tests.isolation.cases import CASES
+from tests.isolation.cases import CASES, FILTERS, PAGING
 from tests.isolation.organisations import WAYS, Organisation
-from tests.isolation.router import LISTS, OPERATIONS, PATHS, answered_by_public_host, outcome, send, url_of
+from tests.isolation.router import (
+    LISTS,
+    OPERATIONS,
+    PATHS,
+    answered_by_public_host,
+    outcome,
+    parameters,
+    send,
+    url_of,
+)
 from tests.people import PASSWORD
 
 USERS = "/api/v1/users/"
@@ -63,6 +73,37 @@ def lists_own_or_all(at: Organisation, me: User, operation: str, way: str) -> No
     assert (others in listed) == (reach(operation, me.role) is Reach.YES)
     if reach(operation, me.role) is Reach.OWN:
         assert listed == {own}
+
+
+@pytest.mark.parametrize("operation", [one for one in LISTS if Reach.OWN in TABLE[one]])
+def test_no_query_shows_more_than_one_s_own(at_acme: Organisation, operation: str) -> None:
+    url, me = url_of(operation), at_acme.add("member")
+    own, others = (CASES[operation].thing(at_acme, user) for user in (me, at_acme.peer))
+    boss = at_acme.add("owner")
+    CASES[operation].thing(at_acme, boss)
+    owner, client = at_acme.client_of(boss), at_acme.client_of(me)
+    [row] = [row for row in owner.get(url).json()["results"] if row["id"] == others]
+    queries = [{name: FILTERS[name](at_acme, row)} for name in parameters(operation) - PAGING]
+    page = owner.get(url, {"page_size": "1"}).json()
+    queries.append({"cursor": parse_qs(urlsplit(page["next"]).query)["cursor"][0]})
+    for query in queries:
+        answer = client.get(url, query)
+        assert answer.status_code == 200
+        assert {row["id"] for row in answer.json()["results"]} <= {own}, query
+
+
+@each_operation
+def test_django_s_flags_mean_nothing_here(at_acme: Organisation, operation: str) -> None:
+    """The platform's admin asks for them. In an organisation's table they are of no use."""
+    me = at_acme.add("member", is_staff=True, is_superuser=True)
+    match reach(operation, "member"):
+        case Reach.NO:
+            is_refused(at_acme, me, operation, "host")
+        case Reach.OWN if operation in LISTS:
+            lists_own_or_all(at_acme, me, operation, "host")
+        case Reach.OWN if "{" in operation:
+            others = CASES[operation].thing(at_acme, at_acme.peer)
+            assert outcome(send(at_acme.client_of(me), operation, at_acme, thing=others)) == "not_found"
 
 
 # Nobody: who has no token, or one that is not valid
@@ -127,7 +168,11 @@ def test_an_organisation_that_is_not_served(at_acme: Organisation, operation: st
     for status in NOT_SERVED:
         Tenant.objects.filter(pk=at_acme.tenant.pk).update(status=status)
         expected = "yes" if answered_by_public_host(operation, way) else f"tenant_{status}"
-        assert outcome(send(client, operation, at_acme, thing=thing)) == expected
+        answer = send(client, operation, at_acme, thing=thing)
+        assert outcome(answer) == expected
+        if not answered_by_public_host(operation, way):
+            url = url_of(operation, thing)
+            assert {client.head(url).status_code, client.options(url).status_code} == {answer.status_code}
 
 
 # The other methods of an address

@@ -287,6 +287,29 @@ def test_who_asks_during_a_look_gets_the_answer_before(db: None) -> None:
         assert second.result(20) == 2
 
 
+def test_of_fifty_who_ask_at_once_one_looks(db: None) -> None:
+    come = threading.Semaphore(0)
+    looks: list[str] = []
+
+    def look() -> dict[str, Any]:
+        looks.append("one")
+        if len(looks) == 1:
+            assert all(come.acquire(timeout=20) for _ in range(50))
+        return {"status": "ready"}
+
+    middleware = HealthMiddleware(lambda request: HttpResponse(status=418), look=look, kept_seconds=600)
+
+    def ask() -> int:
+        bind_to_public()
+        come.release()
+        return middleware(RequestFactory().get("/readyz")).status_code
+
+    with ThreadPoolExecutor(50) as pool:
+        asked = [pool.submit(ask) for _ in range(50)]
+        assert {one.result(20) for one in asked} == {200}
+    assert looks == ["one"]
+
+
 # The table
 
 

@@ -1,9 +1,10 @@
 """A message that makes no sense is logged and dropped, and the worker that took it goes on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django_tenants.utils import schema_context
 
 from devstack.processes import Process
@@ -11,7 +12,7 @@ from tenants.models import Tenant
 from tests.jobs.conftest import eventually, results_of, where_ran
 from tests.jobs.durables import queue_length, sql
 from tests.jobs.messages import NOTES, envelope, hold, push, senseless
-from tests.jobs.probes import probe
+from tests.jobs.probes import broker, probe
 
 
 def goes_on(worker: Process, acme: Tenant) -> None:
@@ -74,3 +75,26 @@ def test_an_unknown_task_is_none_of_them(worker: Process, acme: Tenant) -> None:
     push("celery", message)
     eventually(lambda: results_of(message["headers"]["id"]) == {acme.schema_name: "FAILURE"}, "its failure")
     assert "Dropped" not in worker.output
+
+
+@pytest.fixture(params=["unacked", "unacked_index", "unacked_mutex"])
+def spoilt(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What Redis notes of plain tasks has a key of another type."""
+    key = f"{settings.REDIS_KEY_PREFIX}{request.param}"
+    broker().delete(key)
+    broker().xadd(key, {"garbage": "garbage"})
+    yield
+    broker().delete(key)
+
+
+@pytest.mark.usefixtures("relay", "spoilt")
+@pytest.mark.parametrize("pool", ["prefork", "gevent"])
+def test_a_worker_goes_on_though_redis_takes_no_notes(
+    start_worker: Callable[..., Process], acme: Tenant, pool: str
+) -> None:
+    worker = start_worker("-P", pool, "-c", "2")
+    goes_on(worker, acme)
+    assert worker.output.count("The broker refuses notes") <= 1
+    assert "Traceback" not in worker.output
+    for told in ("Connection to broker lost", "Cannot connect", "Couldn't ack"):
+        assert told not in worker.output

@@ -1,5 +1,6 @@
 """Whatever a body raises, its job ends and can be read, by its tenant and, with the drivers' texts, by staff."""
 
+import json
 import smtplib
 import socket
 import ssl
@@ -13,13 +14,15 @@ import psycopg
 import pytest
 import redis
 from celery import current_app, shared_task
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import ChordError, Ignore, Reject
 from celery.result import AsyncResult
 from django.contrib.auth.models import Group
 from django.db import DatabaseError, IntegrityError, transaction
+from django_celery_results.models import TaskResult
 from django_tenants.utils import schema_context
 
 from jobs.celery_hooks.tracing import trace
+from jobs.errors import TOLD
 from jobs.message import HEADER
 from jobs.models import Job
 from jobs.task import TenantTask
@@ -190,7 +193,17 @@ def plainly_fails() -> None:
 def test_so_it_is_for_plain_tasks(acme: Tenant) -> None:
     trace(plainly_fails, JOB_ID, {HEADER: {"schema": acme.schema_name}})
     answer = member_of(acme).get(f"/api/v1/jobs/{JOB_ID}/").json()
-    assert (answer["state"], answer["error"]) == ("failure", "ProgrammingError")
+    assert (answer["state"], answer["error"]) == ("failure", "ProgrammingError: SQLSTATE 42703")
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_row_of_the_release_before_tells_no_more(acme: Tenant) -> None:
+    trace(plainly_fails, JOB_ID, {HEADER: {"schema": acme.schema_name}})
+    row = result_of(acme.schema_name, JOB_ID)
+    stored = {name: value for name, value in json.loads(row.result).items() if name != TOLD}
+    with schema_context(acme.schema_name):
+        TaskResult.objects.filter(pk=row.pk).update(result=json.dumps(stored))
+    assert member_of(acme).get(f"/api/v1/jobs/{JOB_ID}/").json()["error"] == "ProgrammingError"
 
 
 @shared_task
@@ -223,3 +236,88 @@ def test_a_text_of_djangos_or_our_own_is_everybodys(acme: Tenant, run_jobs: RunJ
 def test_what_an_author_says_of_a_connection_is_everybodys(acme: Tenant, run_jobs: RunJobs) -> None:
     body = raising(TimeoutError("the courier took too long"))
     assert dead(acme, body, run_jobs).error == "TimeoutError: the courier took too long"
+
+
+# An author's text that repeats a driver's
+
+
+def quoting(make: Callable[[TenantTask, Any], Exception]) -> Callable[[TenantTask], Any]:
+    """A body that makes something of an error of the database, while it handles it."""
+
+    def body(task: TenantTask) -> None:
+        try:
+            with transaction.atomic():
+                unique_violation(task)
+        except IntegrityError as error:
+            raise make(task, error)  # noqa: B904  # as many authors do
+
+    return body
+
+
+def from_another(task: TenantTask, error: Any) -> Exception:
+    try:
+        raise ValueError(str(error)) from error
+    except ValueError as second:
+        third = RuntimeError(f"Not saved: {second}")
+        third.__cause__ = second
+        return third
+
+
+QUOTES: dict[str, Callable[[TenantTask, Any], Exception]] = {
+    "all of it": lambda task, error: ValueError(f"Not saved: {error}"),
+    "its detail": lambda task, error: ValueError(f"Not saved: {error.__cause__.diag.message_detail}"),
+    "its repr": lambda task, error: ValueError(f"Not saved: {error!r}"),
+    "the error itself": lambda task, error: ValueError("Not saved: ", error),
+    "of an error that quotes it": from_another,
+    "in a group": lambda task, error: ExceptionGroup(f"Not saved: {error}", [error]),
+    "to try again": lambda task, error: task.retry(exc=ValueError(f"Not saved: {error}"), throw=False),
+}
+
+
+@pytest.mark.parametrize("case", QUOTES)
+def test_what_an_author_repeats_of_a_drivers_text_is_for_staff(acme: Tenant, run_jobs: RunJobs, case: str) -> None:
+    bodies(quoting(QUOTES[case]))
+    job_id = dispatch(acme)
+    run_jobs(limit=1)
+    job, owner = Job.objects.get(), member_of(acme, "owner")
+    assert "secret" in in_the_admin(job)
+    for path in (f"/api/v1/jobs/{job_id}/", f"/api/v1/jobs/?state={'retry' if job.state == 'waiting' else 'dead'}"):
+        answer = owner.get(path).content.decode()
+        assert "Not saved: " in answer
+        assert "secret" not in answer
+
+
+@shared_task
+def plainly_quotes() -> None:
+    try:
+        sql("SELECT secret")
+    except DatabaseError as error:
+        raise ValueError(f"Not read: {error}") from error
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_so_it_is_for_what_a_plain_task_repeats(acme: Tenant) -> None:
+    trace(plainly_quotes, JOB_ID, {HEADER: {"schema": acme.schema_name}})
+    owner = member_of(acme, "owner")
+    for path in (f"/api/v1/jobs/{JOB_ID}/", "/api/v1/jobs/?state=failure"):
+        answer = owner.get(path).content.decode()
+        assert "ValueError: Not read: " in answer
+        assert "secret" not in answer
+
+
+def test_what_a_chord_tells_of_its_parts_is_for_staff(acme: Tenant, run_jobs: RunJobs) -> None:
+    body = raising(ChordError("Dependency 1 raised IntegrityError('Key (name)=(a secret)')"))
+    assert dead(acme, body, run_jobs).error == "ChordError"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("No answer from postgres://ada:s3cret@db.example/acme", "No answer from postgres://…db.example/acme"),
+        ("https://:s3cret@one.example, https://two.example/@", "https://…one.example, https://two.example/@"),
+        ("host=db.example password=s3cret dbname=acme", "host=db.example password=… dbname=acme"),
+        ("Read https://docs.example/a@b", "Read https://docs.example/a@b"),
+    ],
+)
+def test_a_password_in_an_address_is_for_staff(acme: Tenant, run_jobs: RunJobs, text: str, told: str) -> None:
+    assert dead(acme, raising(ValueError(text)), run_jobs).error == f"ValueError: {told}"

@@ -1,5 +1,7 @@
 """A broker that answers, but refuses: worker and relay wait until it is well again, and no job is lost."""
 
+import re
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,11 +9,13 @@ from pathlib import Path
 import pytest
 import redis
 from celery import current_app
+from django.conf import settings
 from django_tenants.utils import schema_context
+from rest_framework.test import APIClient
 
 from devstack.processes import Process
 from devstack.valkey import Valkey
-from jobs.models import Job
+from jobs.models import Heartbeat, Job
 from tenants.models import Tenant
 from tests.jobs.conftest import WORKER, eventually
 from tests.jobs.durables import groups, writes
@@ -60,7 +64,7 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 @pytest.fixture
 def start(valkey: Valkey, committed_db: None, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Starts a worker or a relay on that server."""
-    environ = {"REDIS_URL": valkey.url, "JOB_FIRST_RESEND": "1", "JOB_MAX_RESEND": "2"}
+    environ = {"REDIS_URL": valkey.url, "JOB_FIRST_RESEND": "1", "JOB_MAX_RESEND": "2", "HEARTBEAT_SECONDS": "0.2"}
 
     def start(name: str, *command: str, ready: str) -> Process:
         process = Process(
@@ -112,3 +116,54 @@ def test_worker_and_relay_wait_for_a_broker_that_refuses(
     assert not Job.objects.exists()
     assert (worker.running, late.running, relay.running) == (True, True, True)
     assert "Unrecoverable" not in worker.output + late.output
+
+
+# Keys of a wrong type
+
+WRONG: dict[str, Callable[[redis.Redis, str], object]] = {
+    "celery": lambda it, key: it.set(key, "garbage"),
+    "jobs": lambda it, key: it.xadd(key, {"garbage": "garbage"}),
+    "_kombu.binding.jobs": lambda it, key: it.hset(key, "garbage", "garbage"),
+}
+
+
+def pauses(process: Process) -> list[str]:
+    return re.findall(r"The broker refuses; the next try is in (\S+) s\.", process.output)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_they_tell_of_a_key_of_a_wrong_type_and_go_on_when_it_is_deleted(
+    valkey: Valkey, start: Callable[..., Process], acme: Tenant, name: str
+) -> None:
+    relay = start("relay", "python", "manage.py", "relay", ready="")
+    worker = start("worker", *WORKER, "-n", "sick", "-c", "2", ready=" ready.")
+    dispatch(acme, "before")
+    eventually(lambda: groups(acme.schema_name) == ["before"], "a job before")
+    client, key = redis.Redis.from_url(valkey.url), f"{settings.REDIS_KEY_PREFIX}{name}"
+    eventually(lambda: warnings() == {"no_beat"}, "all is well")
+
+    client.delete(key)
+    WRONG[name](client, key)
+
+    eventually(lambda: "broker_refuses" in warnings(), "/readyz says so")
+    told = f"{key!r} is a "
+    assert told in Heartbeat.objects.get(kind=Heartbeat.Kind.RELAY).error
+    late = start("late worker", *WORKER, "-n", "late", "-c", "1", ready=told)
+    eventually(lambda: len(pauses(late)) >= 4, "it tries again, later each time")
+    assert pauses(late)[:4] == ["1", "2", "4", "5"]
+    late.signal(signal.SIGTERM)
+    eventually(lambda: not late.running, "it need not try to the end")
+    dispatch(acme, "meanwhile")
+
+    client.delete(key)
+    dispatch(acme, "after")
+    eventually(lambda: groups(acme.schema_name) == ["after", "before", "meanwhile"], "all ran")
+    eventually(lambda: "broker_refuses" not in warnings(), "it is over")
+    assert not Job.objects.exists()
+    assert relay.output.count(told) == 1
+    assert (worker.running, relay.running) == (True, True)
+
+
+def warnings() -> set[str]:
+    """Of a process that was not asked before."""
+    return set(APIClient().get("/readyz").json()["warnings"])

@@ -9,6 +9,7 @@ from tenants.audit import record
 from tenants.errors import Conflict
 from tenants.models import QuarantinedDomain, Tenant
 from tenants.services import delete_tenant, domain_of, resume_tenant, suspend_tenant
+from tenants.text import normalize_host
 
 CHANGES = {
     "suspend": (suspend_tenant, "stop serving it; its jobs wait"),
@@ -54,7 +55,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{tenant.slug}: {tenant.status}")
 
     def _free(self, name: str) -> None:
-        domain = name if "." in name else domain_of(name)
+        domain = normalize_host(name if "." in name else domain_of(name))
         with transaction.atomic():
             quarantined = QuarantinedDomain.objects.filter(pk=domain).first()
             if quarantined is None:
