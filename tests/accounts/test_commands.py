@@ -107,6 +107,14 @@ def test_staff_are_created_from_the_environment(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("email", ["sam@localhost", "sam@[127.0.0.1]", "sam@127.0.0.11"])
+def test_staff_have_an_address_at_a_domain(monkeypatch: pytest.MonkeyPatch, email: str) -> None:
+    with pytest.raises(CommandError, match="is no domain, such as example.com"):
+        create_staff(monkeypatch, email)
+    assert not User.objects.exists()
+
+
+@pytest.mark.django_db
 def test_whoever_creates_staff_sees_the_second_factor_once(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = create_staff(monkeypatch, "sam@tenantry.example")
     sam = User.objects.get(is_staff=True)
