@@ -49,6 +49,6 @@ def expire_unconfirmed_tenant(tenant_id: str) -> str | None:
 
 
 @shared_task
-def send_password_links(email: str) -> None:
+def send_password_links(email: str, address: str | None = None) -> None:
     """Mail a link to set a password to whoever has this address, if anybody has."""
-    links.send_password_links(email=email)
+    links.send_password_links(email=email, address=address)

@@ -385,6 +385,7 @@ REST_FRAMEWORK = {
         "password": env("THROTTLE_PASSWORD", default="6000/min" if DEBUG else "60/min"),
         "idempotency_key": env("THROTTLE_IDEMPOTENCY_KEY", default="5000000/day" if DEBUG else "50000/day"),
         "mail": env("THROTTLE_MAIL", default="1000000/day" if DEBUG else "10000/day"),
+        "unconfirmed_recipient": env("THROTTLE_UNCONFIRMED_RECIPIENT", default="1000000/day" if DEBUG else "10/day"),
     },
     "NUM_PROXIES": NUM_PROXIES,
     "EXCEPTION_HANDLER": "config.problems.exception_handler",
