@@ -85,6 +85,8 @@ STAFF_SECOND_FACTOR = env.bool("STAFF_SECOND_FACTOR", default=not DEBUG)
 if not (STAFF_SECOND_FACTOR or DEBUG):
     raise ImproperlyConfigured("Leave out STAFF_SECOND_FACTOR=0: without DEBUG=1, staff need a second factor.")
 OTP_TOTP_ISSUER = f"Tenantry on {BASE_DOMAIN}"
+# accounts/logins.py limits how often a code is tried, together with the password.
+OTP_TOTP_THROTTLE_FACTOR = 0
 
 # Apps. An app in both lists has its tables in `public` and in every tenant's schema.
 SHARED_APPS = [
