@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib.admin import AdminSite
+from django.contrib.admin import AdminSite, ModelAdmin
 from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
 from django.contrib.auth import authenticate
 from django.contrib.auth.views import PasswordChangeView
@@ -12,6 +12,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.urls import reverse
 
+from accounts.lists import OfferedLists
 from accounts.logins import is_own_password
 from tenants.audit import record
 
@@ -83,6 +84,12 @@ class StaffSite(AdminSite):
     """The admin, for staff with a second factor; without one where STAFF_SECOND_FACTOR is off."""
 
     login_template = "admin/staff_login.html"
+
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """As Django's. The lists of whatever class it is are `OfferedLists`."""
+        own = admin_class or ModelAdmin
+        offered = type(own.__name__, (OfferedLists, own), {"__module__": own.__module__})
+        super().register(model_or_iterable, offered, **options)
 
     @property
     def login_form(self) -> type[AdminAuthenticationForm]:  # type: ignore[override]  # Django only reads it
