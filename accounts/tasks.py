@@ -1,8 +1,9 @@
-"""The provisioning of a tenant that signed up, the end of one that nobody confirms, and mails with links."""
+"""The provisioning of a tenant that signed up, the end of one that nobody confirms, mails with links, and sessions."""
 
 from typing import Any
 
 from celery import shared_task
+from django.contrib.sessions.backends.db import SessionStore
 from django.db import InterfaceError, OperationalError, transaction
 
 from accounts import links, provisioning, unconfirmed
@@ -46,6 +47,12 @@ def expire_unconfirmed_tenants() -> int:
 def expire_unconfirmed_tenant(tenant_id: str) -> str | None:
     """Delete the tenant, or suspend it if it may have paid for something. Returns its new status, or None."""
     return unconfirmed.expire_tenant(tenant_id=tenant_id)
+
+
+@shared_task(runs_in="public")
+def forget_expired_sessions() -> None:
+    """Delete the sessions of staff that have ended, as `manage.py clearsessions` does."""
+    SessionStore.clear_expired()
 
 
 @shared_task
