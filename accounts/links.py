@@ -57,7 +57,7 @@ def _lifetime(purpose: Link.Purpose) -> timedelta:
 
 
 def send_password_links(*, email: str, address: str | None = None) -> None:
-    """Mail a link to set a password to whoever has this address, if anybody has. A stranger asks for it, from `address`.
+    """Mail a link to set a password to whoever has this address, if anybody has. A stranger asks, from `address`.
 
     It sends and replaces nothing beyond the limit of such mails, or while a link younger than RESET_PAUSE is alive: the
     log tells that, and nobody else. Needs the caller's transaction.
