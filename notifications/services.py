@@ -57,4 +57,3 @@ def send_message(
     message.job = UUID(job_id)
     message.save(force_insert=True)
     return message, job_id
-

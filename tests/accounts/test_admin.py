@@ -132,7 +132,7 @@ def test_staff_are_added_and_edited(client: Client) -> None:
     assert LogEntry.objects.exists()
 
 
-@pytest.mark.parametrize("email", ["sue@[127.0.0.1]", "sue@localhost", "sue@x.-com"])
+@pytest.mark.parametrize("email", ["sue@[127.0.0.1]", "sue@localhost"])
 def test_an_address_is_at_a_domain_unless_it_was_there_before(client: Client, email: str) -> None:
     sue = add_staff(email="sue@tenantry.example")
     page = f"{STAFF}{sue.pk}/change/"

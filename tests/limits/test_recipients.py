@@ -171,7 +171,7 @@ def test_notices_count_too(acme: Tenant, globex: Tenant, run_jobs: RunJobs, cloc
                 context = {"full_name": "Vic", "login_url": "http://evil.example/"}
                 send_message(to="vic@elsewhere.example", template="welcome_user", context=context)
     run_jobs()
-    assert statuses(acme) + statuses(globex) == ["sent", "sent", "failed", "failed"]
+    assert sorted(statuses(acme) + statuses(globex)) == ["failed", "failed", "sent", "sent"]
 
 
 def test_a_confirmed_address_is_not_counted(
@@ -218,9 +218,7 @@ def test_of_many_at_once_no_more_go(
     assert counts.circuit.closed == (store == "in Redis")
 
 
-def test_no_subject_has_a_word_of_a_client(
-    acme: Tenant, run_jobs: RunJobs, clock: Clock, rates: Rates
-) -> None:
+def test_no_subject_has_a_word_of_a_client(acme: Tenant, run_jobs: RunJobs, clock: Clock, rates: Rates) -> None:
     rates()
     Tenant.objects.filter(pk=acme.pk).update(name="Evil")
     vic, val = (add_user(acme, name, is_confirmed=False) for name in ("vic", "val"))

@@ -164,7 +164,15 @@ def test_what_is_no_address(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["x@acme.local", "x@a.b.test", "x@Bücher.example", "x@4chan.org", "x@1.2.3.4.example", "x@r3---sn.example", "x@acme.xn--p1ai"],
+    [
+        "x@acme.local",
+        "x@a.b.test",
+        "x@Bücher.example",
+        "x@4chan.org",
+        "x@1.2.3.4.example",
+        "x@r3---sn.example",
+        "x@acme.xn--p1ai",
+    ],
 )
 def test_an_address_at_a_domain_may_be_given(address: str) -> None:
     assert normalize_new_email(address) == normalize_email(address)
