@@ -22,13 +22,13 @@ def send_new_link(*, user: User) -> list[str]:
         return [send_link(user, purpose=purpose_for(user))]
 
 
-def request_password_reset(*, email: str) -> None:
+def request_password_reset(*, email: str, address: str | None = None) -> None:
     """Dispatch the mail with a link to set a password, if anybody has this address: only the job looks for that.
 
-    So whoever asks gets no other answer, and waits no longer, if somebody has.
+    `address` is the client's, for the log. Whoever asks gets no other answer, and waits no longer, if somebody has.
     """
     with transaction.atomic():
-        tasks.send_password_links.delay_on_commit(email)
+        tasks.send_password_links.delay_on_commit(email, address)
 
 
 def confirm_address(*, link: str) -> None:

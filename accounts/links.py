@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts.errors import TO_CONFIRM, TO_SET_A_PASSWORD, DeadLink
 from accounts.mails import mail_link, send_welcome
 from accounts.models import Link, User, new_nonce
-from notifications.limited import may_send_link
+from notifications.limited import lock_places, log_refusal, take_place
 from notifications.placeholders import is_secret
 from tenants.services import confirm_tenant, current_tenant
 
@@ -30,8 +30,8 @@ def send_link(user: User, *, purpose: Link.Purpose) -> str:
     Beyond the limit of such mails, a link that is alive stays, and the mail is of that one: it will be failed. Needs
     the caller's transaction.
     """
-    if may_send_link(to=user.email):
-        return mail_link(_replace_link(user, purpose))
+    if not take_place(to=user.email):
+        return mail_link(_replace_link(user, purpose), is_promised=True)
     return mail_link(_find_alive(user, purpose).first() or _replace_link(user, purpose))
 
 
@@ -56,16 +56,20 @@ def _lifetime(purpose: Link.Purpose) -> timedelta:
     return timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT)
 
 
-def send_password_links(*, email: str) -> None:
-    """Mail a link to set a password to whoever has this address, if anybody has. A stranger asks for it.
+def send_password_links(*, email: str, address: str | None = None) -> None:
+    """Mail a link to set a password to whoever has this address, if anybody has. A stranger asks, from `address`.
 
-    It sends and replaces nothing beyond the limit of such mails, or while a link younger than RESET_PAUSE is alive.
-    Needs the caller's transaction.
+    It sends and replaces nothing beyond the limit of such mails, or while a link younger than RESET_PAUSE is alive: the
+    log tells that, and nobody else. Needs the caller's transaction.
     """
+    # Of two requests at once, one sees the other's link.
+    lock_places()
     for user in User.objects.with_email(email).filter(is_active=True):
-        # The limit comes first: its lock makes one of two requests see the other's link.
-        if may_send_link(to=user.email, by_stranger=True) and not _has_new_link(user):
-            mail_link(_replace_link(user, Purpose.SET_PASSWORD), by_stranger=True)
+        limit = "reset_pause" if _has_new_link(user) else take_place(to=user.email, by_stranger=True)
+        if limit:
+            log_refusal(to=user.email, limit=limit, address=address)
+        else:
+            mail_link(_replace_link(user, Purpose.SET_PASSWORD), by_stranger=True, is_promised=True)
 
 
 def _has_new_link(user: User) -> bool:

@@ -8,14 +8,12 @@ logged in before. None of this asks whether there is such an account.
 
 import hashlib
 import logging
-import unicodedata
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_login_failed
-from django.core.exceptions import ValidationError
 from django.dispatch import receiver
 from rest_framework.exceptions import Throttled
 
@@ -24,7 +22,7 @@ from limits.addresses import client_address, client_network
 from limits.counts import Hit
 from limits.rates import count_request, longest_wait
 from tenants.connection import connection
-from tenants.text import normalize_email
+from tenants.text import fold_email
 
 logger = logging.getLogger("tenantry.logins")
 
@@ -150,12 +148,5 @@ def wait_after(tries: int) -> int:
 
 def _digest(account: str) -> str:
     """One account has one name here, and a short one, however its address is spelt."""
-    try:
-        spelling = normalize_email(account)
-    except ValidationError:
-        spelling = account
-    # PostgreSQL's lower() makes an i of İ, and a k of the sign for Kelvin. This folds whatever it may fold.
-    decomposed = unicodedata.normalize("NFKD", spelling.casefold())
-    folded = "".join(char for char in decomposed if not unicodedata.combining(char))
-    name = f"{connection.schema_name}\n{folded}"
+    name = f"{connection.schema_name}\n{fold_email(account)}"
     return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]

@@ -8,8 +8,11 @@ from notifications.services import send_message
 from tenants.services import current_tenant, origin_of
 
 
-def mail_link(link: Link, *, by_stranger: bool = False) -> str:
-    """Write the mail that holds the link in the caller's transaction. Returns the id of the job that sends it."""
+def mail_link(link: Link, *, by_stranger: bool = False, is_promised: bool = False) -> str:
+    """Write the mail that holds the link in the caller's transaction. Returns the id of the job that sends it.
+
+    `is_promised`: it has taken its place among the limited ones (notifications/limited.py).
+    """
     # Whoever gets it may be a stranger: nothing in it is of a client's choosing.
     url = f"{_origin()}{reverse('link')}?link={link.pk.hex}{PLACEHOLDER}"
     _, job_id = send_message(
@@ -18,6 +21,7 @@ def mail_link(link: Link, *, by_stranger: bool = False) -> str:
         context={"link_url": url},
         secret_name=link.secret_name,
         by_stranger=by_stranger,
+        is_promised=is_promised,
     )
     return job_id
 

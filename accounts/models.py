@@ -9,7 +9,7 @@ from django.db.models import Value
 from django.db.models.functions import Lower, Now
 
 from tenants.ids import new_id
-from tenants.text import normalize_email, normalize_name, normalize_password, spellings
+from tenants.text import normalize_email, normalize_name, normalize_new_email, normalize_password, spellings
 from tenants.validators import clean_field, validate_printable
 
 
@@ -79,8 +79,13 @@ class User(AbstractBaseUser, PermissionsMixin):
         super().clean()
         # A form leaves a field blank that it has refused already.
         if self.email:
-            self.email = clean_field("email", normalize_email, self.email)
+            normalize = normalize_email if self._has_email_already() else normalize_new_email
+            self.email = clean_field("email", normalize, self.email)
         self.full_name = clean_field("full_name", normalize_name, self.full_name)
+
+    def _has_email_already(self) -> bool:
+        """Rows of before keep addresses that nobody could give now."""
+        return not self._state.adding and User.objects.filter(pk=self.pk, email=self.email).exists()
 
     def set_password(self, raw_password: str | None) -> None:
         """Hash a new password, in its normal form. None: nobody can log in by one."""

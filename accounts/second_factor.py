@@ -1,9 +1,14 @@
-"""The second factor of the platform's staff: an authenticator app, and recovery codes. In the public schema."""
+"""The second factor of the platform's staff: an authenticator app, and recovery codes. In the public schema.
+
+A recovery code is stored as a digest by SECRET_KEY. The key of an app has to be stored as it is.
+"""
 
 import re
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.db import transaction
+from django.utils.crypto import salted_hmac
 from django_otp import devices_for_user, verify_token
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -12,6 +17,8 @@ from accounts.models import User
 
 RECOVERY_CODES = 10
 CODE_OF_AN_APP = re.compile(r"[0-9]{6}")
+#: Hex digits, which is what the column has room for. The codes of before digests are shorter.
+DIGEST_LENGTH = 16
 
 
 class SecondFactor(NamedTuple):
@@ -29,19 +36,34 @@ def renew_second_factor(user: User) -> SecondFactor:
         authenticator = TOTPDevice.objects.create(user=user, name="Authenticator app")
         recovery = StaticDevice.objects.create(user=user, name="Recovery codes")
         codes = [StaticToken.random_token() for _ in range(RECOVERY_CODES)]
-        StaticToken.objects.bulk_create([StaticToken(device=recovery, token=code) for code in codes])
+        StaticToken.objects.bulk_create([StaticToken(device=recovery, token=digest_code(code)) for code in codes])
     return SecondFactor(authenticator.config_url, codes)
 
 
-def verify_code(user: User, code: str) -> Any:
-    """Use up a code. Returns the device of the user's that it is of, or None.
+def digest_code(code: str, key: str | None = None) -> str:
+    """What is stored of a recovery code: DIGEST_LENGTH hex digits, by SECRET_KEY or another key."""
+    return salted_hmac("tenantry.recovery_codes", code, secret=key, algorithm="sha256").hexdigest()[:DIGEST_LENGTH]
 
-    A wrong code makes its device wait. So each is tried on one kind of device, which it is told by its form.
-    """
-    kind = TOTPDevice if CODE_OF_AN_APP.fullmatch(code) else StaticDevice
-    for device in kind.objects.devices_for_user(user, confirmed=True):
+
+def verify_code(user: User, code: str) -> Any:
+    """Use up a code. Returns the device of the user's that it is of, or None. accounts/logins.py limits the tries."""
+    return _verify_app(user, code) if CODE_OF_AN_APP.fullmatch(code) else _use_recovery_code(user, code)
+
+
+def _verify_app(user: User, code: str) -> Any:
+    for device in TOTPDevice.objects.devices_for_user(user, confirmed=True):
         if verified := verify_token(user, device.persistent_id, code):
             return verified
+    return None
+
+
+def _use_recovery_code(user: User, code: str) -> Any:
+    """Of two who use one code at once, one deletes it."""
+    digests = [digest_code(code, key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+    for device in StaticDevice.objects.devices_for_user(user, confirmed=True):
+        used, _ = StaticToken.objects.filter(device=device, token__in=digests).delete()
+        if used:
+            return device
     return None
 
 

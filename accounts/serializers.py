@@ -8,7 +8,7 @@ from accounts.models import User
 from accounts.passwords import OF_FIELD, check_new_password
 from tenants.models import Tenant
 from tenants.services import domain_of
-from tenants.strict import ChoiceField, EmailField, NameField, StrictSerializer
+from tenants.strict import ChoiceField, EmailField, NameField, NewEmailField, StrictSerializer
 from tenants.text import MAX_PASSWORD_LENGTH, normalize_password
 from tenants.validators import (
     MAX_SLUG_LENGTH,
@@ -49,7 +49,7 @@ class NewPasswordField(PasswordField):
 class PersonSerializer(StrictSerializer):
     """Somebody who will log in."""
 
-    email = EmailField()
+    email = NewEmailField()
     full_name = NameField()
     password = NewPasswordField()
 

@@ -4,22 +4,22 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib.admin import AdminSite
+from django.contrib.admin import AdminSite, ModelAdmin
 from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
-from django.contrib.auth.signals import user_login_failed
+from django.contrib.auth import authenticate
 from django.contrib.auth.views import PasswordChangeView
 from django.db import transaction
 from django.http import HttpRequest
 from django.urls import reverse
 
+from accounts.lists import OfferedLists
 from accounts.logins import is_own_password
-from accounts.second_factor import verify_code
 from tenants.audit import record
 
 # The same for each of the three, so that nobody finds out a password without the code.
 REFUSAL = (
-    "Please enter the correct e-mail, password and code of a member of staff. After a wrong code, wait a moment: each "
-    "doubles the time until the next one is looked at."
+    "Please enter the correct e-mail, password and code of a member of staff. After some wrong ones, each doubles the "
+    "time until the next one is looked at, up to a minute."
 )
 
 
@@ -40,17 +40,19 @@ class StaffLoginForm(AdminAuthenticationForm):
     }
 
     def clean(self) -> dict[str, Any]:
-        """As Django's. A right password with a wrong code is a failed log-in for Django, too."""
-        cleaned: dict[str, Any] = super().clean()
-        user: Any = self.get_user()
-        if user is None:
+        """As Django's, whose backend gets the code with the password. Raises Throttled if they may not be tried yet."""
+        cleaned: dict[str, Any] = self.cleaned_data
+        if not (cleaned.get("username") and cleaned.get("password")):
             return cleaned
-        # django-otp notes it in the session that begins now.
-        user.otp_device = verify_code(user, cleaned.get("code", ""))
-        if user.otp_device is None:
-            credentials = {"username": cleaned["username"]}
-            user_login_failed.send(sender=__name__, credentials=credentials, request=self.request)
+        self.user_cache = authenticate(
+            self.request,
+            username=cleaned["username"],
+            password=cleaned["password"],
+            one_time_password=cleaned.get("code", ""),
+        )
+        if self.user_cache is None:
             raise self.get_invalid_login_error()
+        self.confirm_login_allowed(self.user_cache)
         return cleaned
 
 
@@ -82,6 +84,12 @@ class StaffSite(AdminSite):
     """The admin, for staff with a second factor; without one where STAFF_SECOND_FACTOR is off."""
 
     login_template = "admin/staff_login.html"
+
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """As Django's. The lists of whatever class it is are `OfferedLists`."""
+        own = admin_class or ModelAdmin
+        offered = type(own.__name__, (OfferedLists, own), {"__module__": own.__module__})
+        super().register(model_or_iterable, offered, **options)
 
     @property
     def login_form(self) -> type[AdminAuthenticationForm]:  # type: ignore[override]  # Django only reads it

@@ -1,8 +1,9 @@
-"""The provisioning of a tenant that signed up, the end of one that nobody confirms, and mails with links."""
+"""The provisioning of a tenant that signed up, the end of one that nobody confirms, mails with links, and sessions."""
 
 from typing import Any
 
 from celery import shared_task
+from django.contrib.sessions.backends.db import SessionStore
 from django.db import InterfaceError, OperationalError, transaction
 
 from accounts import links, provisioning, unconfirmed
@@ -48,7 +49,13 @@ def expire_unconfirmed_tenant(tenant_id: str) -> str | None:
     return unconfirmed.expire_tenant(tenant_id=tenant_id)
 
 
+@shared_task(runs_in="public")
+def forget_expired_sessions() -> None:
+    """Delete the sessions of staff that have ended, as `manage.py clearsessions` does."""
+    SessionStore.clear_expired()
+
+
 @shared_task
-def send_password_links(email: str) -> None:
+def send_password_links(email: str, address: str | None = None) -> None:
     """Mail a link to set a password to whoever has this address, if anybody has."""
-    links.send_password_links(email=email)
+    links.send_password_links(email=email, address=address)

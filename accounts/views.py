@@ -37,6 +37,7 @@ from accounts.serializers import (
     UserSerializer,
 )
 from idempotency.views import idempotent
+from limits.addresses import client_address
 from tenants.errors import answers
 from tenants.models import Tenant
 from tenants.services import current_tenant, update_tenant
@@ -150,7 +151,8 @@ class PasswordResetsView(OpenView):
     @extend_schema(request=PasswordResetSerializer, responses={202: None})
     def post(self, request: Request) -> Response:
         """Mail a link to set a new password. The answer is the same if no user has this address."""
-        link_services.request_password_reset(**_valid(PasswordResetSerializer(data=request.data)))
+        asked = _valid(PasswordResetSerializer(data=request.data))
+        link_services.request_password_reset(**asked, address=client_address(request))
         return Response(status=status.HTTP_202_ACCEPTED, headers=NO_STORE)
 
 

@@ -85,6 +85,8 @@ STAFF_SECOND_FACTOR = env.bool("STAFF_SECOND_FACTOR", default=not DEBUG)
 if not (STAFF_SECOND_FACTOR or DEBUG):
     raise ImproperlyConfigured("Leave out STAFF_SECOND_FACTOR=0: without DEBUG=1, staff need a second factor.")
 OTP_TOTP_ISSUER = f"Tenantry on {BASE_DOMAIN}"
+# accounts/logins.py limits how often a code is tried, together with the password.
+OTP_TOTP_THROTTLE_FACTOR = 0
 
 # Apps. An app in both lists has its tables in `public` and in every tenant's schema.
 SHARED_APPS = [
@@ -385,6 +387,7 @@ REST_FRAMEWORK = {
         "password": env("THROTTLE_PASSWORD", default="6000/min" if DEBUG else "60/min"),
         "idempotency_key": env("THROTTLE_IDEMPOTENCY_KEY", default="5000000/day" if DEBUG else "50000/day"),
         "mail": env("THROTTLE_MAIL", default="1000000/day" if DEBUG else "10000/day"),
+        "unconfirmed_recipient": env("THROTTLE_UNCONFIRMED_RECIPIENT", default="1000000/day" if DEBUG else "10/day"),
     },
     "NUM_PROXIES": NUM_PROXIES,
     "EXCEPTION_HANDLER": "config.problems.exception_handler",

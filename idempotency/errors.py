@@ -1,6 +1,7 @@
 from rest_framework import status
 from rest_framework.exceptions import APIException, ParseError, Throttled
 
+from limits.rates import Counted
 from tenants.errors import Conflict
 
 
@@ -22,7 +23,8 @@ class KeyReused(APIException):
 
 
 class TooManyKeys(Throttled):
-    """The organisation keeps as many responses as it may. `wait` becomes Retry-After, in seconds."""
+    """The organisation keeps as many responses as it may, as was `counted`. `wait` becomes Retry-After, in seconds."""
 
-    def __init__(self, wait: int) -> None:
+    def __init__(self, wait: int, counted: list[Counted]) -> None:
         super().__init__(wait, "The organisation has used as many Idempotency-Keys as it may.")
+        self.counted = counted

@@ -39,8 +39,9 @@ def respond_once(
 
 def _respond_and_keep(*, owner: str, key: str, fingerprint: str, respond: Callable[[], Response]) -> Response:
     quota = _quota()
-    if (wait := longest_wait(count(quota))) is not None:
-        raise TooManyKeys(wait)
+    counted = count(quota)
+    if (wait := longest_wait(counted)) is not None:
+        raise TooManyKeys(wait, counted)
     is_kept = False
     try:
         response = respond()

@@ -13,8 +13,9 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from idempotency.errors import BadKey
+from idempotency.errors import BadKey, TooManyKeys
 from idempotency.services import REPLAYED, respond_once
+from limits.rates import tell
 
 KEY = re.compile(r"[\x20-\x7e]{1,255}")
 PARAMETERS = [
@@ -60,7 +61,11 @@ def idempotent(*, owner: Callable[[Request], str | None] = by_user) -> Callable[
             if key is None or (whose := owner(request)) is None:
                 return respond()
             prints = [fingerprint(request, secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
-            return respond_once(owner=whose, key=key, fingerprint=prints[0], older=prints[1:], respond=respond)
+            try:
+                return respond_once(owner=whose, key=key, fingerprint=prints[0], older=prints[1:], respond=respond)
+            except TooManyKeys as refusal:
+                tell(request, refusal.counted)
+                raise
 
         return once
 

@@ -91,9 +91,14 @@ def longest_wait(counted: list[Counted]) -> int | None:
 def count_request(request: Any, owners: Mapping[str, str]) -> list[Counted]:
     """As `count`, for a request: its answer and the log tell what was counted."""
     counted = count(owners)
+    tell(request, counted)
+    return counted
+
+
+def tell(request: Any, counted: list[Counted]) -> None:
+    """Let the answer to a request and its line in the log tell what was counted."""
     # Of the request of Django, which DRF's hands on. One that no middleware has seen tells nobody.
     getattr(request, "counted", []).extend(counted)
-    return counted
 
 
 def count_late(request: Any, policy: str, owner: str) -> None:

@@ -6,7 +6,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
-from notifications.limited import is_beyond_limit
+from notifications.limited import OF_ORGANISATION, log_refusal, take_place
 from notifications.mailer import MailRefused, MailUnavailable, transmit
 from notifications.models import Message
 from tenants.services import current_tenant
@@ -39,9 +39,14 @@ def _refusal(message: Message) -> str:
     """Why the message is not tried, or ""."""
     if get_user_model().objects.with_email(message.to).filter(is_active=False).exists():
         return NOT_ACTIVE
-    if message.is_limited and message.attempts == 0 and is_beyond_limit(message):
-        return TOO_MANY_TO_ONE if current_tenant().is_confirmed else TOO_MANY
-    return ""
+    if not message.is_limited or message.is_promised or message.attempts > 0:
+        return ""
+    limit = take_place(to=message.to, by_stranger=message.by_stranger)
+    if not limit:
+        return ""
+    log_refusal(to=message.to, limit=limit)
+    is_of_all = limit == OF_ORGANISATION and not current_tenant().is_confirmed
+    return TOO_MANY if is_of_all else TOO_MANY_TO_ONE
 
 
 def attempt_delivery(message: Message) -> str:

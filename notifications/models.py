@@ -62,6 +62,9 @@ class Message(models.Model):
     by_stranger = models.BooleanField(
         default=False, db_default=False, help_text="Asked for without logging in: see notifications/limited.py"
     )
+    is_promised = models.BooleanField(
+        default=False, db_default=False, help_text="It has a place among the limited ones: see notifications/limited.py"
+    )
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
     attempts = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True, help_text="Of the last attempt")

@@ -9,7 +9,7 @@ from drf_spectacular.extensions import OpenApiSerializerExtension
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
-from tenants.text import MAX_EMAIL_LENGTH, normalize_email, normalize_name
+from tenants.text import MAX_EMAIL_LENGTH, normalize_email, normalize_name, normalize_new_email
 
 #: Fields of one object that an answer names as unknown. A body of 1 MiB may have a hundred thousand, and each takes
 #: DRF longer to tell than to read.
@@ -95,6 +95,13 @@ class EmailField(serializers.EmailField):
 
     def to_internal_value(self, data: Any) -> str:
         return _normalized(normalize_email, super().to_internal_value(data))
+
+
+class NewEmailField(EmailField):
+    """One that is going to be stored. Its domain is no IP address and no single word, as may be in rows of before."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return _normalized(normalize_new_email, super().to_internal_value(data))
 
 
 def _normalized(normalize: Any, text: str) -> str:

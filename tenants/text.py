@@ -1,5 +1,6 @@
 """Text as people write it: what a name may hold, and which spellings of an e-mail address are one address."""
 
+import re
 import unicodedata
 
 import idna
@@ -24,6 +25,9 @@ VARIATION_SELECTORS = "\u180b\u180c\u180d\u180f" + "".join(
     map(chr, [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]),
 )
 SKIN_TONES = "".join(map(chr, range(0x1F3FB, 0x1F400)))
+LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+# In its normal form. The last label has a letter, or it would be an IP address.
+DOMAIN = re.compile(rf"(?:{LABEL}\.)+(?=[0-9-]*[a-z]){LABEL}")
 
 
 def normalize_name(text: str) -> str:
@@ -104,6 +108,31 @@ def normalize_email(address: str) -> str:
     if not local.isprintable():
         raise ValidationError("An address has no control characters.", code="invalid")
     return email
+
+
+def normalize_new_email(address: str) -> str:
+    """As `normalize_email`, for an address that somebody gives for the first time.
+
+    Raises ValidationError, too, for one that names this machine or network, and not the owner of a domain: an IP
+    address, or a host of one word. Where such an address is stored already, `normalize_email` takes it as before.
+    """
+    email = normalize_email(address)
+    if not DOMAIN.fullmatch(email.rpartition("@")[2]):
+        raise ValidationError("The part after the @ is no domain, such as example.com.", code="invalid")
+    return email
+
+
+def fold_email(address: str) -> str:
+    """One text for all spellings of one mailbox, to count by. It may be that of another mailbox, too.
+
+    PostgreSQL's lower() makes an i of İ, and a k of the sign for Kelvin. This folds whatever it may fold.
+    """
+    try:
+        spelling = normalize_email(address)
+    except ValidationError:
+        spelling = address
+    decomposed = unicodedata.normalize("NFKD", spelling.casefold())
+    return "".join(char for char in decomposed if not unicodedata.combining(char))
 
 
 def spellings(address: str) -> list[str]:

@@ -57,7 +57,7 @@ def sign_up(port: int, slug: str) -> Api:
 def confirm(api: Api) -> bool:
     """By the link in the mail, if that has come."""
     host, _, _ = api.host.partition(":")
-    links = [LINK.search(mail["body"]) for mail in calls("TENANTRY_MAIL_LOG") if host in mail["subject"]]
+    links = [LINK.search(mail["body"]) for mail in calls("TENANTRY_MAIL_LOG") if host in mail["body"]]
     for link in filter(None, links):
         api.post("confirmations/", {"link": link[1]})
         return True

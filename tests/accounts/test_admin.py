@@ -132,6 +132,18 @@ def test_staff_are_added_and_edited(client: Client) -> None:
     assert LogEntry.objects.exists()
 
 
+@pytest.mark.parametrize("email", ["sue@[127.0.0.1]", "sue@localhost"])
+def test_an_address_is_at_a_domain_unless_it_was_there_before(client: Client, email: str) -> None:
+    sue = add_staff(email="sue@tenantry.example")
+    page = f"{STAFF}{sue.pk}/change/"
+    edited = {"email": email, "full_name": "Sue Smith", "is_active": "on", "is_staff": "on"}
+    assert "is no domain" in client.post(page, edited).content.decode()
+    added = {"email": email, "full_name": "Sue Staff", "usable_password": "false"}
+    assert "is no domain" in client.post(f"{STAFF}add/", added).content.decode()
+    User.objects.filter(pk=sue.pk).update(email=email)
+    assert client.post(page, edited).status_code == 302
+
+
 def test_a_form_without_its_token_is_refused(sam: User) -> None:
     client = Client(enforce_csrf_checks=True, headers={"host": "localhost"})
     answer = client.post("/admin/login/", {"username": sam.email, "password": PASSWORD})

@@ -7,6 +7,7 @@ from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts.models import User
+from accounts.second_factor import digest_code
 from jobs.models import Job
 from tenants.audit import COMMAND_LINE
 from tenants.models import QuarantinedDomain, SignUp, Tenant
@@ -107,13 +108,21 @@ def test_staff_are_created_from_the_environment(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("email", ["sam@localhost", "sam@[127.0.0.1]"])
+def test_staff_have_an_address_at_a_domain(monkeypatch: pytest.MonkeyPatch, email: str) -> None:
+    with pytest.raises(CommandError, match="is no domain, such as"):
+        create_staff(monkeypatch, email)
+    assert not User.objects.exists()
+
+
+@pytest.mark.django_db
 def test_whoever_creates_staff_sees_the_second_factor_once(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = create_staff(monkeypatch, "sam@tenantry.example")
     sam = User.objects.get(is_staff=True)
     device = TOTPDevice.objects.get(user=sam)
     assert device.config_url in printed
     assert device.config_url.startswith("otpauth://totp/Tenantry%20on%20localhost%3Asam%40tenantry.example?secret=")
-    codes = StaticToken.objects.filter(device__user=sam).values_list("token", flat=True)
-    assert sorted(codes) == sorted(printed.split()[-10:])
-    assert len(set(codes)) == 10
+    stored = StaticToken.objects.filter(device__user=sam).values_list("token", flat=True)
+    assert set(stored) == {digest_code(code) for code in printed.split()[-10:]}
+    assert len(set(stored)) == 10
     assert LogEntry.objects.get().change_message == "Created as a superuser."

@@ -98,6 +98,8 @@ def test_no_such_slug(public_client: APIClient, slug: Any) -> None:
         ({"password": "password"}, "#/owner/password"),
         ({"password": "Ira@initech.example"}, "#/owner/password"),
         ({"email": "ira"}, "#/owner/email"),
+        ({"email": "ira@[127.0.0.1]"}, "#/owner/email"),
+        ({"email": "ira@localhost"}, "#/owner/email"),
         ({"full_name": "Ira\nBcc: all@example.com"}, "#/owner/full_name"),
         ({"full_name": ""}, "#/owner/full_name"),
     ],

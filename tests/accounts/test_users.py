@@ -116,6 +116,9 @@ def test_of_a_race_for_an_email_one_wins(committed_db: None, acme: Tenant) -> No
     ("changes", "pointer"),
     [
         ({"email": "ann"}, "#/email"),
+        ({"email": "ann@[IPv6:::1]"}, "#/email"),
+        ({"email": "ann@localhost"}, "#/email"),
+        ({"email": "ann@127.0.0.11"}, "#/email"),
         ({"email": None}, "#/email"),
         ({"email": {"a": 1}}, "#/email"),
         ({"email": "a" * 250 + "@acme.example"}, "#/email"),
@@ -137,6 +140,22 @@ def test_what_is_no_user(as_ada: APIClient, acme: Tenant, changes: dict[str, Any
     assert answer.status_code == 400
     assert {error["pointer"] for error in answer.json()["errors"]} == {pointer}
     assert len(users_of(acme)) == 1
+
+
+@pytest.mark.parametrize("email", ["ann@[127.0.0.1]", "ann@localhost"])
+def test_an_address_of_before_goes_on_serving(
+    as_ada: APIClient, acme: Tenant, client_for: Callable[[Tenant], APIClient], run_jobs: Callable[..., int], email: str
+) -> None:
+    ann = add_user(acme, "ann")
+    with tenant_context(acme):
+        User.objects.filter(pk=ann.pk).update(email=email)
+    client = client_for(acme)
+    assert client.post("/api/v1/tokens/", {"email": email.upper(), "password": PASSWORD}).status_code == 201
+    assert as_ada.patch(f"{URL}{ann.pk}/", {"full_name": "Ann Ash"}).status_code == 200
+    assert client.post("/api/v1/password-resets/", {"email": email}).status_code == 202
+    run_jobs()
+    with tenant_context(acme):
+        assert Message.objects.get().to == email
 
 
 def test_half_a_character_is_no_name(as_ada: APIClient) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from accounts.models import User
 from tenants.models import Tenant
-from tenants.text import normalize_email, normalize_name
+from tenants.text import fold_email, normalize_email, normalize_name, normalize_new_email
 
 ZWNJ, ZWJ, VS16 = "\u200c", "\u200d", "\ufe0f"
 
@@ -160,6 +160,44 @@ def test_spellings_of_one_address_are_one(written: str, stored: str) -> None:
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(ValidationError):
         normalize_email(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "x@acme.local",
+        "x@a.b.test",
+        "x@Bücher.example",
+        "x@4chan.org",
+        "x@1.2.3.4.example",
+        "x@r3---sn.example",
+        "x@acme.xn--p1ai",
+    ],
+)
+def test_an_address_at_a_domain_may_be_given(address: str) -> None:
+    assert normalize_new_email(address) == normalize_email(address)
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        *("[127.0.0.1]", "[IPv6:::1]", "[IPv6:fe80::1]", "[10.0.0.1]"),
+        *("127.0.0.11", "169.254.169.254", "1.2.3.44", "localhost", "LOCALHOST", "acme", "db"),
+        *("-x.com", "x-.com", "x.-com", "x..com", ".com", "x.", "x.com.", "acme.12", "\uff11\uff12\uff17.0.0.11"),
+    ],
+)
+def test_one_at_an_ip_address_or_a_bare_name_may_not(domain: str) -> None:
+    with pytest.raises(ValidationError):
+        normalize_new_email(f"x@{domain}")
+
+
+def test_a_mailbox_is_counted_as_one() -> None:
+    for spellings in (
+        ["nikki@bücher.example", "NIKKI@XN--BCHER-KVA.example"],
+        ["nikki@acme.example", "Nikki@ACME.Example", "n\u0130\u212a\u212ai@acme.example"],
+    ):
+        assert len({fold_email(spelling) for spelling in spellings}) == 1
+    assert fold_email("\x00") == "\x00"
 
 
 @given(st.text() | st.text("aé\u0301\u200c\u200d\ufe0f\u094d\u0915👩💻🏽ع \u3000"))
