@@ -108,9 +108,17 @@ def test_staff_are_created_from_the_environment(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("email", ["sam@localhost", "sam@[127.0.0.1]"])
-def test_staff_have_an_address_at_a_domain(monkeypatch: pytest.MonkeyPatch, email: str) -> None:
-    with pytest.raises(CommandError, match="is no domain, such as"):
+@pytest.mark.parametrize(
+    ("email", "told"),
+    [
+        ("sam@localhost", "is no domain, such as"),
+        ("sam@[127.0.0.1]", "is no domain, such as"),
+        ('"sam"@tenantry.example', "before the @"),
+        ("=?utf-8?q?sam?=@tenantry.example", "before the @"),
+    ],
+)
+def test_staff_have_a_plain_address_at_a_domain(monkeypatch: pytest.MonkeyPatch, email: str, told: str) -> None:
+    with pytest.raises(CommandError, match=told):
         create_staff(monkeypatch, email)
     assert not User.objects.exists()
 

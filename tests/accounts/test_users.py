@@ -118,6 +118,7 @@ def test_of_a_race_for_an_email_one_wins(committed_db: None, acme: Tenant) -> No
         ({"email": "ann"}, "#/email"),
         ({"email": "ann@[IPv6:::1]"}, "#/email"),
         ({"email": "ann@localhost"}, "#/email"),
+        ({"email": "=?utf-8?q?ann?=@acme.example"}, "#/email"),
         ({"email": "ann@127.0.0.11"}, "#/email"),
         ({"email": None}, "#/email"),
         ({"email": {"a": 1}}, "#/email"),
@@ -142,7 +143,7 @@ def test_what_is_no_user(as_ada: APIClient, acme: Tenant, changes: dict[str, Any
     assert len(users_of(acme)) == 1
 
 
-@pytest.mark.parametrize("email", ["ann@[127.0.0.1]", "ann@localhost"])
+@pytest.mark.parametrize("email", ["ann@[127.0.0.1]", "ann@localhost", '"ann"@acme.example', "=?utf-8?q?ann?=@acme.example"])
 def test_an_address_of_before_goes_on_serving(
     as_ada: APIClient, acme: Tenant, client_for: Callable[[Tenant], APIClient], run_jobs: Callable[..., int], email: str
 ) -> None:

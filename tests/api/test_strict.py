@@ -160,7 +160,11 @@ def test_one_mailbox_is_one_account(client: APIClient, email: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "email", ['"a\x0bb"@acme.example', "a" * 65 + "@acme.example", "ü@acme.example", "x@b_.example"]
+    "email",
+    [
+        *('"a\x0bb"@acme.example', "a" * 65 + "@acme.example", "ü@acme.example", "x@b_.example"),
+        *('"bob"@acme.example', r'"\\bob"@acme.example', "bob\u0131@acme.example", "=?utf-8?q?bob?=@acme.example"),
+    ],
 )
 def test_what_is_no_address(client: APIClient, email: str) -> None:
     [(pointer, _)] = wrong(client.post(USERS, {**BOB, "email": email}))

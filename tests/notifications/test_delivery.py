@@ -3,6 +3,8 @@
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -39,7 +41,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.recipients: list[str] = []
-        self.taken = 0
+        self.mails: list[EmailMessage] = []
 
     async def _say(self, server: SMTP, answer: str) -> str:
         if answer == HANG_UP and server.transport is not None:
@@ -68,7 +70,8 @@ class Answers:
         return await self._say(server, self.rcpt)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        self.taken += 1
+        assert isinstance(envelope.original_content, bytes)
+        self.mails.append(message_from_bytes(envelope.original_content, policy=policy.default))
         return await self._say(server, self.data)
 
     async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
@@ -190,7 +193,7 @@ def test_a_mail_server_that_stays_away_leaves_a_failed_message_and_a_dead_job(
 
 
 TO_THE_MESSAGE = ["mail", "rcpt", "data"]
-ADDRESSES = ["ada@example.com", "ADA@Example.COM", "x@bücher.example", "x@BÜCHER.example", '"a b"@example.com']
+ADDRESSES = ["ada@example.com", "ADA@Example.COM", "x@bücher.example", "x@BÜCHER.example", "{a}+b@example.com"]
 
 
 @pytest.mark.parametrize("to", ADDRESSES)
@@ -241,7 +244,7 @@ def test_a_server_that_stops_talking_is_tried_again(message: Message, smtp: Answ
 def test_how_a_server_says_good_bye_does_not_unsend_a_message(message: Message, smtp: Answers, answer: str) -> None:
     smtp.quit = answer
     assert attempt(message) == ""
-    assert smtp.taken == 1
+    assert len(smtp.mails) == 1
 
 
 def test_settings_that_contradict_each_other_say_nothing_of_the_message(
@@ -262,6 +265,7 @@ def test_words_that_no_column_takes_are_kept_all_the_same(message: Message, smtp
     assert len(message.error) < 2_500
 
 
+PLAIN_HEADERS = "Content-Type MIME-Version Subject From To Date Message-ID Auto-Submitted".split()
 SECRET = re.compile(r"[0-9a-f]{64}")
 
 
@@ -317,13 +321,59 @@ def test_an_international_domain_is_sent_to_in_ascii(message: Message, smtp: Ans
     assert smtp.recipients == ["x@xn--bcher-kva.example"]
 
 
+@pytest.mark.parametrize("to", ["ADA@example.com", "a+b@example.com", "!#$%&'*/=^_`{|}~-?@example.com", "x@[127.0.0.1]"])
+def test_a_mail_goes_to_the_address_as_it_is_stored(message: Message, smtp: Answers, to: str) -> None:
+    Message.objects.update(to=to)
+    assert attempt(message) == ""
+    assert smtp.recipients == [to]
+    assert smtp.mails[0]["To"] == to
+
+
 @pytest.mark.parametrize(
-    "to", ["no address@@", "nobody", "dörte@example.com", f"x@{'ü' * 64}.example", "a\nb@example.com"]
+    "to",
+    [
+        *("no address@@", "nobody", "dörte@example.com", f"x@{'ü' * 64}.example", "a\nb@example.com", ""),
+        *('"ada"@example.com', '"a b"@example.com', r'"\\ada"@example.com', '"a@b"@example.com', "Ada <ada@example.com>"),
+        *("=?utf-8?q?ada?=@example.com", '"=?utf-8?q?ada?="@example.com', "=?utf-8?q?ada=00?=@example.com"),
+        *("ada@=?utf-8?q?example.com?=", "ada@example.com (Ada)", "ada(x)@example.com", "ada@example.com, bob@example.com"),
+        *("ad\u0131@example.com", "ad\u212a@example.com", "=?utf-8?q?ada=40example.com=3E=3C?=@example.com"),
+    ],
 )
 def test_what_is_no_address_is_refused_and_sent_to_nobody(message: Message, smtp: Answers, to: str) -> None:
     Message.objects.update(to=to)
     assert "This is no mail" in attempt(message)
     assert smtp.recipients == []
+    assert smtp.mails == []
+
+
+WORD = "=?utf-8?q?Your_bank=0d=0aBcc:x?="
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        *("Hello", "Hello, Zoë", f"{WORD} is ready", f"Welcome to {WORD}", "=?", "a =?= b", f"Zoë {WORD}", f"{WORD} {WORD}"),
+        *("=?utf-8?b?4oCu?=", "=?x?q?y?=", "=?utf-8?q?a", f"{WORD * 9} ", f"{WORD} " * 9, "Zoë =? " * 40, "=?" * 150),
+        *("a" * 300, "a " * 150, "a:  b; c, " * 30, "👩‍💻" * 100, "=?👩‍💻" * 60),
+    ],
+)
+def test_a_subject_is_read_as_it_was_rendered(message: Message, smtp: Answers, subject: str) -> None:
+    Message.objects.update(subject=subject.strip())
+    assert attempt(message) == ""
+    [sent] = smtp.mails
+    assert sent["Subject"] == subject.strip()
+    assert sent.defects == []
+    assert sorted(sent.keys()) == sorted(PLAIN_HEADERS)
+
+
+def test_an_organisation_s_name_is_read_as_it_is(acme: Tenant, smtp: Answers, run_jobs: RunJobs) -> None:
+    acme.name = f"{WORD} & =?utf-8?q?=E2=80=AE?= {'x' * 100}"
+    acme.save()
+    with tenant_context(acme), transaction.atomic():
+        context = {"full_name": "Ada", "login_url": "http://acme.localhost/"}
+        send_message(to="ada@example.com", template="welcome_owner", context=context)
+    run_jobs()
+    assert [sent["Subject"] for sent in smtp.mails] == [f"{acme.name} is ready"]
 
 
 @pytest.mark.usefixtures("down")

@@ -1,14 +1,24 @@
 import unicodedata
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.core.mail.message import sanitize_address
 from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts.models import User
 from tenants.models import Tenant
-from tenants.text import fold_email, normalize_email, normalize_name, normalize_new_email
+from tenants.text import (
+    LOCAL,
+    fold_email,
+    fold_mailbox,
+    normalize_email,
+    normalize_name,
+    normalize_new_email,
+    normalize_recipient,
+)
 
 ZWNJ, ZWJ, VS16 = "\u200c", "\u200d", "\ufe0f"
 
@@ -191,6 +201,34 @@ def test_one_at_an_ip_address_or_a_bare_name_may_not(domain: str) -> None:
         normalize_new_email(f"x@{domain}")
 
 
+@pytest.mark.parametrize("local", ["ada", "a.b.c", "a+1", "A1", "!#$%&'*+/=^_`{|}~-", "x?", "?=", "=", "a=.?b", "a" * 64])
+def test_a_plain_word_may_stand_before_the_at(local: str) -> None:
+    assert normalize_new_email(f"{local}@acme.example") == f"{local}@acme.example"
+
+
+NOT_PLAIN = [
+    *('"ada"', '"a b"', '"a@b"', '"a.b"', r'"\\ada"', r'"\a\d\a"', '""'),
+    *("=?utf-8?q?ada?=", '"=?utf-8?q?ada?="', "=?UTF-8?B?YWRh?=", "=?iso-8859-1*en?q?ada?=", "x=?us-ascii?q?ada?=", "=?"),
+    *("=?utf-8?q?ada=00?=", "=?utf-8?q?=3E=3C?=", "=?utf-8?q?ada=40acme.example?=", "a.=?utf-8?q?b?=.c"),
+    *("ad\u0131", "ad\u017f", "ad\u212a", "ad\xe1", "\uff41da", "ad\u202ea", "ad\xada"),
+    *(".ada", "ada.", "a..da", "(c)ada", "ada(c)", "a,da", "<ada", "a da", "ada\t", "a\\da", "a:b", "a;b"),
+]
+
+
+@pytest.mark.parametrize("local", NOT_PLAIN)
+@pytest.mark.parametrize("normalize", [normalize_recipient, normalize_new_email])
+def test_what_a_mail_library_reads_as_another_mailbox_may_not(normalize: Any, local: str) -> None:
+    with pytest.raises(ValidationError):
+        normalize(f"{local}@acme.example")
+
+
+@given(st.emails() | st.from_regex(LOCAL, fullmatch=True).map("{}@acme.example".format))
+def test_django_mails_to_an_address_as_it_is_stored(written: str) -> None:
+    with suppress(ValidationError):
+        stored = normalize_recipient(written)
+        assert sanitize_address(stored, "utf-8") == stored
+
+
 def test_a_mailbox_is_counted_as_one() -> None:
     for spellings in (
         ["nikki@bücher.example", "NIKKI@XN--BCHER-KVA.example"],
@@ -198,6 +236,23 @@ def test_a_mailbox_is_counted_as_one() -> None:
     ):
         assert len({fold_email(spelling) for spelling in spellings}) == 1
     assert fold_email("\x00") == "\x00"
+
+
+@pytest.mark.parametrize(
+    ("address", "mailbox"),
+    [
+        ("Ada+1@Acme.Example", "ada@acme.example"),
+        ("ada+1+2@acme.example", "ada@acme.example"),
+        ("ada+@acme.example", "ada@acme.example"),
+        ("ada@acme.example", "ada@acme.example"),
+        # Mail servers cut nothing here: it may be a telephone's number.
+        ("+491234@acme.example", "+491234@acme.example"),
+        ("+491234+1@acme.example", "+491234@acme.example"),
+        ("no address+1", "no address+1"),
+    ],
+)
+def test_sub_addresses_are_one_mailbox(address: str, mailbox: str) -> None:
+    assert fold_mailbox(address) == mailbox
 
 
 @given(st.text() | st.text("aé\u0301\u200c\u200d\ufe0f\u094d\u0915👩💻🏽ع \u3000"))
