@@ -18,7 +18,7 @@ from limits.rates import count, longest_wait
 from notifications.models import Message
 from tenants.connection import connection, execute
 from tenants.services import current_tenant
-from tenants.text import fold_email
+from tenants.text import fold_mailbox
 
 logger = logging.getLogger("tenantry.mails")
 
@@ -65,7 +65,7 @@ def is_confirmed(to: str) -> bool:
 
 def _is_flooded(to: str) -> bool:
     """Count one more for the mailbox, in all organisations. Whether these are too many."""
-    mailbox = hashlib.sha256(fold_email(to).encode(errors="surrogatepass")).hexdigest()[:32]
+    mailbox = hashlib.sha256(fold_mailbox(to).encode(errors="surrogatepass")).hexdigest()[:32]
     return longest_wait(count({OF_RECIPIENT: mailbox})) is not None
 
 

@@ -4,13 +4,16 @@ import logging
 import smtplib
 from contextlib import suppress
 from email.errors import MessageError
+from email.header import Header
 
+from django.core.exceptions import ValidationError
 from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 
 from jobs.errors import storable
 from notifications.models import Message
 from notifications.placeholders import fill_in
+from tenants.text import normalize_recipient
 
 logger = logging.getLogger(__name__)
 
@@ -71,18 +74,31 @@ def _send(server: BaseEmailBackend, message: Message) -> None:
 
 
 def _mail(message: Message) -> EmailMultiAlternatives:
-    """Raises ValueError for an address that can't be written in a mail."""
-    local, at, domain = message.to.rpartition("@")
-    if not (local and at and domain):
-        raise ValueError(f"{message.to!r} is no address")
-    if not local.isascii():
-        # Django would write it as an encoded word, which is another mailbox.
-        raise ValueError(f"{message.to!r} has letters before the @ that few mail servers take")
+    """Raises ValueError for an address that is no mail's. Of any other, Django hands each character to the server."""
     headers = {"Message-ID": message.message_id, "Auto-Submitted": "auto-generated"}
     text, html = (fill_in(form, message.secret_name) for form in (message.text, message.html))
-    mail = EmailMultiAlternatives(subject=message.subject, body=text, to=[message.to], headers=headers)
+    mail = EmailMultiAlternatives(
+        subject=_subject(message.subject), body=text, to=[_recipient(message.to)], headers=headers
+    )
     mail.attach_alternative(html, "text/html")
     return mail
+
+
+def _recipient(address: str) -> str:
+    try:
+        return normalize_recipient(address)
+    except ValidationError as error:
+        raise ValueError(f"{address!r}: {error.messages[0]}") from error
+
+
+def _subject(text: str) -> str:
+    """The text, so that readers see it as it is. Django encodes letters that are not ASCII, and leaves encoded words as
+    they are, which readers decode: a client's text must not be one.
+    """
+    if "=?" not in text:
+        return text
+    # On one line: Django folds it, and takes no header that is folded already.
+    return Header(text, "utf-8", header_name="Subject").encode(linesep="")
 
 
 def _verdict(code: int, answer: bytes | str) -> Exception:

@@ -98,7 +98,7 @@ class EmailField(serializers.EmailField):
 
 
 class NewEmailField(EmailField):
-    """One that is going to be stored. Its domain is no IP address and no single word, as may be in rows of before."""
+    """One that is going to be stored: a plain one at a domain. Rows of before may have others."""
 
     def to_internal_value(self, data: Any) -> str:
         return _normalized(normalize_new_email, super().to_internal_value(data))

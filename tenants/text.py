@@ -25,6 +25,9 @@ VARIATION_SELECTORS = "\u180b\u180c\u180d\u180f" + "".join(
     map(chr, [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]),
 )
 SKIN_TONES = "".join(map(chr, range(0x1F3FB, 0x1F400)))
+ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+# RFC 5322's dot-atom. Mail libraries take quotes off, and decode RFC 2047's encoded words, which begin with =?.
+LOCAL = re.compile(rf"(?!.*=\?){ATOM}(?:\.{ATOM})*")
 LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 # In its normal form. The last label has a letter, or it would be an IP address.
 DOMAIN = re.compile(rf"(?:{LABEL}\.)+(?=[0-9-]*[a-z]){LABEL}")
@@ -110,13 +113,29 @@ def normalize_email(address: str) -> str:
     return email
 
 
+def normalize_recipient(address: str) -> str:
+    """As `normalize_email`, for an address that a mail goes to: nothing that reads it makes another mailbox of it.
+
+    Raises ValidationError, too, unless letters, digits and signs, with single dots between them, stand before the @.
+    Quotes, encoded words and letters that are not ASCII may be stored in rows of before.
+    """
+    email = normalize_email(address)
+    if not LOCAL.fullmatch(email.rpartition("@")[0]):
+        raise ValidationError(
+            "The part before the @ is not plain: letters from a to z, digits, and !#$%&'*+/=?^_`{|}~- may stand there, "
+            "with single dots between them, and without =? in it.",
+            code="invalid",
+        )
+    return email
+
+
 def normalize_new_email(address: str) -> str:
-    """As `normalize_email`, for an address that somebody gives for the first time.
+    """As `normalize_recipient`, for an address that somebody gives for the first time.
 
     Raises ValidationError, too, for one that names this machine or network, and not the owner of a domain: an IP
     address, or a host of one word. Where such an address is stored already, `normalize_email` takes it as before.
     """
-    email = normalize_email(address)
+    email = normalize_recipient(address)
     if not DOMAIN.fullmatch(email.rpartition("@")[2]):
         raise ValidationError("The part after the @ is no domain, such as example.com.", code="invalid")
     return email
@@ -133,6 +152,15 @@ def fold_email(address: str) -> str:
         spelling = address
     decomposed = unicodedata.normalize("NFKD", spelling.casefold())
     return "".join(char for char in decomposed if not unicodedata.combining(char))
+
+
+def fold_mailbox(address: str) -> str:
+    """As `fold_email`, without a sub-address: what is sent to a+1@example.com mostly ends up where a@example.com does.
+
+    A + at the beginning stays, as it does in mail servers.
+    """
+    local, at, domain = fold_email(address).rpartition("@")
+    return local[:1] + local[1:].partition("+")[0] + at + domain
 
 
 def spellings(address: str) -> list[str]:

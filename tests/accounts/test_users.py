@@ -143,7 +143,9 @@ def test_what_is_no_user(as_ada: APIClient, acme: Tenant, changes: dict[str, Any
     assert len(users_of(acme)) == 1
 
 
-@pytest.mark.parametrize("email", ["ann@[127.0.0.1]", "ann@localhost", '"ann"@acme.example', "=?utf-8?q?ann?=@acme.example"])
+@pytest.mark.parametrize(
+    "email", ["ann@[127.0.0.1]", "ann@localhost", '"ann"@acme.example', "=?utf-8?q?ann?=@acme.example"]
+)
 def test_an_address_of_before_goes_on_serving(
     as_ada: APIClient, acme: Tenant, client_for: Callable[[Tenant], APIClient], run_jobs: Callable[..., int], email: str
 ) -> None:

@@ -82,7 +82,8 @@ def test_one_address_gets_few_however_many_organisations_write(
 
 
 @pytest.mark.parametrize(
-    "spelling", ["VIC@XN--BCHER-KVA.example", "vic@BU\u0308CHER.example", "vic+1@bücher.example", "VIC+a+b@bücher.example"]
+    "spelling",
+    ["VIC@XN--BCHER-KVA.example", "vic@BU\u0308CHER.example", "vic+1@bücher.example", "VIC+a+b@bücher.example"],
 )
 def test_no_spelling_is_another_mailbox(
     owners: list[APIClient], run_jobs: RunJobs, clock: Clock, rates: Rates, spelling: str
