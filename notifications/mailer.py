@@ -1,6 +1,7 @@
 """The way out to the mail server (EMAIL_URL), and its errors in two kinds."""
 
 import logging
+import re
 import smtplib
 from contextlib import suppress
 from email.errors import MessageError
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 MAX_ANSWER = 2_000
 #: RFC 4954: it refuses a session that has not logged in, and says nothing of the message.
 AUTHENTICATION_REQUIRED = 530
+#: What fits into a line of 78 characters beside its name, and holds nothing to decode
+PLAIN_SUBJECT = re.compile(r"(?!.*=\?)[ -~]{0,69}")
 #: Of a server that has read a mail with a secret, and may quote it
 WORDS_LEFT_OUT = "(the server's words are left out, because they may quote the mail)"
 
@@ -92,12 +95,14 @@ def _recipient(address: str) -> str:
 
 
 def _subject(text: str) -> str:
-    """The text, so that readers see it as it is. Django encodes letters that are not ASCII, and leaves encoded words as
-    they are, which readers decode: a client's text must not be one.
+    """The text, so that readers see it as it is.
+
+    Django leaves encoded words in it, which readers decode: a client's text must not be one. And it folds a header
+    before a first word that is long, so that readers see a space there.
     """
-    if "=?" not in text:
+    if PLAIN_SUBJECT.fullmatch(text):
         return text
-    # On one line: Django folds it, and takes no header that is folded already.
+    # Django takes no header that is folded already. It folds this one between its words.
     return Header(text, "utf-8", header_name="Subject").encode(linesep="")
 
 

@@ -321,9 +321,11 @@ def test_an_international_domain_is_sent_to_in_ascii(message: Message, smtp: Ans
     assert smtp.recipients == ["x@xn--bcher-kva.example"]
 
 
-@pytest.mark.parametrize(
-    "to", ["ADA@example.com", "a+b@example.com", "!#$%&'*/=^_`{|}~-?@example.com", "x@[127.0.0.1]"]
-)
+AS_STORED = ["ADA@example.com", "a.b+c@example.com", "!#$%&'*/=^_`{|}~-?@example.com", "x@[127.0.0.1]"]
+LONGEST = f"{'a' * 64}@{'b' * 62}.{'c' * 62}.{'d' * 55}.example"
+
+
+@pytest.mark.parametrize("to", [*AS_STORED, LONGEST])
 def test_a_mail_goes_to_the_address_as_it_is_stored(message: Message, smtp: Answers, to: str) -> None:
     Message.objects.update(to=to)
     assert attempt(message) == ""
@@ -334,22 +336,12 @@ def test_a_mail_goes_to_the_address_as_it_is_stored(message: Message, smtp: Answ
 @pytest.mark.parametrize(
     "to",
     [
-        *("no address@@", "nobody", "dörte@example.com", f"x@{'ü' * 64}.example", "a\nb@example.com", ""),
-        *(
-            '"ada"@example.com',
-            '"a b"@example.com',
-            r'"\\ada"@example.com',
-            '"a@b"@example.com',
-            "Ada <ada@example.com>",
-        ),
+        *("", "no address@@", "nobody", "dörte@example.com", f"x@{'ü' * 64}.example", "a\nb@example.com"),
+        *('"ada"@example.com', '"a b"@example.com', r'"\\ada"@example.com', '"a@b"@example.com'),
         *("=?utf-8?q?ada?=@example.com", '"=?utf-8?q?ada?="@example.com', "=?utf-8?q?ada=00?=@example.com"),
-        *(
-            "ada@=?utf-8?q?example.com?=",
-            "ada@example.com (Ada)",
-            "ada(x)@example.com",
-            "ada@example.com, bob@example.com",
-        ),
-        *("ad\u0131@example.com", "ad\u212a@example.com", "=?utf-8?q?ada=40example.com=3E=3C?=@example.com"),
+        *("=?utf-8?q?ada=40example.com=3E=3C?=@example.com", "ada@=?utf-8?q?example.com?="),
+        *("ad\u0131@example.com", "ad\u212a@example.com", "ada(x)@example.com", "ada@example.com (Ada)"),
+        *("Ada <ada@example.com>", "ada@example.com, bob@example.com"),
     ],
 )
 def test_what_is_no_address_is_refused_and_sent_to_nobody(message: Message, smtp: Answers, to: str) -> None:
@@ -365,18 +357,10 @@ WORD = "=?utf-8?q?Your_bank=0d=0aBcc:x?="
 @pytest.mark.parametrize(
     "subject",
     [
-        *(
-            "Hello",
-            "Hello, Zoë",
-            f"{WORD} is ready",
-            f"Welcome to {WORD}",
-            "=?",
-            "a =?= b",
-            f"Zoë {WORD}",
-            f"{WORD} {WORD}",
-        ),
-        *("=?utf-8?b?4oCu?=", "=?x?q?y?=", "=?utf-8?q?a", f"{WORD * 9} ", f"{WORD} " * 9, "Zoë =? " * 40, "=?" * 150),
-        *("a" * 300, "a " * 150, "a:  b; c, " * 30, "👩‍💻" * 100, "=?👩‍💻" * 60),
+        *("Hello", "Hello, Zoë", f"{WORD} is ready", f"Welcome to {WORD}", f"Zoë {WORD}", f"{WORD} {WORD}"),
+        *("=?", "a =?= b", "=?utf-8?b?4oCu?=", "=?x?q?y?=", "=?utf-8?q?a"),
+        *(f"{WORD * 9}", f"{WORD} " * 9, "Zoë =? " * 40, "=?" * 150, "=?👩\u200d💻" * 60, "👩\u200d💻" * 100),
+        *("a" * 69, "a" * 70, "a" * 300, "a" * 69 + " b", "a " * 150, "a:  b; c, " * 30, "ä" * 80),
     ],
 )
 def test_a_subject_is_read_as_it_was_rendered(message: Message, smtp: Answers, subject: str) -> None:

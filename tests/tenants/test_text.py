@@ -1,10 +1,10 @@
 import unicodedata
 from contextlib import suppress
+from email import message_from_string, policy
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.core.mail.message import sanitize_address
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -201,23 +201,17 @@ def test_one_at_an_ip_address_or_a_bare_name_may_not(domain: str) -> None:
         normalize_new_email(f"x@{domain}")
 
 
-@pytest.mark.parametrize(
-    "local", ["ada", "a.b.c", "a+1", "A1", "!#$%&'*+/=^_`{|}~-", "x?", "?=", "=", "a=.?b", "a" * 64]
-)
+PLAIN = ["ada", "a.b.c", "a+1", "A1", "!#$%&'*+/=^_`{|}~-", "x?", "?=", "=", "a=.?b", "a" * 64]
+
+
+@pytest.mark.parametrize("local", PLAIN)
 def test_a_plain_word_may_stand_before_the_at(local: str) -> None:
     assert normalize_new_email(f"{local}@acme.example") == f"{local}@acme.example"
 
 
 NOT_PLAIN = [
-    *('"ada"', '"a b"', '"a@b"', '"a.b"', r'"\\ada"', r'"\a\d\a"', '""'),
-    *(
-        "=?utf-8?q?ada?=",
-        '"=?utf-8?q?ada?="',
-        "=?UTF-8?B?YWRh?=",
-        "=?iso-8859-1*en?q?ada?=",
-        "x=?us-ascii?q?ada?=",
-        "=?",
-    ),
+    *('"ada"', '"a b"', '"a@b"', '"a.b"', r'"\\ada"', r'"\a\d\a"', '""', '"=?utf-8?q?ada?="'),
+    *("=?utf-8?q?ada?=", "=?UTF-8?B?YWRh?=", "=?iso-8859-1*en?q?ada?=", "x=?us-ascii?q?ada?=", "=?"),
     *("=?utf-8?q?ada=00?=", "=?utf-8?q?=3E=3C?=", "=?utf-8?q?ada=40acme.example?=", "a.=?utf-8?q?b?=.c"),
     *("ad\u0131", "ad\u017f", "ad\u212a", "ad\xe1", "\uff41da", "ad\u202ea", "ad\xada"),
     *(".ada", "ada.", "a..da", "(c)ada", "ada(c)", "a,da", "<ada", "a da", "ada\t", "a\\da", "a:b", "a;b"),
@@ -232,10 +226,11 @@ def test_what_a_mail_library_reads_as_another_mailbox_may_not(normalize: Any, lo
 
 
 @given(st.emails() | st.from_regex(LOCAL, fullmatch=True).map("{}@acme.example".format))
-def test_django_mails_to_an_address_as_it_is_stored(written: str) -> None:
+def test_whoever_parses_an_address_finds_what_is_stored(written: str) -> None:
     with suppress(ValidationError):
         stored = normalize_recipient(written)
-        assert sanitize_address(stored, "utf-8") == stored
+        [parsed] = message_from_string(f"To: {stored}\n\n", policy=policy.default)["To"].addresses
+        assert parsed.addr_spec == stored
 
 
 def test_a_mailbox_is_counted_as_one() -> None:
