@@ -1,6 +1,7 @@
 import unicodedata
 from contextlib import suppress
 from email import message_from_string, policy
+from email.utils import parseaddr
 from typing import Any
 
 import pytest
@@ -231,6 +232,7 @@ def test_whoever_parses_an_address_finds_what_is_stored(written: str) -> None:
         stored = normalize_recipient(written)
         [parsed] = message_from_string(f"To: {stored}\n\n", policy=policy.default)["To"].addresses
         assert parsed.addr_spec == stored
+        assert parseaddr(stored) == ("", stored)
 
 
 def test_a_mailbox_is_counted_as_one() -> None:
