@@ -36,6 +36,8 @@ PARAMETERS = [
     ),
 ]
 
+SECRETS = frozenset({"password"})
+
 Action = Callable[..., Response]
 
 

@@ -48,6 +48,7 @@ UNNAMED: list[tuple[str, str, str, float]] = [
     ("how-to/call-the-api.md", "{} for `address` and `user`", "THROTTLE_USER", 1),
     ("how-to/call-the-api.md", "{} for `tenant`", "THROTTLE_TENANT", 1),
     ("how-to/call-the-api.md", "{} for `login`", "THROTTLE_LOGIN", 1),
+    ("how-to/call-the-api.md", "{} for `user_password`", "THROTTLE_USER_PASSWORD", 1),
     ("how-to/call-the-api.md", "{} for `password`", "THROTTLE_PASSWORD", 1),
     ("how-to/call-the-api.md", "{} an hour for `sign_up`", "THROTTLE_SIGN_UP", 1),
     ("how-to/call-the-api.md", "so many `Idempotency-Key`s a day ({})", "THROTTLE_IDEMPOTENCY_KEY", 1),

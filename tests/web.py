@@ -41,7 +41,7 @@ def serve_web(folder: Path, **environ: str) -> Iterator[int]:
         except httpx.HTTPError:
             return False
 
-    policies = ("ADDRESS", "USER", "TENANT", "SIGN_UP", "LOGIN", "PASSWORD")
+    policies = ("ADDRESS", "USER", "TENANT", "SIGN_UP", "LOGIN", "PASSWORD", "USER_PASSWORD")
     rates = {f"THROTTLE_{policy}": "100000/s" for policy in policies}
     env = {"DATABASE_URL": url, "DEBUG": "0", "LOGIN_MAX_WAIT": "0", **rates, **environ}
     with Process("web", ["sh", "-c", line], log=folder / "web.log", env=env):

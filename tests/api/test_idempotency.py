@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
 from django.db import transaction
+from django.utils.crypto import salted_hmac
 from django_celery_beat.models import PeriodicTask
 from django_tenants.utils import schema_context, tenant_context
 from drf_spectacular.generators import SchemaGenerator
@@ -18,9 +20,12 @@ from accounts.models import User
 from config.celery import app
 from idempotency import services, tasks
 from idempotency.models import KeptResponse
+from idempotency.views import SECRETS
 from jobs.models import Job
+from jobs.relay import deletion
 from tenants.connection import connection
-from tenants.models import Tenant
+from tenants.models import SignUp, Tenant
+from tenants.services import delete_tenant
 from tests.people import PASSWORD, add_user, at_once, await_blocked, client_of
 
 BOB = {"email": "bob@acme.example", "full_name": "Bob", "password": PASSWORD, "role": "member"}
@@ -106,7 +111,9 @@ def test_how_a_body_is_spelt_does_not_matter(as_ada: APIClient) -> None:
 # Another request
 
 
-@pytest.mark.parametrize("change", [{"full_name": "Rob"}, {"password": f"{PASSWORD}!"}, {"more": 1}])
+@pytest.mark.parametrize(
+    "change", [{"full_name": "Rob"}, {"email": "rob@acme.example"}, {"more": 1}, {"more": {"password": PASSWORD}}]
+)
 def test_another_body_with_the_same_key_is_refused(as_ada: APIClient, acme: Tenant, change: dict[str, Any]) -> None:
     create(as_ada)
     refused = create(as_ada, {**BOB, **change})
@@ -210,6 +217,61 @@ def test_an_answer_that_is_no_success_rolls_back(acme: Tenant) -> None:
     assert not KeptResponse.objects.exists()
 
 
+# A tenant that is gone
+
+
+def gone(slug: str, **options: Any) -> None:
+    """Deleted, as staff and the relay do it."""
+    tenant = Tenant.objects.get(slug=slug)
+    Tenant.objects.filter(pk=tenant.pk).update(status=Tenant.Status.ACTIVE)
+    delete_tenant(tenant, **options)
+    Job.objects.all().delete()
+    assert deletion.delete_when_idle(tenant)
+
+
+def test_a_sign_ups_response_goes_with_its_tenant(public_client: APIClient, db: None) -> None:
+    sign_up(public_client)
+    sign_up(public_client, {**INITECH, "slug": "hooli"})
+    gone("initech")
+    refused = sign_up(public_client)
+    assert (refused.status_code, refused.json()["code"]) == (409, "slug_taken")
+    assert is_replay(sign_up(public_client, {**INITECH, "slug": "hooli"}))
+
+
+def test_once_its_slug_is_free_a_sign_up_is_a_new_one(public_client: APIClient, db: None) -> None:
+    sign_up(public_client)
+    gone("initech")
+    call_command("tenant", "free", "initech")
+    again = sign_up(public_client)
+    assert (again.status_code, is_replay(again)) == (202, False)
+    assert Tenant.objects.filter(slug="initech").exists()
+
+
+def test_so_it_is_after_an_unconfirmed_one_went(public_client: APIClient, db: None) -> None:
+    sign_up(public_client)
+    gone("initech", quarantine=False)
+    assert not is_replay(sign_up(public_client, {**INITECH, "owner": {**INITECH["owner"], "email": "x@y.example"}}))  # type: ignore[dict-item]
+    assert SignUp.objects.get().email == "x@y.example"
+
+
+def test_a_deletion_that_is_rolled_back_takes_no_response(public_client: APIClient, db: None) -> None:
+    first = sign_up(public_client)
+    with transaction.atomic():
+        Tenant.objects.filter(slug="initech").delete()
+        transaction.set_rollback(True)
+    assert sign_up(public_client).content == first.content
+
+
+def test_responses_in_a_tenants_schema_are_no_sign_ups(as_ada: APIClient, acme: Tenant, public_client: APIClient) -> None:
+    """Whatever their owner is called."""
+    sign_up(public_client)
+    create(as_ada)
+    with tenant_context(acme):
+        KeptResponse.objects.update(owner="initech")
+    gone("initech")
+    assert len(kept(acme)) == 1
+
+
 # At the same time
 
 
@@ -293,7 +355,95 @@ def test_the_release_step_schedules_that(db: None) -> None:
     assert schedule.enabled
 
 
-# Secrets
+# Secrets: whoever knows a key must not be able to try what they hold
+
+
+@pytest.mark.parametrize("password", ["a guess", PASSWORD, f"{PASSWORD}!", "", None, 5, [], {"password": 1}])
+def test_a_password_is_no_part_of_a_request(
+    as_ada: APIClient, acme: Tenant, hashed: list[str], password: Any
+) -> None:
+    first = create(as_ada)
+    hashed.clear()
+    again = create(as_ada, {**BOB, "password": password})
+    assert (again.status_code, is_replay(again), again.content) == (201, True, first.content)
+    assert hashed == []
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        {"password": "a guess"},
+        {"email": "guess@initech.example"},
+        {"full_name": "A Guess"},
+        {"email": "guess@initech.example", "password": "a guess", "full_name": "A Guess", "more": 1},
+    ],
+)
+def test_nobody_learns_who_signed_up_by_trying(public_client: APIClient, db: None, owner: dict[str, Any]) -> None:
+    first = sign_up(public_client)
+    guessed = sign_up(public_client, {**INITECH, "owner": {**INITECH["owner"], **owner}})  # type: ignore[dict-item]
+    right = sign_up(public_client)
+    assert [answer.status_code for answer in (guessed, right)] == [202, 202]
+    assert guessed.content == right.content == first.content
+    assert {name: value for name, value in guessed.items() if name != "RateLimit"} == {
+        name: value for name, value in right.items() if name != "RateLimit"
+    }
+
+
+@pytest.mark.parametrize("owner", [None, {}, [], "x"])
+def test_nor_by_leaving_the_owner_out(public_client: APIClient, db: None, owner: Any) -> None:
+    first = sign_up(public_client)
+    assert sign_up(public_client, {**INITECH, "owner": owner}).content == first.content
+    assert sign_up(public_client, {"name": "Initech", "slug": "initech"}).content == first.content
+
+
+def test_a_guess_after_the_password_was_changed_tells_no_more(
+    public_client: APIClient, db: None, hashed: list[str]
+) -> None:
+    sign_up(public_client)
+    SignUp.objects.update(password_hash="changed")
+    hashed.clear()
+    for password in (PASSWORD, "a guess"):
+        assert is_replay(sign_up(public_client, {**INITECH, "owner": {**BOB, "password": password}}))
+    assert hashed == []
+
+
+def test_no_operation_that_takes_a_key_has_another_secret_in_its_body() -> None:
+    """A payment token buys one thing once: it says which payment is meant."""
+    generator: Any = SchemaGenerator
+    schema = generator(urlconf="config.api").get_schema(public=True)
+    parts = schema["components"]["schemas"]
+    secrets = set()
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            named = [parameter["name"] for parameter in operation.get("parameters", [])]
+            if "Idempotency-Key" in named and path != "/api/v1/tenants/":
+                reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+                fields = parts[reference.split("/")[-1]]["properties"]
+                secrets |= {name for name, terms in fields.items() if terms.get("writeOnly")}
+    assert secrets == SECRETS | {"payment_token"}
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_a_request_of_before_the_upgrade_is_known_again(
+    as_ada: APIClient, acme: Tenant, public_client: APIClient, settings: Settings, fallback: bool
+) -> None:
+    """Its fingerprint was of the whole body."""
+    users, sign_ups = create(as_ada), sign_up(public_client)
+    with tenant_context(acme):
+        KeptResponse.objects.update(fingerprint=whole("/api/v1/users/", BOB))
+    KeptResponse.objects.update(fingerprint=whole("/api/v1/tenants/", INITECH))
+    if fallback:
+        settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+        settings.SECRET_KEY = "another"
+
+    assert (create(as_ada).content, sign_up(public_client).content) == (users.content, sign_ups.content)
+    assert create(as_ada, {**BOB, "full_name": "Rob"}).status_code == 422
+    assert sign_up(public_client, {**INITECH, "name": "Other"}).status_code == 422
+
+
+def whole(path: str, body: Any) -> str:
+    canonical = json.dumps([path, body], sort_keys=True)
+    return salted_hmac("idempotency", canonical, algorithm="sha256").hexdigest()
 
 
 def test_no_password_can_be_read_or_guessed_from_what_is_kept(

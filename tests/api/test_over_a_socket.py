@@ -213,6 +213,52 @@ def test_charsets_of_json(ask: Ask, charset: str) -> None:
     assert ask("PATCH /api/v1/users/me/ HTTP/1.1", kind, "Content-Length: 2", body=b"{}").status == 200
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://acme.localhost/api/v1/users/me/",
+        "HTTP://ACME.localhost./api/v1/users/me/",
+        "https://acme.localhost:8000/api/v1/users/me/?x=http://globex.localhost/",
+        "/api/v1/users/me/?x=http://globex.localhost/",
+        "//api/v1/users/me/",
+    ],
+)
+def test_a_target_that_names_the_same_host(ask: Ask, target: str) -> None:
+    assert ask(f"GET {target} HTTP/1.1").status == (404 if target.startswith("//") else 200)
+
+
+@pytest.mark.parametrize(
+    "authority",
+    [
+        "globex.localhost", "globex.localhost:80", "localhost", "example.com", "acme.localhost.example.com", "",
+        "acme.localhost@globex.localhost", "globex.localhost@acme.localhost", "acme%2elocalhost", "[::1]", "[::1",
+        "acme.localhost\\@globex.localhost", "globex.localhost\\@acme.localhost", "acme.localhost:80:80", "acme.localhost#",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("scheme", ["http", "https", "x"])
+def test_a_target_that_names_another_host(ask: Ask, globex: Tenant, scheme: str, authority: str) -> None:
+    answer = ask(f"GET {scheme}://{authority}/api/v1/users/me/ HTTP/1.1")
+    assert (answer.status, "application/problem+json" in answer.head) == (400, True)
+
+
+def test_it_is_told_so(ask: Ask, acme: Tenant, globex: Tenant) -> None:
+    answer = ask("GET http://globex.localhost/api/v1/users/me/ HTTP/1.1")
+    assert '"bad_host"' in answer.body
+    assert "globex" not in answer.body
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
+def test_a_target_without_a_host_header(port: int, acme: Tenant, version: str) -> None:
+    head = f"GET http://acme.localhost/api/v1/users/me/ {version}\r\nConnection: close\r\n\r\n"
+    assert answer_of(exchange(port, head.encode())).status == 400
+
+
+def test_a_tenant_header_on_the_public_host_needs_that_host_in_the_target(ask: Ask) -> None:
+    for authority, status in (("localhost", 200), ("acme.localhost", 400)):
+        answer = ask(f"GET http://{authority}/api/v1/users/me/ HTTP/1.1", "Tenant: acme", host="localhost")
+        assert answer.status == status
+
+
 # Each is read by something on its way, so it gets values of its own beside those that are odd anywhere.
 ODD = [
     b"", b" ", b",", b";", b"=", b'"', b"\\", b"%00", b"%ff", b"\xff\xfe", b"\xc3\xa9", b"\x01", b"\x7f", b"\t",
