@@ -1,4 +1,8 @@
-"""What a new password must be."""
+"""What a new password must be, and how many may be set."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.password_validation import (
@@ -8,9 +12,11 @@ from django.contrib.auth.password_validation import (
 )
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.core.validators import MinLengthValidator, RegexValidator
-from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.exceptions import ErrorDetail, Throttled, ValidationError
 
 from accounts.models import User
+from limits.rates import count, give_back, longest_wait, tell
+from tenants.connection import connection
 
 WEAK = "weak_password"
 BLANK = "A password holds more than spaces."
@@ -54,3 +60,25 @@ def check_new_password(password: str, user: User) -> None:
     except DjangoValidationError as error:
         details = [ErrorDetail(message, WEAK) for message in error.messages]
         raise ValidationError({"password": details}) from error
+
+
+@contextmanager
+def password_quota(user: User, *, request: Any = None) -> Iterator[None]:
+    """Count the password that the block hashes for this user, by user and by organisation. One that the block refuses
+    to hash does not count.
+
+    Raises Throttled if either has set as many as they may. Then the block does not run, and nothing counts. Of many at
+    once no more pass than may: each counts before its block runs.
+    """
+    owners = {"user_password": str(user.pk), "password": connection.schema_name}
+    counted = count(owners)
+    if (wait := longest_wait(counted)) is not None:
+        give_back(owners)
+        tell(request, counted)
+        raise Throttled(wait, "Too many passwords were set.")
+    try:
+        yield
+    except BaseException:
+        give_back(owners)
+        raise
+    tell(request, counted)

@@ -17,6 +17,7 @@ from accounts.errors import EmailTaken, LastOwner, WrongPassword
 from accounts.links import Purpose, purpose_for, send_link
 from accounts.logins import is_own_password
 from accounts.models import Link, User
+from accounts.passwords import password_quota
 from accounts.permissions import MANAGES
 from tenants.errors import violated_constraint
 from tenants.models import SignUp, Tenant
@@ -64,18 +65,22 @@ def _dispatch_provisioning(tenant: Tenant) -> None:
 
 
 def create_user(
-    *, actor: User, email: str, full_name: str, role: str, password: str | None = None
+    *, actor: User, email: str, full_name: str, role: str, password: str | None = None, request: Any = None
 ) -> tuple[User, list[str]]:
     """Create a user, and mail them a link: to confirm their address, or to set a password if they have none.
 
-    Returns the user, and the ids of the dispatched jobs. Raises PermissionDenied, or EmailTaken.
+    Returns the user, and the ids of the dispatched jobs. Raises PermissionDenied, EmailTaken, or Throttled
+    (accounts/passwords.py).
     """
     if not _may_manage(actor, role):
         raise PermissionDenied(f"Your role, {actor.role}, can't create a user who is {role}.")
     if User.objects.with_email(email).exists():
         raise EmailTaken
     user = User(email=email, full_name=full_name, role=role, is_confirmed=False)
-    user.set_password(password)
+    user.set_unusable_password()
+    if password is not None:
+        with password_quota(actor, request=request):
+            user.set_password(password)
     with transaction.atomic():
         _insert(user)
         return user, [send_link(user, purpose=purpose_for(user))]
@@ -149,13 +154,16 @@ def update_me(
     """Change of the actor what is not None. A new password ends all their tokens but the one of this request, and a
     link to set one.
 
-    Raises WrongPassword if the old one is not right, or Throttled (accounts/logins.py).
+    Raises WrongPassword if the old one is not right, or Throttled (accounts/logins.py, accounts/passwords.py).
     """
     if password is None:
         return update_user(actor=actor, user_id=actor.pk, full_name=full_name)
-    if not is_own_password(actor, old_password, request=request):
-        raise WrongPassword
-    changes = {"password": make_password(password)} | ({} if full_name is None else {"full_name": full_name})
+    with password_quota(actor, request=request):
+        if not is_own_password(actor, old_password, request=request):
+            raise WrongPassword
+        changes = {"password": make_password(password)}
+    if full_name is not None:
+        changes["full_name"] = full_name
     with transaction.atomic():
         # Compares the hash that was checked: of two changes at once, one wins.
         unchanged = User.objects.filter(pk=actor.pk, password=actor.password, is_active=True)

@@ -58,6 +58,11 @@ def _slug(request: Request) -> str | None:
     return slug
 
 
+def _what_is_told(body: dict[str, Any]) -> dict[str, Any]:
+    """What anybody may know of a sign-up. Nobody is logged in, so a key must not tell who signed up."""
+    return {name: body.get(name) for name in ("slug", "name")}
+
+
 class TenantViewSet(RetrieveModelMixin, GenericViewSet[Tenant]):
     """Organisations; on the public host, without a token."""
 
@@ -78,7 +83,7 @@ class TenantViewSet(RetrieveModelMixin, GenericViewSet[Tenant]):
 
     @extend_schema(request=SignUpSerializer, responses={202: SignedUpSerializer})
     @answers("slug_taken", "sign_up_failed")
-    @idempotent(owner=_slug)
+    @idempotent(owner=_slug, known_by=_what_is_told)
     def create(self, request: Request) -> Response:
         """Sign up an organisation. It is set up in the background: ask `status_url` until it is `active`.
 
@@ -187,7 +192,7 @@ class UserViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[User]):
         The user gets a link by mail: to confirm the address, or to set a password if the request has none.
         """
         person = _valid(NewUserSerializer(data=request.data))
-        user, jobs = services.create_user(actor=request.user, **person)
+        user, jobs = services.create_user(actor=request.user, request=request, **person)
         location = reverse("user-detail", kwargs={"pk": user.pk}, request=request)
         created = {**UserSerializer(user).data, "jobs": jobs}
         return Response(created, status=status.HTTP_201_CREATED, headers={"Location": location})

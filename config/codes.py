@@ -27,7 +27,7 @@ class Problem:
 #: Each code that an answer of the API or of the admin can have. Its page is `/problems/<code>`.
 REGISTRY: dict[str, Problem] = {problem.code: problem for problem in (
     Problem("bad_host", 400, "No such host",
-            "The Host header names no host of this site.",
+            "The Host header names no host of this site, or another one than the request's target.",
             "Send the request to the public host, or to `<slug>.` before it."),
     Problem("bad_request", 400, "The request can't be understood",
             "The request breaks a rule of HTTP, or goes beyond a limit of the server's.",

@@ -384,6 +384,7 @@ REST_FRAMEWORK = {
         "tenant": env("THROTTLE_TENANT", default="600000/min" if DEBUG else "6000/min"),
         "sign_up": env("THROTTLE_SIGN_UP", default="6000/min" if DEBUG else "20/hour"),
         "login": env("THROTTLE_LOGIN", default="6000/min" if DEBUG else "30/min"),
+        "user_password": env("THROTTLE_USER_PASSWORD", default="2000/min" if DEBUG else "20/min"),
         "password": env("THROTTLE_PASSWORD", default="6000/min" if DEBUG else "60/min"),
         "idempotency_key": env("THROTTLE_IDEMPOTENCY_KEY", default="5000000/day" if DEBUG else "50000/day"),
         "mail": env("THROTTLE_MAIL", default="1000000/day" if DEBUG else "10000/day"),

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
@@ -29,8 +28,6 @@ def _owners(request: Request, view: Any) -> Mapping[str, str]:
     if _is_user(request):
         owners["user"] = str(request.user.pk)
         owners["tenant"] = connection.schema_name
-        if _sets_password(request, view):
-            owners["password"] = connection.schema_name
     if scope := getattr(view, "throttle_scope", None):
         owners[scope] = owners.get("user") or client_network(request)
     return owners
@@ -38,11 +35,3 @@ def _owners(request: Request, view: Any) -> Mapping[str, str]:
 
 def _is_user(request: Request) -> bool:
     return bool(request.user and request.user.is_authenticated)
-
-
-def _sets_password(request: Request, view: Any) -> bool:
-    """Hashing one takes as long as a hundred other requests."""
-    method = str(request.method)
-    if method in SAFE_METHODS or not hasattr(view, method.lower()):
-        return False
-    return isinstance(request.data, Mapping) and "password" in request.data

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.apps.registry import Apps
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_delete, post_migrate
 
 from jobs.daily import add_daily_schedule
 
@@ -12,6 +12,14 @@ class IdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         post_migrate.connect(schedule_forgetting, sender=self)
+        post_delete.connect(forget_sign_up, sender="tenants.Tenant")
+
+
+def forget_sign_up(instance: Any, **kwargs: Any) -> None:
+    """With the tenant, in one transaction."""
+    from idempotency import services  # it imports models, and these need the apps
+
+    services.forget_sign_up(instance.slug)
 
 
 def schedule_forgetting(apps: Apps, **kwargs: Any) -> None:

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
+from django_tenants.utils import schema_context
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.status import is_success
@@ -27,8 +28,8 @@ def respond_once(
 
     The answer is kept in one transaction with what `respond` did. Only a 2xx is kept. Any other answer rolls back, and
     may be tried again with the same key. Raises InProgress while the first request still runs, KeyReused if the key
-    came with another request, TooManyKeys if the organisation keeps as many as it may. `older` are fingerprints of the
-    same request by earlier keys of the site.
+    came with another request, TooManyKeys if the organisation keeps as many as it may. `older` are fingerprints that
+    the same request had, by earlier keys of the site or an earlier release.
     """
     with transaction.atomic(durable=True):
         _lock(owner, key)
@@ -102,6 +103,12 @@ def forget_expired() -> int:
     """Delete the responses of the active schema that are older than IDEMPOTENCY_KEY_HOURS. Returns how many."""
     deleted, _ = KeptResponse.objects.filter(created_at__lte=_oldest_kept()).delete()
     return deleted
+
+
+def forget_sign_up(slug: str) -> None:
+    """Delete the responses to the sign-up of a tenant that is gone."""
+    with schema_context("public"):
+        KeptResponse.objects.filter(owner=slug).delete()
 
 
 def _oldest_kept() -> datetime:

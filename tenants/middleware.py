@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost, ValidationError
@@ -138,7 +139,11 @@ def _check_active(tenant: Tenant) -> None:
 
 
 def host_of(request: HttpRequest) -> str:
-    """The request's host in lower case, without a port. Raises ParseError for one that is not of this site."""
+    """The request's host in lower case, without a port.
+
+    Raises ParseError for one that is not of this site, and for one that is not the target's: of the two, RFC 9112 takes
+    the target, and a proxy may take either.
+    """
     try:
         host, _, port = request.get_host().partition(":")
     except DisallowedHost:
@@ -146,6 +151,20 @@ def host_of(request: HttpRequest) -> str:
     # Django takes a port of any length, which links in mails and answers would have, too.
     if len(port) > MAX_PORT_LENGTH:
         raise ParseError("The Host header names no port.", code="bad_host")
+    host = normalize_host(host)
+    if _target_host(request) not in (None, host):
+        raise ParseError("The request's target and its Host header name different hosts.", code="bad_host")
+    return host
+
+
+def _target_host(request: HttpRequest) -> str | None:
+    """The host in the request's target; None for a path alone, as nearly all clients send it. gunicorn tells the target
+    as it was sent, if it can be parsed.
+    """
+    target = request.META.get("RAW_URI", "")
+    if target.startswith("/") or target in ("", "*"):
+        return None
+    host, _, _ = urlsplit(target).netloc.partition(":")
     return normalize_host(host)
 
 

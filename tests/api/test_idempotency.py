@@ -262,7 +262,9 @@ def test_a_deletion_that_is_rolled_back_takes_no_response(public_client: APIClie
     assert sign_up(public_client).content == first.content
 
 
-def test_responses_in_a_tenants_schema_are_no_sign_ups(as_ada: APIClient, acme: Tenant, public_client: APIClient) -> None:
+def test_responses_in_a_tenants_schema_are_no_sign_ups(
+    as_ada: APIClient, acme: Tenant, public_client: APIClient
+) -> None:
     """Whatever their owner is called."""
     sign_up(public_client)
     create(as_ada)
@@ -359,9 +361,7 @@ def test_the_release_step_schedules_that(db: None) -> None:
 
 
 @pytest.mark.parametrize("password", ["a guess", PASSWORD, f"{PASSWORD}!", "", None, 5, [], {"password": 1}])
-def test_a_password_is_no_part_of_a_request(
-    as_ada: APIClient, acme: Tenant, hashed: list[str], password: Any
-) -> None:
+def test_a_password_is_no_part_of_a_request(as_ada: APIClient, acme: Tenant, hashed: list[str], password: Any) -> None:
     first = create(as_ada)
     hashed.clear()
     again = create(as_ada, {**BOB, "password": password})

@@ -218,13 +218,12 @@ def test_charsets_of_json(ask: Ask, charset: str) -> None:
     [
         "http://acme.localhost/api/v1/users/me/",
         "HTTP://ACME.localhost./api/v1/users/me/",
-        "https://acme.localhost:8000/api/v1/users/me/?x=http://globex.localhost/",
-        "/api/v1/users/me/?x=http://globex.localhost/",
-        "//api/v1/users/me/",
+        "https://acme.localhost:8000/api/v1/users/?email=http://globex.localhost/",
+        "/api/v1/users/?email=http://globex.localhost/",
     ],
 )
 def test_a_target_that_names_the_same_host(ask: Ask, target: str) -> None:
-    assert ask(f"GET {target} HTTP/1.1").status == (404 if target.startswith("//") else 200)
+    assert ask(f"GET {target} HTTP/1.1").status == 200
 
 
 @pytest.mark.parametrize(
@@ -232,7 +231,7 @@ def test_a_target_that_names_the_same_host(ask: Ask, target: str) -> None:
     [
         "globex.localhost", "globex.localhost:80", "localhost", "example.com", "acme.localhost.example.com", "",
         "acme.localhost@globex.localhost", "globex.localhost@acme.localhost", "acme%2elocalhost", "[::1]", "[::1",
-        "acme.localhost\\@globex.localhost", "globex.localhost\\@acme.localhost", "acme.localhost:80:80", "acme.localhost#",
+        "acme.localhost\\@globex.localhost", "globex.localhost\\@acme.localhost",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("scheme", ["http", "https", "x"])

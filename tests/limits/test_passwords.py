@@ -10,8 +10,8 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from tenants.models import Tenant
 from tests.limits.conftest import Clock
-from tests.people import PASSWORD, add_user, at_once, client_of
 from tests.limits.test_requests import default_rates
+from tests.people import PASSWORD, add_user, at_once, client_of
 
 ME = "/api/v1/users/me/"
 USERS = "/api/v1/users/"
@@ -136,9 +136,7 @@ def test_an_organisation_sets_so_many(
     assert create(people["amy"], "cat").status_code == 201
 
 
-def test_what_an_organisation_refuses_is_no_part_of_a_users_share(
-    people: Clients, rates: Rates, clock: Clock
-) -> None:
+def test_what_an_organisation_refuses_is_no_part_of_a_users_share(people: Clients, rates: Rates, clock: Clock) -> None:
     rates(password="1/min", user_password="1/hour")
     assert change(people["ada"]).status_code == 200
     assert [change(people["axel"]).status_code for _ in range(3)] == [429] * 3

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from django.test import override_settings
-from django_tenants.utils import tenant_context
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
