@@ -75,7 +75,7 @@ def password_quota(user: User, *, request: Any = None) -> Iterator[None]:
     if (wait := longest_wait(counted)) is not None:
         give_back(owners)
         tell(request, counted)
-        raise Throttled(wait, "Too many passwords were set.")
+        raise Throttled(wait, detail="Too many passwords were set.")
     try:
         yield
     except BaseException:

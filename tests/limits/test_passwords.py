@@ -172,6 +172,19 @@ def test_many_at_once_do_not_pass_together(
         assert User.objects.count() == 4 + created
 
 
+def test_many_changes_at_once_do_not_pass_together(
+    committed_db: None, people: Clients, rates: Rates, hashed: list[str]
+) -> None:
+    rates(user_password="3/min")
+    hashed.clear()
+
+    answers = at_once(*[lambda: change(people["alan"])] * 12)
+
+    # Of those that pass one wins, and the others compared the password that it has replaced.
+    assert [answer.status_code for answer in answers].count(429) == 9
+    assert len(hashed) == 2 * 3
+
+
 def test_a_share_is_well_below_what_the_organisation_has() -> None:
     rates = {policy: rate.split("/") for policy, rate in default_rates().items() if "password" in policy}
     assert rates["user_password"][1] == rates["password"][1]
