@@ -320,7 +320,11 @@ def test_the_key_of_a_sign_up_tells_what_anybody_may_read(at_acme: Organisation)
     sent = body(at_acme)
     first = send(client, operation, at_acme, body=sent, headers=KEY)
     assert outcome(first) == "yes"
-    for changes in ({"password": "another horse battery"}, {"email": "guess@initech.example"}, {"full_name": "A Guess"}):
+    for changes in (
+        {"password": "another horse battery"},
+        {"email": "guess@initech.example"},
+        {"full_name": "A Guess"},
+    ):
         answer = send(client, operation, at_acme, body={**sent, "owner": {**sent["owner"], **changes}}, headers=KEY)
         assert (answer.status_code, answer.content) == (first.status_code, first.content)
     other = send(client, operation, at_acme, body={**sent, "name": "Other"}, headers=KEY)
