@@ -1,16 +1,21 @@
-"""What the address of a list in the admin may ask of the database: what the list's own filters offer."""
+"""What may be asked of the admin: lists by what their own filters offer, and objects by ids that they can have."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.contrib.admin import ModelAdmin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import get_fields_from_path
+from django.core.exceptions import BadRequest, ValidationError
 from django.db import DataError
+from django.db.models import QuerySet
 
 # Of Django's filters, and of its hierarchy of dates
 OF_FILTERS = ("", "__exact", "__isnull", "__isempty", "__gte", "__lt")
 OF_DATES = ("__year", "__month", "__day")
+# PostgreSQL's text has none.
+NUL = "\0"
 
 
 class OfferedLists(ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
@@ -27,6 +32,25 @@ class OfferedLists(ModelAdmin):  # type: ignore[type-arg]  # not generic at run 
         """Whether a filter offers it. Django answers 400 to any other."""
         return lookup in _offered(self, request)
 
+    def to_field_allowed(self, request: Any, to_field: str) -> bool:
+        """As Django's, which fails for the name of a relation that comes from elsewhere."""
+        return to_field in {field.name for field in self.opts.fields} and super().to_field_allowed(request, to_field)
+
+    def get_object(self, request: Any, object_id: str, from_field: str | None = None) -> Any:
+        """As Django's. None has an id that PostgreSQL can't read."""
+        return None if NUL in object_id else super().get_object(request, object_id, from_field)
+
+    def get_search_results(self, request: Any, queryset: QuerySet[Any], search_term: str) -> Any:
+        """As Django's. Nothing is found by what PostgreSQL can't read."""
+        return (queryset.none(), False) if NUL in search_term else super().get_search_results(request, queryset, search_term)
+
+    def response_action(self, request: Any, queryset: QuerySet[Any]) -> Any:
+        """As Django's. Raises BadRequest if it shall act on something that can't be an id."""
+        for object_id in request.POST.getlist(ACTION_CHECKBOX_NAME):
+            if not _can_be_id(self, object_id):
+                raise BadRequest(object_id)
+        return super().response_action(request, queryset)
+
     def log_deletions(self, request: Any, queryset: Iterable[Any]) -> list[Any]:
         """As Django's, one by one: records that are saved all at once don't reach the log of tenants/audit.py."""
         entries: list[Any] = []
@@ -40,6 +64,14 @@ class OfferedLists(ModelAdmin):  # type: ignore[type-arg]  # not generic at run 
             return super().get_changelist_instance(request)
         except (ValueError, OverflowError, DataError) as error:
             raise IncorrectLookupParameters(str(error)) from error
+
+
+def _can_be_id(admin: Any, text: str) -> bool:
+    try:
+        admin.opts.pk.to_python(text)
+    except ValidationError:
+        return False
+    return NUL not in text
 
 
 def _offered(admin: Any, request: Any) -> Iterator[str]:
