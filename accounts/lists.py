@@ -42,7 +42,11 @@ class OfferedLists(ModelAdmin):  # type: ignore[type-arg]  # not generic at run 
 
     def get_search_results(self, request: Any, queryset: QuerySet[Any], search_term: str) -> Any:
         """As Django's. Nothing is found by what PostgreSQL can't read."""
-        return (queryset.none(), False) if NUL in search_term else super().get_search_results(request, queryset, search_term)
+        return (
+            (queryset.none(), False)
+            if NUL in search_term
+            else super().get_search_results(request, queryset, search_term)
+        )
 
     def response_action(self, request: Any, queryset: QuerySet[Any]) -> Any:
         """As Django's. Raises BadRequest if it shall act on something that can't be an id."""

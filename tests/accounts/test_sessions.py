@@ -12,10 +12,10 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 from django_tenants.utils import tenant_context
 
-from config.celery import app
-from jobs import schedules
 from accounts.models import User
 from accounts.second_factor import renew_second_factor
+from config.celery import app
+from jobs import schedules
 from tenants.models import Tenant
 from tests.people import PASSWORD, add_staff, add_user, client_of_staff
 
@@ -79,6 +79,17 @@ def test_nor_does_one_when_code_takes_it(sue: User, right: str) -> None:
         setattr(sue, right, value)
         sue.save(update_fields=[right])
     assert not is_in(old)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("right", ["is_active", "is_staff"])
+def test_who_takes_their_own_right_is_out(right: str) -> None:
+    sam = add_staff()
+    client = client_of_staff(sam)
+    edit(client, sam, without=right)
+    assert not is_in(client)
+    User.objects.update(is_active=True, is_staff=True)
+    assert not is_in(client)
 
 
 def test_none_ends_when_the_change_is_rolled_back(sue: User) -> None:
