@@ -1,6 +1,6 @@
 """What may be asked of the admin: lists by what their own filters offer, and objects by ids that they can have."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from django.contrib.admin import ModelAdmin
@@ -42,24 +42,22 @@ class OfferedLists(ModelAdmin):  # type: ignore[type-arg]  # not generic at run 
 
     def get_search_results(self, request: Any, queryset: QuerySet[Any], search_term: str) -> Any:
         """As Django's. Nothing is found by what PostgreSQL can't read."""
-        return (
-            (queryset.none(), False)
-            if NUL in search_term
-            else super().get_search_results(request, queryset, search_term)
-        )
+        if NUL in search_term:
+            return queryset.none(), False
+        return super().get_search_results(request, queryset, search_term)
 
-    def response_action(self, request: Any, queryset: QuerySet[Any]) -> Any:
+    def response_action(self, request: Any, *arguments: Any, **options: Any) -> Any:
         """As Django's. Raises BadRequest if it shall act on something that can't be an id."""
         for object_id in request.POST.getlist(ACTION_CHECKBOX_NAME):
             if not _can_be_id(self, object_id):
-                raise BadRequest(object_id)
-        return super().response_action(request, queryset)
+                raise BadRequest("No object can have such an id.")
+        return super().response_action(request, *arguments, **options)
 
-    def log_deletions(self, request: Any, queryset: Iterable[Any]) -> list[Any]:
+    def log_deletions(self, request: Any, queryset: QuerySet[Any]) -> list[Any]:
         """As Django's, one by one: records that are saved all at once don't reach the log of tenants/audit.py."""
         entries: list[Any] = []
         for deleted in queryset:
-            entries += super().log_deletions(request, [deleted])
+            entries += super().log_deletions(request, [deleted])  # type: ignore[arg-type]  # it iterates
         return entries
 
     def get_changelist_instance(self, request: Any) -> Any:

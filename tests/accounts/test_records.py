@@ -1,6 +1,6 @@
 """Each record of what staff do is a line of the log, whoever leaves it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,7 +33,7 @@ def sue(db: None) -> User:
 
 
 @pytest.fixture
-def client(boss: User, django_capture_on_commit_callbacks: Any) -> Iterator[Client]:
+def client(boss: User, django_capture_on_commit_callbacks: Any) -> Client:
     """The boss's client, in a transaction for each request."""
     client = client_of_staff(boss)
     request = client.request
@@ -43,7 +43,7 @@ def client(boss: User, django_capture_on_commit_callbacks: Any) -> Iterator[Clie
             return request(**asked)
 
     client.request = commit  # type: ignore[method-assign]
-    yield client
+    return client
 
 
 @pytest.fixture
