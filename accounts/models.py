@@ -4,10 +4,12 @@ from typing import Any, ClassVar
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.models import PermissionsMixin
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Value
 from django.db.models.functions import Lower, Now
 
+from accounts.sessions import end_sessions
+from tenants.connection import connection
 from tenants.ids import new_id
 from tenants.text import normalize_email, normalize_name, normalize_new_email, normalize_password, spellings
 from tenants.validators import clean_field, validate_printable
@@ -73,6 +75,15 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.email
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """As Django's. Who may not use the admin loses all sessions there: they don't come back with the right."""
+        if (self.is_active and self.is_staff) or connection.schema_name != "public":
+            super().save(*args, **options)
+            return
+        with transaction.atomic():
+            super().save(*args, **options)
+            end_sessions(self.pk)
 
     def clean(self) -> None:
         """Bring e-mail and name to the form in which they are stored, for Django's forms and commands."""

@@ -14,9 +14,12 @@ from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts.models import User
+from accounts.sessions import end_sessions
 
 RECOVERY_CODES = 10
 CODE_OF_AN_APP = re.compile(r"[0-9]{6}")
+#: Blanks and dashes, also those that a text program makes of them. No code has one: they are letters and digits.
+BESIDE_CODES = re.compile(r"[\s\u2010-\u2015\u2212-]+")
 #: Hex digits, which is what the column has room for. The codes of before digests are shorter.
 DIGEST_LENGTH = 16
 
@@ -33,6 +36,7 @@ def renew_second_factor(user: User) -> SecondFactor:
     with transaction.atomic():
         for device in devices_for_user(user, confirmed=None):
             device.delete()
+        end_sessions(user.pk)
         authenticator = TOTPDevice.objects.create(user=user, name="Authenticator app")
         recovery = StaticDevice.objects.create(user=user, name="Recovery codes")
         codes = [StaticToken.random_token() for _ in range(RECOVERY_CODES)]
@@ -46,8 +50,15 @@ def digest_code(code: str, key: str | None = None) -> str:
 
 
 def verify_code(user: User, code: str) -> Any:
-    """Use up a code. Returns the device of the user's that it is of, or None. accounts/logins.py limits the tries."""
-    return _verify_app(user, code) if CODE_OF_AN_APP.fullmatch(code) else _use_recovery_code(user, code)
+    """Use up a code, in any case and with blanks or dashes in it.
+
+    Returns the device of the user's that it is of, or None. accounts/logins.py limits the tries.
+    """
+    bare = BESIDE_CODES.sub("", code).lower()
+    if CODE_OF_AN_APP.fullmatch(bare):
+        return _verify_app(user, bare)
+    # As it was sent, too: before, codes of any form could be given by hand.
+    return _use_recovery_code(user, {bare, code})
 
 
 def _verify_app(user: User, code: str) -> Any:
@@ -57,9 +68,10 @@ def _verify_app(user: User, code: str) -> Any:
     return None
 
 
-def _use_recovery_code(user: User, code: str) -> Any:
+def _use_recovery_code(user: User, spellings: set[str]) -> Any:
     """Of two who use one code at once, one deletes it."""
-    digests = [digest_code(code, key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+    keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    digests = [digest_code(code, key) for key in keys for code in spellings]
     for device in StaticDevice.objects.devices_for_user(user, confirmed=True):
         used, _ = StaticToken.objects.filter(device=device, token__in=digests).delete()
         if used:

@@ -27,7 +27,7 @@ class StaffLoginForm(AdminAuthenticationForm):
     """E-mail, password, and a code."""
 
     code = forms.CharField(
-        max_length=16,
+        max_length=64,  # with the blanks and dashes of whoever types it
         required=False,
         widget=forms.TextInput(attrs={"autocomplete": "one-time-code"}),
         help_text="From your authenticator app, or a recovery code",
@@ -90,6 +90,10 @@ class StaffSite(AdminSite):
         own = admin_class or ModelAdmin
         offered = type(own.__name__, (OfferedLists, own), {"__module__": own.__module__})
         super().register(model_or_iterable, offered, **options)
+
+    def get_urls(self) -> list[Any]:
+        """As Django's, without the page that leads from an object to its own: no model here has one."""
+        return [url for url in super().get_urls() if getattr(url, "name", None) != "view_on_site"]
 
     @property
     def login_form(self) -> type[AdminAuthenticationForm]:  # type: ignore[override]  # Django only reads it

@@ -18,6 +18,12 @@ MIN_CONTENT = 40
 #: Of examples, and of the key that DEBUG has. No random key has one, but for one in a million.
 WORDS = ("change", "develop", "example", "insecure", "password", "placeholder", "replace", "secret")
 QUOTES = ("'", '"', "`")
+#: Neighbours on keyboards: rows of three layouts, with shift too, and columns
+KEYBOARD = (
+    "1234567890 !@#$%^&*() qwertyuiop asdfghjkl zxcvbnm qwertzuiop yxcvbnm azertyuiop qsdfghjklm wxcvbn "
+    "1qaz 2wsx 3edc 4rfv 5tgb 6yhn 7ujm"
+)
+NEIGHBOURS = {frozenset(pair) for pair in pairwise(KEYBOARD) if " " not in pair}
 KEY_HINT = (
     'Make one: python -c "import secrets; print(secrets.token_urlsafe(48))". Every reader of .env files takes its '
     "letters, digits, - and _ as they are; some change or cut what has quotes, blanks, #, $ or backslashes."
@@ -60,6 +66,9 @@ def find_weakness(key: str) -> str | None:
         return f"has {len(key)} characters, and needs {MIN_LENGTH}"
     if word := next((word for word in WORDS if word in key.lower()), None):
         return f"has the word {word!r} in it"
+    pairs = [frozenset(pair) for pair in pairwise(key.lower())]
+    if 2 * len([pair for pair in pairs if pair in NEIGHBOURS]) > len(pairs):
+        return "follows the rows of a keyboard"
     # From one character to the next, so that "abcdef" repeats itself, too.
     steps = bytes((after - before) % 256 for before, after in pairwise(key.encode()))
     return "repeats itself" if len(zlib.compress(steps, 9)) < MIN_CONTENT else None

@@ -19,8 +19,10 @@ from tenants.binding import bound_tenant
 
 logger = logging.getLogger("tenantry.requests")
 
-#: What lines of requests and log-ins tell, beside their words
-TOLD = ["method", "path", "status", "address", "account", "user", "tenant", "limit", "milliseconds"]
+#: What lines of requests and log-ins, and of what staff do, tell beside their words
+TOLD = [
+    "method", "path", "status", "address", "account", "user", "tenant", "limit", "milliseconds", "object", "change",
+]  # fmt: skip
 #: Of a request that was refused, or has to wait
 REFUSALS = (401, 403, 429, 503)
 

@@ -12,7 +12,7 @@ class TenantsConfig(AppConfig):
         """Connect to Django's signals, and register the checks."""
         from django.core.signals import request_finished, request_started
 
-        from tenants import checks  # noqa: F401
+        from tenants import audit, checks  # noqa: F401
         from tenants.postgresql.content_types import keep_content_types_apart
         from tenants.session import end_request, start_request
 

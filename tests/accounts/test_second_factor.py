@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -82,6 +83,41 @@ def test_staff_log_in_with_each_recovery_code_once(client: Client, sam: User, fa
     assert REFUSED in log_in(again, sam, first)
     assert not is_in(again)
     assert StaticToken.objects.count() == 9
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "upper case": str.upper,
+    "a dash": lambda code: f"{code[:4]}-{code[4:]}",
+    "blanks": lambda code: f"  {' '.join(code.title())}\t",
+    "no-break space and en dash": lambda code: f"\u00a0{code[:4]}\u2013{code[4:]}-",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_recovery_code_is_taken_however_it_is_typed_and_once(
+    client: Client, sam: User, factor: SecondFactor, spelling: str
+) -> None:
+    code = factor.recovery_codes[0]
+    log_in(client, sam, SPELLINGS[spelling](code))
+    assert is_in(client)
+
+    for again in (code, code.upper(), *(spell(code) for spell in SPELLINGS.values())):
+        assert REFUSED in log_in(Client(headers={"host": "localhost"}), sam, again)
+    assert StaticToken.objects.count() == 9
+
+
+@pytest.mark.parametrize("form", ["{0} {1}", " {0}-{1} "])
+def test_so_is_a_code_of_the_app(client: Client, sam: User, factor: SecondFactor, form: str) -> None:
+    code = code_of(sam)
+    log_in(client, sam, form.format(code[:3], code[3:]))
+    assert is_in(client)
+
+
+def test_a_code_that_was_given_by_hand_is_taken_as_it_is(client: Client, sam: User, factor: SecondFactor) -> None:
+    device = StaticDevice.objects.get(user=sam)
+    StaticToken.objects.create(device=device, token=digest_code("By-Hand 1"))
+    log_in(client, sam, "By-Hand 1")
+    assert is_in(client)
 
 
 def test_a_code_of_the_app_serves_once(client: Client, sam: User, factor: SecondFactor) -> None:
