@@ -13,10 +13,10 @@ from tenants.services import activate_tenant, create_schema, fail_tenant
 def prepare_tenant(*, tenant_id: str) -> None:
     """Make the schema of a tenant that signed up and is not open yet. Does nothing for any other tenant.
 
-    Call it outside of a transaction.
+    Call it outside of a transaction. Raises NoSlot if others make as many as may be made at once.
     """
     if signing_up := SignUp.objects.select_related("tenant").filter(tenant_id=tenant_id).first():
-        create_schema(signing_up.tenant)
+        create_schema(signing_up.tenant, wait=False)
 
 
 def open_tenant(*, tenant_id: str) -> dict[str, Any] | None:

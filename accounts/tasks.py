@@ -7,6 +7,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.db import InterfaceError, OperationalError, transaction
 
 from accounts import links, provisioning, unconfirmed
+from tenants.slots import NoSlot, seconds_in_line
 
 
 # Making a schema can be repeated: a try goes on where the one before it stopped.
@@ -22,7 +23,10 @@ from accounts import links, provisioning, unconfirmed
 )
 def provision_tenant(self: Any, tenant_id: str) -> None:
     """Make the tenant's schema, then open the tenant with its owner."""
-    provisioning.prepare_tenant(tenant_id=tenant_id)
+    try:
+        provisioning.prepare_tenant(tenant_id=tenant_id)
+    except NoSlot:
+        raise self.snooze(seconds_in_line(tenant_id)) from None
     with self.completion() as done:
         done.result = provisioning.open_tenant(tenant_id=tenant_id)
 

@@ -243,6 +243,8 @@ REQUEST_STATEMENT_SECONDS = env.float("REQUEST_STATEMENT_SECONDS", default=15)
 REQUEST_LOCK_SECONDS = env.float("REQUEST_LOCK_SECONDS", default=5)
 # Schemas that wait, migrated, for the next sign-ups
 SPARE_SCHEMAS = env.int("SPARE_SCHEMAS", default=3)
+# Schemas that are made at the same time, in the whole installation: each keeps a worker's child busy
+SCHEMAS_AT_A_TIME = env.int("SCHEMAS_AT_A_TIME", default=1)
 # For how many days nobody gets the domains of a tenant that was deleted
 HOST_QUARANTINE_DAYS = env.int("HOST_QUARANTINE_DAYS", default=90)
 

@@ -12,6 +12,7 @@ from tenants.connection import connection
 from tenants.errors import Conflict, violated_constraint
 from tenants.models import Domain, QuarantinedDomain, Tenant
 from tenants.schemas import find_missing, make_schema
+from tenants.slots import making_slot
 
 
 def register_tenant(*, name: str, slug: str, timezone: str = "UTC", is_confirmed: bool = True) -> Tenant:
@@ -74,14 +75,16 @@ def confirm_tenant(tenant: Tenant) -> bool:
         return bool(Tenant.objects.filter(pk=tenant.pk, is_confirmed=False).update(is_confirmed=True))
 
 
-def create_schema(tenant: Tenant) -> None:
+def create_schema(tenant: Tenant, *, wait: bool = True) -> None:
     """Create the tenant's schema if it is missing, and bring its tables up to date. Safe to repeat and to overlap.
 
-    Call it outside of a transaction, because migrations commit as they go.
+    If others make as many as may be made at once, wait for a slot, or raise NoSlot. Call it outside of a transaction,
+    because migrations commit as they go.
     """
     with connection.direct():
         if find_missing([tenant.schema_name]):
-            make_schema(tenant.schema_name)
+            with making_slot(wait=wait):
+                make_schema(tenant.schema_name)
 
 
 def activate_tenant(tenant: Tenant) -> bool:

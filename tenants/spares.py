@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection
+from contextlib import suppress
 
 from django.conf import settings
 from django.db import transaction
@@ -10,6 +11,7 @@ from django_tenants.utils import quote_schema_name
 from tenants.connection import connection
 from tenants.models import Spare, Tenant
 from tenants.schemas import MIGRATION_LOCK, find_missing, lock_schema, make_schema
+from tenants.slots import NoSlot, making_slot
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +40,37 @@ def take_spare(tenant: Tenant) -> bool:
 def fill_spares() -> int:
     """Make spares until there are SPARE_SCHEMAS, and drop those that can't be used. Returns how many were made.
 
+    It waits for a slot. Call it outside of a transaction. Safe to repeat and to overlap.
+    """
+    made = 0
+    with suppress(NoSlot):
+        while made < settings.SPARE_SCHEMAS and make_spare(wait=True):
+            made += 1
+    return made
+
+
+def make_spare(*, wait: bool = False) -> bool:
+    """Make one spare, and drop those that can't be used. Returns False if enough are ready.
+
+    Raises NoSlot if others make those that are wanted, or, unless it is to wait, if others have all slots. A job that
+    gave up then would rely on theirs to end well, so it has to look again.
+
     Call it outside of a transaction. Safe to repeat and to overlap.
     """
     with connection.direct():
         _drop_unusable()
-        made = 0
-        while made < settings.SPARE_SCHEMAS and _make_spare():
-            made += 1
-    return made
+        if not are_wanted():
+            return False
+        with making_slot(wait=wait):
+            spare = _register_spare()
+            make_schema(spare.schema_name)
+        Spare.objects.filter(pk=spare.pk).update(ready=True)
+    return True
+
+
+def are_wanted() -> bool:
+    """Whether fewer than SPARE_SCHEMAS are ready."""
+    return Spare.objects.filter(ready=True).count() < settings.SPARE_SCHEMAS
 
 
 def set_ready(schemas: Collection[str], *, ready: bool) -> None:
@@ -78,25 +103,15 @@ def _drop(spare: Spare) -> None:
             spare.delete()
 
 
-def _make_spare() -> bool:
-    """Make one spare. Returns False if there are enough."""
-    spare = _register_spare()
-    if spare is None:
-        return False
-    make_schema(spare.schema_name)
-    Spare.objects.filter(pk=spare.pk).update(ready=True)
-    return True
-
-
-def _register_spare() -> Spare | None:
-    """Write the row of a spare to come, or return None if there are enough.
+def _register_spare() -> Spare:
+    """Write the row of a spare to come. Raises NoSlot if there are enough rows.
 
     The row is committed before the schema exists, so that the schema can be found, whatever happens to it.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, 0)", [SPARES_LOCK])
         if Spare.objects.count() >= settings.SPARE_SCHEMAS:
-            return None
+            raise NoSlot
         spare = Spare.objects.create()
         # Before others see the row: without this lock it looks like one that was left half-way.
         lock_schema(spare.schema_name)

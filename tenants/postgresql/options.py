@@ -222,6 +222,13 @@ SETTINGS = (
         )
         for name in ("TENANT_BASE_MIGRATE_COMMAND", "GET_EXECUTOR_FUNCTION")
     ),
+    Option(
+        "tenants.E028",
+        "SCHEMAS_AT_A_TIME",
+        "No sign-up would ever get its schema.",
+        "Set it to 1 or more.",
+        lambda value: value >= 1,
+    ),
 )
 
 

@@ -78,6 +78,7 @@ SETTINGS = [
     ("tenants.E025", "TENANT_MIGRATION_ORDER", ["name"]),
     ("tenants.E026", "TENANT_BASE_MIGRATE_COMMAND", "shop.management.Migrate"),
     ("tenants.E026", "GET_EXECUTOR_FUNCTION", "shop.executors.choose"),
+    ("tenants.E028", "SCHEMAS_AT_A_TIME", 0),
 ]
 HARMLESS = [
     ("isolation_level", psycopg.IsolationLevel.READ_COMMITTED),
