@@ -26,8 +26,8 @@ class NoSlot(Exception):
 def making_slot(*, wait: bool) -> Iterator[None]:
     """Hold a slot while a schema is made. If none is free, wait for one, or raise NoSlot.
 
-    Call it within `connection.direct()`, outside of a transaction. It closes the connection at the end, because the slot
-    belongs to the session; so a process that dies frees it, too.
+    Call it within `connection.direct()`, outside of a transaction. It closes the connection at the end, which frees the
+    slot. So does the end of the process.
     """
     if not _take_free_slot():
         if not wait:
@@ -57,4 +57,4 @@ def seconds_in_line(tenant_id: str | None = None) -> float:
     before = SignUp.objects.filter(tenant__status=Tenant.Status.PROVISIONING)
     if tenant_id:
         before = before.filter(tenant_id__lt=tenant_id)
-    return PAUSE * (1 + before.count() / settings.SCHEMAS_AT_A_TIME)
+    return float(PAUSE * (1 + before.count() / settings.SCHEMAS_AT_A_TIME))

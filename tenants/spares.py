@@ -70,7 +70,7 @@ def make_spare(*, wait: bool = False) -> bool:
 
 def are_wanted() -> bool:
     """Whether fewer than SPARE_SCHEMAS are ready."""
-    return Spare.objects.filter(ready=True).count() < settings.SPARE_SCHEMAS
+    return bool(Spare.objects.filter(ready=True).count() < settings.SPARE_SCHEMAS)
 
 
 def set_ready(schemas: Collection[str], *, ready: bool) -> None:
