@@ -15,7 +15,7 @@ from tenants.models import SignUp, Tenant
 # The first half of the advisory lock of a slot. The second half is the slot's number.
 SLOTS_LOCK = 0x7E4E
 #: Seconds for which whoever finds no slot waits for itself, and for each sign-up before it in line
-PAUSE = 2
+PAUSE = 1
 
 
 class NoSlot(Exception):

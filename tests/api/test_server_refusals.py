@@ -147,8 +147,6 @@ def test_what_the_client_did_wrong_is_no_fault_of_ours() -> None:
     assert {kind for kind, status in statuses.items() if status == 500} == OURS
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("secret"), errors.InvalidResponseHeader("secret"), SystemExit("secret")]
-)
+@pytest.mark.parametrize("error", [RuntimeError("secret"), errors.InvalidResponseHeader("secret"), SystemExit("secret")])
 def test_a_fault_of_ours_says_nothing_of_it(error: BaseException) -> None:
     assert_is_problem(answer_of(answer_to(error)), "server_error")
