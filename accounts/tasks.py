@@ -26,7 +26,7 @@ def provision_tenant(self: Any, tenant_id: str) -> None:
     try:
         provisioning.prepare_tenant(tenant_id=tenant_id)
     except NoSlot:
-        raise self.snooze(seconds_in_line(tenant_id)) from None
+        raise self.snooze(seconds_in_line(tenant_id), limited=False) from None
     with self.completion() as done:
         done.result = provisioning.open_tenant(tenant_id=tenant_id)
 

@@ -58,9 +58,10 @@ class Passing(HandedBack):
 class Snooze(Ignore):
     """A body puts its job off: what it wrote is rolled back, and it runs again after the delay."""
 
-    def __init__(self, delay: timedelta) -> None:
+    def __init__(self, delay: timedelta, *, limited: bool = True) -> None:
         super().__init__(f"Snoozed for {delay}")
         self.delay = delay
+        self.limited = limited
 
 
 class TooManyTimes(Exception):
@@ -234,7 +235,7 @@ def _settle(lease: Lease, ending: BaseException) -> bool:
 
 def _ending_of(error: BaseException, task: RunnableTask, request: Context, session: Any) -> BaseException:
     lease: Lease = request.lease
-    if isinstance(error, Snooze) and lease.snoozes >= settings.JOB_MAX_SNOOZES:
+    if isinstance(error, Snooze) and error.limited and lease.snoozes >= settings.JOB_MAX_SNOOZES:
         return TooManySnoozes(f"It was snoozed {lease.snoozes} times.")
     # Outside of a transaction, the body may have called the outside world. Only its author knows, and can say retry().
     called = not task.atomic and request.get("has_begun") and error is not request.get("passing_error")

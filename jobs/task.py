@@ -206,16 +206,17 @@ class TenantTask(DjangoTask):
             raise retry
         return retry
 
-    def snooze(self, delay: float) -> run.Snooze:
+    def snooze(self, delay: float, *, limited: bool = True) -> run.Snooze:
         """For `raise self.snooze(60)` in a durable job: roll back, and run again in so many seconds, without using up a
         try.
 
-        A job that was snoozed JOB_MAX_SNOOZES times is dead. Raises TypeError for a plain task, TypeError or ValueError
-        for what is no such number.
+        A job that was snoozed JOB_MAX_SNOOZES times is dead, unless this one is not `limited`: for a body that waits for
+        its turn behind others, however many they are. Raises TypeError for a plain task, TypeError or ValueError for
+        what is no such number.
         """
         if not is_durable(self.request):
             raise TypeError("Only a durable job can be snoozed: use retry(), or dispatch with delay_on_commit.")
-        return run.Snooze(seconds(delay, "delay"))
+        return run.Snooze(seconds(delay, "delay"), limited=limited)
 
     def _next_try(self, eta: datetime | None, countdown: float | None) -> datetime | float:
         if eta is not None:

@@ -51,8 +51,7 @@ def _take(slot: int) -> bool:
 def seconds_in_line(tenant_id: str | None = None) -> float:
     """For how long a tenant that found no slot should wait until it tries again; without a tenant, the last in line.
 
-    The more sign-ups are before it, the longer. So it tries some twenty times for a hundred of them, some thirty for a
-    thousand, and never as often as JOB_MAX_SNOOZES.
+    The more sign-ups are before it, the longer. So workers are asked a few times a second, however long the line is.
     """
     before = SignUp.objects.filter(tenant__status=Tenant.Status.PROVISIONING)
     if tenant_id:

@@ -23,7 +23,7 @@ def fill_spares(self: Any) -> bool:
     try:
         made = spares.make_spare()
     except NoSlot:
-        raise self.snooze(seconds_in_line()) from None
+        raise self.snooze(seconds_in_line(), limited=False) from None
     with self.completion() as done:
         done.result = made
         if spares.are_wanted():

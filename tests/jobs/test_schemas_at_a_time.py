@@ -103,7 +103,7 @@ def test_sign_ups_without_a_spare_leave_a_child_to_others(start_worker: Callable
     eventually(order_is_done, "the other tenant's job")
     assert "provisioning" in statuses()
     eventually(all_are_active, "the sign-ups", seconds=LONG)
-    assert seen == {0, 1}
+    assert max(seen) == 1
     assert not Job.objects.filter(state="dead").exists()
 
 
@@ -118,7 +118,7 @@ def test_those_who_fill_spares_at_once_make_as_many_as_are_wanted(
     eventually(lambda: not Job.objects.exists(), "all have ended", seconds=LONG)
     assert [spare.ready for spare in Spare.objects.all()] == [True, True]
     results = TaskResult.objects.filter(task_name=fill_spares.name).values_list("result", flat=True)
-    assert sorted(results)[-3:] == ["false", "true", "true"]
+    assert set(results) == {"false", "true"}
 
 
 @pytest.mark.usefixtures("relay")
@@ -139,13 +139,16 @@ def test_a_killed_maker_frees_its_slot(start_worker: Callable[..., Process], set
 # Who finds no slot
 
 
-def test_a_sign_up_that_finds_no_slot_waits_and_fails_not(run_jobs: RunJobs) -> None:
+def test_a_sign_up_that_finds_no_slot_waits_as_long_as_it_takes(run_jobs: RunJobs, settings: Settings) -> None:
+    settings.JOB_MAX_SNOOZES = 1
     tenant = signed_up()
     with held():
         assert run_jobs() == 1
+        for _ in range(3):
+            run_jobs(ahead=True, limit=1)
         assert not schema_exists(tenant.schema_name)
         job = Job.objects.get()
-        assert (job.state, job.snoozes, job.retries, job.kills, job.transients) == ("waiting", 1, 0, 0, 0)
+        assert (job.state, job.snoozes, job.retries, job.kills, job.transients) == ("waiting", 4, 0, 0, 0)
     run_jobs(ahead=True)
     assert statuses() == {"active"}
     assert not Job.objects.exists()

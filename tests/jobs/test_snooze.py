@@ -80,6 +80,19 @@ def test_who_snoozes_too_often_is_dead(acme: Tenant, run_jobs: RunJobs, settings
     assert (job.state, job.snoozes, job.error) == ("dead", 2, "TooManySnoozes: It was snoozed 2 times.")
 
 
+def test_who_waits_for_others_may_snooze_for_ever(acme: Tenant, run_jobs: RunJobs, settings: Settings) -> None:
+    settings.JOB_MAX_SNOOZES = 2
+
+    def body(task: TenantTask) -> None:
+        raise task.snooze(0, limited=False)
+
+    bodies(body)
+    dispatch(acme, atomic)
+    for _ in range(5):
+        run_jobs(ahead=True, limit=1)
+    assert (Job.objects.get().state, Job.objects.get().snoozes) == ("waiting", 5)
+
+
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 9e11, "soon", None])
 def test_a_senseless_delay_is_the_jobs_death_with_the_reason(acme: Tenant, run_jobs: RunJobs, seconds: Any) -> None:
     def body(task: TenantTask) -> None:
