@@ -210,7 +210,7 @@ class TenantTask(DjangoTask):
         """For `raise self.snooze(60)` in a durable job: roll back, and run again in so many seconds, without using up a
         try.
 
-        A job that was snoozed JOB_MAX_SNOOZES times is dead, unless this one is not `limited`: for a body that waits for
+        A job that was snoozed JOB_MAX_SNOOZES times is dead. `limited=False` lifts that limit, for a body that waits for
         its turn behind others, however many they are. Raises TypeError for a plain task, TypeError or ValueError for
         what is no such number.
         """
