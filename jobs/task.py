@@ -210,9 +210,9 @@ class TenantTask(DjangoTask):
         """For `raise self.snooze(60)` in a durable job: roll back, and run again in so many seconds, without using up a
         try.
 
-        A job that was snoozed JOB_MAX_SNOOZES times is dead. `limited=False` lifts that limit, for a body that waits for
-        its turn behind others, however many they are. Raises TypeError for a plain task, TypeError or ValueError for
-        what is no such number.
+        A job that was snoozed JOB_MAX_SNOOZES times is dead. `limited=False` lifts that limit, for a body that waits
+        for its turn behind others, however many they are. Raises TypeError for a plain task, TypeError or ValueError
+        for what is no such number.
         """
         if not is_durable(self.request):
             raise TypeError("Only a durable job can be snoozed: use retry(), or dispatch with delay_on_commit.")
