@@ -1,5 +1,6 @@
 """Making schemas leaves the workers to other tenants' jobs: at most SCHEMAS_AT_A_TIME are made at once."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,6 +24,7 @@ from tenants.tasks import fill_spares
 from tests.jobs.conftest import eventually
 from tests.jobs.durables import groups, mark
 from tests.people import PASSWORD, at_once
+from tests.poolers.pgbouncer import pgbouncer
 
 pytestmark = pytest.mark.usefixtures("committed_db")
 RunJobs = Callable[..., int]
@@ -105,6 +107,23 @@ def test_sign_ups_without_a_spare_leave_a_child_to_others(start_worker: Callable
     eventually(all_are_active, "the sign-ups", seconds=LONG)
     assert max(seen) == 1
     assert not Job.objects.filter(state="dead").exists()
+
+
+@pytest.mark.usefixtures("relay")
+def test_behind_a_pooler_one_is_made_at_a_time(start_worker: Callable[..., Process]) -> None:
+    for number in range(4):
+        signed_up(f"initech{number}")
+    seen: set[int] = set()
+
+    def all_are_active() -> bool:
+        seen.add(makers())
+        return statuses() == {"active"}
+
+    with pgbouncer("transaction") as pooler:
+        worker = start_worker("-c", "2", DATABASE_URL=pooler.url, DATABASE_DIRECT_URL=os.environ["DATABASE_URL"])
+        eventually(all_are_active, "the sign-ups", seconds=LONG)
+        worker.stop()
+    assert max(seen) == 1
 
 
 @pytest.mark.usefixtures("relay")
