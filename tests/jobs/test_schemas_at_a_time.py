@@ -109,6 +109,7 @@ def test_sign_ups_without_a_spare_leave_a_child_to_others(start_worker: Callable
     assert not Job.objects.filter(state="dead").exists()
 
 
+@pytest.mark.needs("pgbouncer")
 @pytest.mark.usefixtures("relay")
 def test_behind_a_pooler_one_is_made_at_a_time(start_worker: Callable[..., Process]) -> None:
     for number in range(4):
