@@ -100,7 +100,7 @@ def sender(name: str, default: str) -> str:
     return str(_read(name, default, parse, "one line with an address, such as Shop <no-reply@example.com>"))
 
 
-def url(name: str, default: str, schemes: Collection[str]) -> str:
+def url(name: str, default: str, *, schemes: Collection[str], example: str) -> str:
     """An address of one of these schemes. The error doesn't show the value, which may have a password."""
 
     def parse(value: str) -> str:
@@ -111,12 +111,14 @@ def url(name: str, default: str, schemes: Collection[str]) -> str:
             raise ValueError(name)
         return value
 
-    return str(_read(name, default, parse, f"a URL of {' or '.join(f'{scheme}://' for scheme in schemes)}", shown=False))
+    return str(_read(name, default, parse, f"a URL such as {example}", shown=False))
 
 
 def email(name: str, default: str) -> dict[str, Any]:
     """Django's settings of mail, from a URL."""
-    return dict(environ.Env.email_url_config(url(name, default, [*environ.Env.EMAIL_SCHEMES])))
+    example = "smtp+tls://user:password@smtp.example.com:587"
+    address = url(name, default, schemes=environ.Env.EMAIL_SCHEMES, example=example)
+    return dict(environ.Env.email_url_config(address))
 
 
 def database(name: str, default: str) -> dict[str, Any]:

@@ -365,7 +365,7 @@ JOBS_OVERDUE_SECONDS = env.number("JOBS_OVERDUE_SECONDS", default=300, at_least=
 JOBS_DEAD_PER_HOUR = env.integer("JOBS_DEAD_PER_HOUR", default=10, at_least=0)
 
 # The API
-REST_FRAMEWORK = {
+REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["config.permissions.ByTable"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -388,14 +388,19 @@ REST_FRAMEWORK = {
         "password": env.text("THROTTLE_PASSWORD", default="6000/min" if DEBUG else "60/min"),
         "idempotency_key": env.text("THROTTLE_IDEMPOTENCY_KEY", default="5000000/day" if DEBUG else "50000/day"),
         "mail": env.text("THROTTLE_MAIL", default="1000000/day" if DEBUG else "10000/day"),
-        "unconfirmed_recipient": env.text("THROTTLE_UNCONFIRMED_RECIPIENT", default="1000000/day" if DEBUG else "10/day"),
+        "unconfirmed_recipient": env.text(
+            "THROTTLE_UNCONFIRMED_RECIPIENT", default="1000000/day" if DEBUG else "10/day"
+        ),
     },
     "NUM_PROXIES": NUM_PROXIES,
     "EXCEPTION_HANDLER": "config.problems.exception_handler",
     "PAGE_SIZE": 50,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
-REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": timedelta(hours=env.integer("TOKEN_HOURS", default=12, at_most=24 * env.CENTURY))}
+REST_KNOX = {
+    "AUTH_HEADER_PREFIX": "Bearer",
+    "TOKEN_TTL": timedelta(hours=env.integer("TOKEN_HOURS", default=12, at_most=24 * env.CENTURY)),
+}
 # For how long the response to an Idempotency-Key is kept
 IDEMPOTENCY_KEY_HOURS = env.integer("IDEMPOTENCY_KEY_HOURS", default=24, at_most=24 * env.CENTURY)
 SPECTACULAR_SETTINGS = {
@@ -440,7 +445,12 @@ DEFAULT_FROM_EMAIL = env.sender("DEFAULT_FROM_EMAIL", default=f"Tenantry <no-rep
 # For how long mails are kept after they were written
 MESSAGE_DAYS = env.integer("MESSAGE_DAYS", default=365, at_most=env.CENTURY)
 PAYMENT_GATEWAY = env.text("PAYMENT_GATEWAY", default="billing.gateways.HttpCardGateway")
-CARD_GATEWAY_URL = env.url("CARD_GATEWAY_URL", default="http://localhost:8090", schemes=("http", "https"))
+CARD_GATEWAY_URL = env.url(
+    "CARD_GATEWAY_URL",
+    default="http://localhost:8090",
+    schemes=("http", "https"),
+    example="https://gateway.example.com",
+)
 CARD_GATEWAY_TIMEOUT = env.number("CARD_GATEWAY_TIMEOUT", default=5, at_least=0.1)
 INVOICE_REMINDER_DAYS = env.integer("INVOICE_REMINDER_DAYS", default=14, at_most=env.CENTURY)
 
