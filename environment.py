@@ -122,8 +122,16 @@ def email(name: str, default: str) -> dict[str, Any]:
 
 
 def database(name: str, default: str) -> dict[str, Any]:
-    """One of DATABASES, from a URL."""
-    return dict(environ.Env().db(name, default=default))
+    """One of DATABASES, from a URL. The error doesn't show it."""
+
+    def parse(value: str) -> str:
+        if value.partition(":")[0] not in environ.Env.POSTGRES_FAMILY:
+            raise ValueError(name)
+        environ.Env.db_url_config(value)
+        return value
+
+    example = "postgres://user:password@localhost:5432/name"
+    return dict(environ.Env.db_url_config(_read(name, default, parse, f"a URL such as {example}", shown=False)))
 
 
 def _read(name: str, default: Any, parse: Callable[[str], Any], allowed: str, *, shown: bool = True) -> Any:

@@ -355,9 +355,10 @@ JOB_MAX_TRANSIENT = env.integer("JOB_MAX_TRANSIENT", default=20, at_least=0)
 JOB_MAX_SNOOZES = env.integer("JOB_MAX_SNOOZES", default=1000, at_least=0)
 JOB_UNKNOWN_TASK_HOURS = env.number("JOB_UNKNOWN_TASK_HOURS", default=24, at_most=24 * env.CENTURY)
 JOB_DEAD_DAYS = env.integer("JOB_DEAD_DAYS", default=30, at_most=env.CENTURY)
-RELAY_IDLE_POLL = env.number("RELAY_IDLE_POLL", default=0.1, at_most=3600)
-RELAY_STALL_SECONDS = env.number("RELAY_STALL_SECONDS", default=300, at_least=1)
-RELAY_BUSY_POLL = env.number("RELAY_BUSY_POLL", default=0.01, at_most=3600)
+# A relay that sleeps for longer is taken for one that hangs, or for none.
+RELAY_IDLE_POLL = env.number("RELAY_IDLE_POLL", default=0.1, at_most=20)
+RELAY_STALL_SECONDS = env.number("RELAY_STALL_SECONDS", default=300, at_least=30)
+RELAY_BUSY_POLL = env.number("RELAY_BUSY_POLL", default=0.01, at_most=20)
 # How often relay, workers and beat leave a sign of life in the database: three times while `/readyz` waits for one
 HEARTBEAT_SECONDS = env.number("HEARTBEAT_SECONDS", default=5, at_least=0.1, at_most=10)
 # `/readyz` warns of a job that was due for so long, and of more jobs than so many that died within an hour.

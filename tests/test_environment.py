@@ -50,6 +50,8 @@ ODD = {
     "BASE_DOMAIN": ["", "*", "http://x.y", ".example.com", "example.com.", "x:80", "a b", "a..b", "Example.com", "x\n"],
     "CARD_GATEWAY_URL": ["", "x", "ftp://x", "http://", "http://x:99999", "http://x:port", "http://x\ny"],
     "CELERY_RESULT_BACKEND": ["", "redis"],
+    "DATABASE_DIRECT_URL": ["x", "postgres://user:word@x:port/shop"],
+    "DATABASE_URL": ["", "x", "mysql://x/shop", "postgres://user:word#@x/shop", "postgres://user:word@x:99999/shop"],
     "CORS_ALLOWED_ORIGINS": ["null", "*", "example.com", "https://x/", "https://x, https://y", "https://X.com"],
     "DEFAULT_FROM_EMAIL": ["", "x", "a@b\nBcc: c@d", "Shop <>", '"Shop <a@b.example>"'],
     "EMAIL_URL": ["", "x", "http://x", "smtp://", "smtp://user:word@x:99999", "smtp://user:word@x:port"],
@@ -57,7 +59,7 @@ ODD = {
     "LOG_LEVEL": ["", "LOUD", "info", "10"],
 }
 #: A check of the processes looks at these, or the server that they name.
-TEXTS = {"BROKER_URL", "CACHE_URL", "DATABASE_DIRECT_URL", "DATABASE_URL", "PAYMENT_GATEWAY", "REDIS_KEY_PREFIX"}
+TEXTS = {"BROKER_URL", "CACHE_URL", "PAYMENT_GATEWAY", "REDIS_KEY_PREFIX"}
 TEXTS |= {"REDIS_URL", READ_BY_MAKE, *KEYS}
 
 WRONG = [(name, value) for name in NUMBERS for value in [*ODD_NUMBERS, *([] if name in ZERO | FLAGS else ["0"])]]
@@ -73,6 +75,8 @@ RIGHT += [
     ("CORS_ALLOWED_ORIGINS", "https://app.example.com,http://localhost:5173,http://[::1]:3000,capacitor://localhost"),
     ("CORS_ALLOWED_ORIGINS", ""),
     ("DEFAULT_FROM_EMAIL", "no-reply@example.com"),
+    ("DATABASE_URL", "postgres://user:p%23word@a:5432,b:5433/shop?sslmode=require"),
+    ("DATABASE_DIRECT_URL", ""),
     ("EMAIL_URL", "smtp+tls://user:password@smtp.example.com:587"),
     ("LOG_JSON", ""),
     ("LOG_JSON", "0"),
