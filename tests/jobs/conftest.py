@@ -1,11 +1,11 @@
 """Real workers and relays, for tests that see what they do."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import json
 import pytest
 from celery import current_app, states
 
