@@ -8,7 +8,6 @@ else the application uses is what it is anywhere.
 docs/decisions/0027-a-slow-client.md has what other servers did.
 """
 
-import os
 import resource
 import time
 from collections.abc import Callable
@@ -25,11 +24,13 @@ from gunicorn.http import wsgi
 from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
+import environment as env
+
 # Of all processes together
-DB_CONNECTIONS = int(os.environ.get("WEB_DB_CONNECTIONS") or 8)
+DB_CONNECTIONS = env.integer("WEB_DB_CONNECTIONS", default=8, at_most=10_000)
 # Seconds for a whole request, whatever its client does: a quarter of them for its head, half for its body, and a
 # quarter to throw away what follows a refusal. An answer has as long for each block.
-REQUEST_SECONDS = float(os.environ.get("WEB_REQUEST_SECONDS") or 20)
+REQUEST_SECONDS = env.number("WEB_REQUEST_SECONDS", default=20, at_least=1, at_most=3600)
 HEAD_SECONDS = REQUEST_SECONDS / 4
 BODY_SECONDS = REQUEST_SECONDS / 2
 LINGER_SECONDS = REQUEST_SECONDS / 4
@@ -225,7 +226,7 @@ def _close_slowly(sock: Any) -> None:
 # gunicorn's settings. Its command line and GUNICORN_CMD_ARGS win.
 
 worker_class = Worker
-workers = min(int(os.environ.get("WEB_CONCURRENCY") or 2), DB_CONNECTIONS)
+workers = min(env.integer("WEB_CONCURRENCY", default=2, at_most=1000), DB_CONNECTIONS)
 # Of each process. So many requests run at a time, each with a database connection; the others wait.
 threads = DB_CONNECTIONS // workers
 # Clients that a process is connected to at a time; the others wait. Each takes three files: socket, body and answer.

@@ -6,53 +6,51 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import environ
-from django.core.exceptions import ImproperlyConfigured
 from kombu.entity import Exchange, Queue
 
+import environment as env
 from config import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
 
-DEBUG = env.bool("DEBUG", default=False)
+DEBUG = env.flag("DEBUG", default=False)
 # Keys are read as they are: `env` takes a value that begins with a dollar sign for the name of another variable.
 SECRET_KEY = os.environ.get("SECRET_KEY") or ("insecure-development-key" if DEBUG else "")
 if not SECRET_KEY:
-    raise ImproperlyConfigured("Set SECRET_KEY to a long random string (or DEBUG=1 on a developer's machine).")
+    raise env.Misconfigured("Set SECRET_KEY to a long random string (or DEBUG=1 on a developer's machine).")
 # Earlier keys: what they signed is valid until they go from here.
 SECRET_KEY_FALLBACKS = [key for key in os.environ.get("SECRET_KEY_FALLBACKS", "").split(",") if key]
 
 # Hosts. The public host signs up tenants and has the admin; a tenant's host is <slug>.BASE_DOMAIN.
-BASE_DOMAIN = env("BASE_DOMAIN", default="localhost")
+BASE_DOMAIN = env.host("BASE_DOMAIN", default="localhost")
 ALLOWED_HOSTS = [BASE_DOMAIN, f".{BASE_DOMAIN}", *(["127.0.0.1"] if DEBUG else [])]
 PUBLIC_HOSTS = {BASE_DOMAIN, *(["127.0.0.1"] if DEBUG else [])}
 ROOT_URLCONF = "config.urls"
 PUBLIC_SCHEMA_URLCONF = "config.public_urls"
 WSGI_APPLICATION = "config.wsgi.application"
-BEHIND_TLS_PROXY = env.bool("BEHIND_TLS_PROXY", default=False)
+BEHIND_TLS_PROXY = env.flag("BEHIND_TLS_PROXY", default=False)
 # How many proxies in front append to X-Forwarded-For. Without one that header is whatever the client says.
-NUM_PROXIES = env.int("NUM_PROXIES", default=1 if BEHIND_TLS_PROXY else 0)
+NUM_PROXIES = env.integer("NUM_PROXIES", default=1 if BEHIND_TLS_PROXY else 0, at_least=0, at_most=100)
 # As clients see it; the schema says so
-SCHEME, PORT = ("https", "") if BEHIND_TLS_PROXY else ("http", f":{env.int('PORT', default=8000)}")
+SCHEME, PORT = ("https", "") if BEHIND_TLS_PROXY else ("http", f":{env.integer('PORT', default=8000, at_most=65_535)}")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS_PROXY else None
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS_PROXY
 # For how long, in seconds, a browser that has been here takes TLS alone, for this host and all below it
-HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000)
-SECURE_HSTS_SECONDS = max(0, HSTS_SECONDS) if BEHIND_TLS_PROXY else 0
+HSTS_SECONDS = env.integer("HSTS_SECONDS", default=31_536_000, at_least=0)
+SECURE_HSTS_SECONDS = HSTS_SECONDS if BEHIND_TLS_PROXY else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 if BEHIND_TLS_PROXY:
     # By this prefix a browser takes the cookie from this host alone: a tenant's host can't plant one.
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 # Sessions are the admin's. One ends so many seconds after the log-in, or with the browser.
-SESSION_COOKIE_AGE = 60 * env.int("STAFF_SESSION_MINUTES", default=60)
+SESSION_COOKIE_AGE = 60 * env.integer("STAFF_SESSION_MINUTES", default=60, at_most=525_600)
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"
 CSRF_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "config.problems.csrf_failure"
 
 # Pages of these origins may call the API from a browser. Tokens travel in a header, so there are no cookies to allow.
-CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
 CORS_URLS_REGEX = r"^/api/"
 CORS_ALLOW_HEADERS = [
     "accept",
@@ -81,9 +79,9 @@ CORS_EXPOSE_HEADERS = [
 ]
 
 # The platform's staff log in to the admin with a second factor: an authenticator app, or a recovery code.
-STAFF_SECOND_FACTOR = env.bool("STAFF_SECOND_FACTOR", default=not DEBUG)
+STAFF_SECOND_FACTOR = env.flag("STAFF_SECOND_FACTOR", default=not DEBUG)
 if not (STAFF_SECOND_FACTOR or DEBUG):
-    raise ImproperlyConfigured("Leave out STAFF_SECOND_FACTOR=0: without DEBUG=1, staff need a second factor.")
+    raise env.Misconfigured("Leave out STAFF_SECOND_FACTOR=0: without DEBUG=1, staff need a second factor.")
 OTP_TOTP_ISSUER = f"Tenantry on {BASE_DOMAIN}"
 # accounts/logins.py limits how often a code is tried, together with the password.
 OTP_TOTP_THROTTLE_FACTOR = 0
@@ -131,9 +129,9 @@ AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["accounts.backends.LimitedBackend"]
 # Tries of one account that need no waiting; the longest wait, in seconds; for how many days an address from which an
 # account logged in need not wait for what others try. accounts/logins.py has the rules.
-LOGIN_TRIES = env.int("LOGIN_TRIES", default=1000 if DEBUG else 5)
-LOGIN_MAX_WAIT = env.int("LOGIN_MAX_WAIT", default=60)
-LOGIN_KNOWN_DAYS = env.int("LOGIN_KNOWN_DAYS", default=30)
+LOGIN_TRIES = env.integer("LOGIN_TRIES", default=1000 if DEBUG else 5)
+LOGIN_MAX_WAIT = env.integer("LOGIN_MAX_WAIT", default=60, at_least=0, at_most=env.WEEK)
+LOGIN_KNOWN_DAYS = env.integer("LOGIN_KNOWN_DAYS", default=30, at_least=0, at_most=env.CENTURY)
 AUTH_PASSWORD_VALIDATORS = [
     {
         "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
@@ -203,17 +201,17 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         # Seconds; web keeps a connection over so many. DATABASE_URL may have Django's keys too, as ?conn_max_age=60.
-        "CONN_MAX_AGE": env.int("DATABASE_MAX_AGE", default=600),
+        "CONN_MAX_AGE": env.integer("DATABASE_MAX_AGE", default=600, at_least=0),
         "CONN_HEALTH_CHECKS": True,
-        **env.db("DATABASE_URL", default="postgresql://localhost/tenantry"),
+        **env.database("DATABASE_URL", default="postgresql://localhost/tenantry"),
         "ENGINE": "tenants.postgresql",
     },
 }
-JOB_HARD_TIME_LIMIT = env.float("JOB_HARD_TIME_LIMIT", default=30)
-JOB_LEASE_MARGIN = env.float("JOB_LEASE_MARGIN", default=10)
+JOB_HARD_TIME_LIMIT = env.number("JOB_HARD_TIME_LIMIT", default=30, at_least=1)
+JOB_LEASE_MARGIN = env.number("JOB_LEASE_MARGIN", default=10, at_least=1)
 # A prefork worker holds its jobs by leases of this length, and renews them. So it is for how long a killed host's jobs
 # wait, and for how long the database may be away before others may take them.
-JOB_LEASE = env.float("JOB_LEASE", default=15)
+JOB_LEASE = env.number("JOB_LEASE", default=15, at_least=1)
 JOB_RENEWAL_INTERVAL = JOB_LEASE / 3
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 5,
@@ -226,8 +224,8 @@ DATABASES["default"]["OPTIONS"] = {
 }
 # If DATABASE_URL leads to a pooler, this leads past it: migrations, the relay, and whatever else holds a session for
 # longer than a transaction go there.
-if env("DATABASE_DIRECT_URL", default=""):
-    direct = env.db("DATABASE_DIRECT_URL")
+if env.text("DATABASE_DIRECT_URL", default=""):
+    direct = env.database("DATABASE_DIRECT_URL", default="")
     direct["OPTIONS"] = {**DATABASES["default"]["OPTIONS"], **direct.get("OPTIONS", {})}
     DATABASES["default"] |= {"DIRECT": direct, "DISABLE_SERVER_SIDE_CURSORS": True}
 # PostgreSQL ends a transaction that idles for longer than any job may run, before the job's lease ends and another
@@ -239,30 +237,30 @@ TENANT_DOMAIN_MODEL = "tenants.Domain"
 # django-tenants would ask the database while Django starts; tenants/checks.py looks at the names.
 SKIP_PG_EXTRA_VALIDATION = True
 # Seconds that a statement of a request may take, and may wait for a lock; 0 for as long as it takes
-REQUEST_STATEMENT_SECONDS = env.float("REQUEST_STATEMENT_SECONDS", default=15)
-REQUEST_LOCK_SECONDS = env.float("REQUEST_LOCK_SECONDS", default=5)
+REQUEST_STATEMENT_SECONDS = env.number("REQUEST_STATEMENT_SECONDS", default=15, or_zero=True)
+REQUEST_LOCK_SECONDS = env.number("REQUEST_LOCK_SECONDS", default=5, or_zero=True)
 # Schemas that wait, migrated, for the next sign-ups
-SPARE_SCHEMAS = env.int("SPARE_SCHEMAS", default=3)
+SPARE_SCHEMAS = env.integer("SPARE_SCHEMAS", default=3, at_least=0, at_most=10_000)
 # Schemas that are made at the same time, in the whole installation: each keeps a worker's child busy
-SCHEMAS_AT_A_TIME = env.int("SCHEMAS_AT_A_TIME", default=1)
+SCHEMAS_AT_A_TIME = env.integer("SCHEMAS_AT_A_TIME", default=1, at_most=100)
 # For how many days nobody gets the domains of a tenant that was deleted
-HOST_QUARANTINE_DAYS = env.int("HOST_QUARANTINE_DAYS", default=90)
+HOST_QUARANTINE_DAYS = env.integer("HOST_QUARANTINE_DAYS", default=90, at_least=0, at_most=env.CENTURY)
 
 # Until an owner has confirmed their address: how many mails an organisation's unconfirmed addresses get, and after how
 # many days it is deleted
-UNCONFIRMED_MAILS = env.int("UNCONFIRMED_MAILS", default=20)
-UNCONFIRMED_DAYS = env.float("UNCONFIRMED_DAYS", default=7)
+UNCONFIRMED_MAILS = env.integer("UNCONFIRMED_MAILS", default=20, at_least=0)
+UNCONFIRMED_DAYS = env.number("UNCONFIRMED_DAYS", default=7, at_most=env.CENTURY)
 # Functions that are called in its schema. If one says yes, it is suspended instead, for staff to look at.
 KEEP_UNCONFIRMED_IF: list[str] = [
     "billing.services.may_have_charged",
 ]
 
 # Redis or Valkey, for the caches and the broker, unless these have servers of their own. The broker may be RabbitMQ.
-REDIS_URL = env("REDIS_URL", default="redis://localhost:6379/0")
-CACHE_URL = env("CACHE_URL", default="") or REDIS_URL
-BROKER_URL = env("BROKER_URL", default="") or REDIS_URL
-REDIS_KEY_PREFIX = env("REDIS_KEY_PREFIX", default="")
-REDIS_SELF_SIGNED = env.bool("REDIS_TLS_SELF_SIGNED", default=False)
+REDIS_URL = env.text("REDIS_URL", default="redis://localhost:6379/0")
+CACHE_URL = env.text("CACHE_URL", default="") or REDIS_URL
+BROKER_URL = env.text("BROKER_URL", default="") or REDIS_URL
+REDIS_KEY_PREFIX = env.text("REDIS_KEY_PREFIX", default="")
+REDIS_SELF_SIGNED = env.flag("REDIS_TLS_SELF_SIGNED", default=False)
 # A request does not wait for a Redis that is away.
 REDIS_OPTIONS: dict[str, Any] = {
     "socket_connect_timeout": 0.5,
@@ -325,48 +323,52 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CONSUMER = "jobs.worker.consumer:TenantConsumer"
 # At SIGTERM (which the Procfile remaps, for plain SIGTERM knows no such limit) running tasks get this long; then
 # durable jobs are handed back. Heroku kills after 30 s.
-CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.float("WORKER_SHUTDOWN_SECONDS", default=20)
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.number("WORKER_SHUTDOWN_SECONDS", default=20, at_least=1)
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # With it, whoever reaches the broker ends workers and reads their settings, passwords included.
-CELERY_WORKER_ENABLE_REMOTE_CONTROL = env.bool("WORKER_REMOTE_CONTROL", default=False)
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = env.flag("WORKER_REMOTE_CONTROL", default=False)
 CELERY_TASK_TRACK_STARTED = True
-CELERY_TASK_SOFT_TIME_LIMIT = env.float("JOB_SOFT_TIME_LIMIT", default=25)
+CELERY_TASK_SOFT_TIME_LIMIT = env.number("JOB_SOFT_TIME_LIMIT", default=25, at_least=1)
 CELERY_TASK_TIME_LIMIT = JOB_HARD_TIME_LIMIT
 # Celery's names for the backends are entry points, which override aliases; so the settings name the classes.
-CELERY_RESULT_BACKEND = {
+RESULT_BACKENDS = {
     "django-db": "jobs.celery_hooks.backends:TenantDatabaseBackend",
     "django-cache": "jobs.celery_hooks.backends:TenantCacheBackend",
-}[env("CELERY_RESULT_BACKEND", default="django-db")]
+}
+CELERY_RESULT_BACKEND = RESULT_BACKENDS[
+    env.choice("CELERY_RESULT_BACKEND", default="django-db", choices=RESULT_BACKENDS)
+]
 CELERY_CACHE_BACKEND = "default"
 CELERY_RESULT_EXTENDED = True
-CELERY_RESULT_EXPIRES = timedelta(days=env.int("RESULT_EXPIRES_DAYS", default=7))
+CELERY_RESULT_EXPIRES = timedelta(days=env.integer("RESULT_EXPIRES_DAYS", default=7, at_most=env.CENTURY))
 CELERY_BEAT_SCHEDULER = "jobs.beat:TenantScheduler"
 # It deletes the old results of all tenants, in batches that are transactions of their own.
 CELERY_TASK_ANNOTATIONS = {"celery.backend_cleanup": {"atomic": False}}
 CELERY_TIMEZONE = "UTC"
 # A worker keeps its database connection over so many tasks (times two); with 0 every task pays for a new one.
-CELERY_DB_REUSE_MAX = env.int("WORKER_TASKS_PER_CONNECTION", default=1000)
+CELERY_DB_REUSE_MAX = env.integer("WORKER_TASKS_PER_CONNECTION", default=1000, at_least=0)
 
 # Durable jobs; times in seconds
-JOB_FIRST_RESEND = env.float("JOB_FIRST_RESEND", default=10)
-JOB_MAX_RESEND = env.float("JOB_MAX_RESEND", default=600)
+JOB_FIRST_RESEND = env.number("JOB_FIRST_RESEND", default=10, at_least=0.1)
+JOB_MAX_RESEND = env.number("JOB_MAX_RESEND", default=600, at_least=0.1)
 JOB_MAX_KILLS = 3
 JOB_MAX_LOST = 10
-JOB_MAX_TRANSIENT = env.int("JOB_MAX_TRANSIENT", default=20)
-JOB_MAX_SNOOZES = env.int("JOB_MAX_SNOOZES", default=1000)
-JOB_UNKNOWN_TASK_HOURS = env.float("JOB_UNKNOWN_TASK_HOURS", default=24)
-JOB_DEAD_DAYS = env.int("JOB_DEAD_DAYS", default=30)
-RELAY_IDLE_POLL = env.float("RELAY_IDLE_POLL", default=0.1)
-RELAY_STALL_SECONDS = env.float("RELAY_STALL_SECONDS", default=300)
-RELAY_BUSY_POLL = env.float("RELAY_BUSY_POLL", default=0.01)
-# How often relay, workers and beat leave a sign of life in the database
-HEARTBEAT_SECONDS = env.float("HEARTBEAT_SECONDS", default=5)
+JOB_MAX_TRANSIENT = env.integer("JOB_MAX_TRANSIENT", default=20, at_least=0)
+JOB_MAX_SNOOZES = env.integer("JOB_MAX_SNOOZES", default=1000, at_least=0)
+JOB_UNKNOWN_TASK_HOURS = env.number("JOB_UNKNOWN_TASK_HOURS", default=24, at_most=24 * env.CENTURY)
+JOB_DEAD_DAYS = env.integer("JOB_DEAD_DAYS", default=30, at_most=env.CENTURY)
+# A relay that sleeps for longer is taken for one that hangs, or for none.
+RELAY_IDLE_POLL = env.number("RELAY_IDLE_POLL", default=0.1, at_most=20)
+RELAY_STALL_SECONDS = env.number("RELAY_STALL_SECONDS", default=300, at_least=30)
+RELAY_BUSY_POLL = env.number("RELAY_BUSY_POLL", default=0.01, at_most=20)
+# How often relay, workers and beat leave a sign of life in the database: three times while `/readyz` waits for one
+HEARTBEAT_SECONDS = env.number("HEARTBEAT_SECONDS", default=5, at_least=0.1, at_most=10)
 # `/readyz` warns of a job that was due for so long, and of more jobs than so many that died within an hour.
-JOBS_OVERDUE_SECONDS = env.float("JOBS_OVERDUE_SECONDS", default=300)
-JOBS_DEAD_PER_HOUR = env.int("JOBS_DEAD_PER_HOUR", default=10)
+JOBS_OVERDUE_SECONDS = env.number("JOBS_OVERDUE_SECONDS", default=300, at_least=1)
+JOBS_DEAD_PER_HOUR = env.integer("JOBS_DEAD_PER_HOUR", default=10, at_least=0)
 
 # The API
-REST_FRAMEWORK = {
+REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["config.permissions.ByTable"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -381,25 +383,28 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": ["config.throttles.Throttle"],
     # What each counts is in .env.example, and in docs/how-to/deploy.md. limits/rates.py counts.
     "DEFAULT_THROTTLE_RATES": {
-        "address": env("THROTTLE_ADDRESS", default="60000/min" if DEBUG else "600/min"),
-        "user": env("THROTTLE_USER", default="60000/min" if DEBUG else "600/min"),
-        "tenant": env("THROTTLE_TENANT", default="600000/min" if DEBUG else "6000/min"),
-        "sign_up": env("THROTTLE_SIGN_UP", default="6000/min" if DEBUG else "20/hour"),
-        "login": env("THROTTLE_LOGIN", default="6000/min" if DEBUG else "30/min"),
-        "user_password": env("THROTTLE_USER_PASSWORD", default="2000/min" if DEBUG else "20/min"),
-        "password": env("THROTTLE_PASSWORD", default="6000/min" if DEBUG else "60/min"),
-        "idempotency_key": env("THROTTLE_IDEMPOTENCY_KEY", default="5000000/day" if DEBUG else "50000/day"),
-        "mail": env("THROTTLE_MAIL", default="1000000/day" if DEBUG else "10000/day"),
-        "unconfirmed_recipient": env("THROTTLE_UNCONFIRMED_RECIPIENT", default="1000000/day" if DEBUG else "10/day"),
+        "address": env.text("THROTTLE_ADDRESS", default="60000/min" if DEBUG else "600/min"),
+        "user": env.text("THROTTLE_USER", default="60000/min" if DEBUG else "600/min"),
+        "tenant": env.text("THROTTLE_TENANT", default="600000/min" if DEBUG else "6000/min"),
+        "sign_up": env.text("THROTTLE_SIGN_UP", default="6000/min" if DEBUG else "20/hour"),
+        "login": env.text("THROTTLE_LOGIN", default="6000/min" if DEBUG else "30/min"),
+        "user_password": env.text("THROTTLE_USER_PASSWORD", default="2000/min" if DEBUG else "20/min"),
+        "password": env.text("THROTTLE_PASSWORD", default="6000/min" if DEBUG else "60/min"),
+        "idempotency_key": env.text("THROTTLE_IDEMPOTENCY_KEY", default="5000000/day" if DEBUG else "50000/day"),
+        "mail": env.text("THROTTLE_MAIL", default="1000000/day" if DEBUG else "10000/day"),
+        "unconfirmed_recipient": env.text(
     },
     "NUM_PROXIES": NUM_PROXIES,
     "EXCEPTION_HANDLER": "config.problems.exception_handler",
     "PAGE_SIZE": 50,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
-REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": timedelta(hours=env.int("TOKEN_HOURS", default=12))}
+REST_KNOX = {
+    "AUTH_HEADER_PREFIX": "Bearer",
+    "TOKEN_TTL": timedelta(hours=env.integer("TOKEN_HOURS", default=12, at_most=24 * env.CENTURY)),
+}
 # For how long the response to an Idempotency-Key is kept
-IDEMPOTENCY_KEY_HOURS = env.int("IDEMPOTENCY_KEY_HOURS", default=24)
+IDEMPOTENCY_KEY_HOURS = env.integer("IDEMPOTENCY_KEY_HOURS", default=24, at_most=24 * env.CENTURY)
 SPECTACULAR_SETTINGS = {
     "TITLE": "Tenantry",
     "DESCRIPTION": "Sign-up is on the public host. Everything else belongs to an organisation, which a request names "
@@ -438,12 +443,20 @@ SPECTACULAR_SETTINGS = {
 # The outside world
 vars().update(env.email("EMAIL_URL", default="consolemail://"))
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", default=f"Tenantry <no-reply@{BASE_DOMAIN}>")
+DEFAULT_FROM_EMAIL = env.sender("DEFAULT_FROM_EMAIL", default=f"Tenantry <no-reply@{BASE_DOMAIN}>")
 # For how long mails are kept after they were written
-MESSAGE_DAYS = env.int("MESSAGE_DAYS", default=365)
-PAYMENT_GATEWAY = env("PAYMENT_GATEWAY", default="billing.gateways.HttpCardGateway")
-CARD_GATEWAY_URL = env("CARD_GATEWAY_URL", default="http://localhost:8090")
-CARD_GATEWAY_TIMEOUT = env.float("CARD_GATEWAY_TIMEOUT", default=5)
-INVOICE_REMINDER_DAYS = env.int("INVOICE_REMINDER_DAYS", default=14)
+MESSAGE_DAYS = env.integer("MESSAGE_DAYS", default=365, at_most=env.CENTURY)
+PAYMENT_GATEWAY = env.text("PAYMENT_GATEWAY", default="billing.gateways.HttpCardGateway")
+CARD_GATEWAY_URL = env.url(
+    "CARD_GATEWAY_URL",
+    default="http://localhost:8090",
+    schemes=("http", "https"),
+    example="https://gateway.example.com",
+)
+CARD_GATEWAY_TIMEOUT = env.number("CARD_GATEWAY_TIMEOUT", default=5, at_least=0.1)
+INVOICE_REMINDER_DAYS = env.integer("INVOICE_REMINDER_DAYS", default=14, at_most=env.CENTURY)
 
-LOGGING = logs.config(json=env.bool("LOG_JSON", default=None), level=env("LOG_LEVEL", default="INFO"))
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOGGING = logs.config(
+    json=env.flag("LOG_JSON", default=None), level=env.choice("LOG_LEVEL", default="INFO", choices=LOG_LEVELS)
+)

@@ -73,6 +73,7 @@ def check_app(app: Celery) -> Iterator[CheckMessage]:
     yield from _default_task(app)
     yield from _time_limits(app)
     yield from _odd_limits(app)
+    yield from _soft_limit(app)
     yield from _connection_reuse(app)
     yield from _beat_scheduler(app)
     yield from _pickle(app)
@@ -158,6 +159,17 @@ def _odd_limits(app: TenantCelery) -> Iterator[CheckMessage]:
                 hint=f"Give it a number of seconds as its {name}, or leave it out.",
                 id="jobs.E011",
             )
+
+
+def _soft_limit(app: TenantCelery) -> Iterator[CheckMessage]:
+    hard, soft = app.conf.task_time_limit, app.conf.task_soft_time_limit
+    if hard and soft and soft > hard:
+        yield Error(
+            f"The soft time limit, {soft} s, is above the hard one, {hard} s: tasks would be killed before they are "
+            "asked to stop.",
+            hint="Lower JOB_SOFT_TIME_LIMIT (CELERY_TASK_SOFT_TIME_LIMIT), or raise JOB_HARD_TIME_LIMIT.",
+            id="jobs.E013",
+        )
 
 
 def _connection_reuse(app: TenantCelery) -> Iterator[CheckMessage]:

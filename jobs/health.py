@@ -39,7 +39,7 @@ HEALTH = """
             WHERE state = 'dead' AND died_at > clock_timestamp() - interval '1 hour' LIMIT %(dead)s + 1
         ) died) > %(dead)s AS dead_jobs_growing
 """
-#: A process that left no sign of life for so long, or for three intervals, is not there.
+#: A process that left no sign of life for so long is not there. HEARTBEAT_SECONDS is a third of it at the most.
 LATE = timedelta(seconds=30)
 
 
@@ -61,7 +61,7 @@ def readiness() -> dict[str, Any]:
 
 def _look() -> Any:
     parameters = {
-        "late": max(LATE, 3 * timedelta(seconds=settings.HEARTBEAT_SECONDS)),
+        "late": LATE,
         "overdue": timedelta(seconds=settings.JOBS_OVERDUE_SECONDS),
         "dead": settings.JOBS_DEAD_PER_HOUR,
     }

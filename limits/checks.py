@@ -9,6 +9,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from limits.rates import limit_of
 
+HINT = "Write it as so many per s, min, h or day, and at least one."
+
 
 @register
 def check_limits(**kwargs: Any) -> list[CheckMessage]:
@@ -19,9 +21,12 @@ def check_limits(**kwargs: Any) -> list[CheckMessage]:
 def _rates() -> Iterator[CheckMessage]:
     for policy in settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"]:
         try:
-            limit_of(policy)
+            limit = limit_of(policy)
         except ImproperlyConfigured as error:
-            yield Error(str(error), hint="Write it as so many per s, min, h or day.", id="limits.E001")
+            yield Error(str(error), hint=HINT, id="limits.E001")
+        else:
+            if limit and limit.quota == 0:
+                yield Error(f"THROTTLE_{policy.upper()} lets nothing through.", hint=HINT, id="limits.E001")
 
 
 def _proxies() -> Iterator[CheckMessage]:

@@ -18,7 +18,7 @@ NAMES = re.findall(r"^#([A-Z_]+)=", EXAMPLE, flags=re.MULTILINE)
 STATED = dotenv.parse(re.sub(r"^#(?=[A-Z_]+=)", "", EXAMPLE, flags=re.MULTILINE))
 #: Of others than the settings
 READ_BY_MAKE = "DATABASE_SUPERUSER_URL"
-READ_BY_WEB = dict(re.findall(r'os\.environ\.get\("(\w+)"\) or (\d+)', (CHECKOUT / "config/gunicorn.py").read_text()))
+READ_BY_WEB = dict(re.findall(r'env\.\w+\("(\w+)", default=(\d+)', (CHECKOUT / "config/gunicorn.py").read_text()))
 #: Letter by letter, and not as django-environ reads others
 KEYS = ("SECRET_KEY", "SECRET_KEY_FALLBACKS")
 

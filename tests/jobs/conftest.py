@@ -1,5 +1,6 @@
 """Real workers and relays, for tests that see what they do."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +97,11 @@ def doomed(committed_db: None) -> Tenant:
 @pytest.fixture(autouse=True)
 def _no_notes() -> None:
     probes.broker().delete(probes.RAN, probes.GO)
+
+
+def out_of_bounds(**settings: float) -> dict[str, str]:
+    """The environment of a relay with settings that the environment's bounds forbid."""
+    return {"DJANGO_SETTINGS_MODULE": "tests.jobs.relay_settings", "RELAY_SETTINGS": json.dumps(settings)}
 
 
 def eventually(condition: Callable[[], Any], what: str, *, seconds: float = DEADLINE) -> None:

@@ -111,6 +111,11 @@ def test_e010_time_limits_that_no_lease_can_follow(option: str, limit: Any) -> N
     assert (error.id, "The task odd " in error.msg) == ("jobs.E011", True)
 
 
+def test_e013_a_soft_limit_that_comes_after_the_hard_one() -> None:
+    assert found(check_app(app_with(task_soft_time_limit=31))) == {"jobs.E013"}
+    assert found(check_app(app_with(task_soft_time_limit=30))) == set()
+
+
 @pytest.mark.parametrize("reuse", [None, 0])
 def test_w001_connections_that_are_not_reused(reuse: int | None) -> None:
     assert found(check_app(app_with(CELERY_DB_REUSE_MAX=reuse))) == {"jobs.W001"}
@@ -172,7 +177,7 @@ def worker_with(committed_db: None, tmp_path: Path) -> Callable[..., Process]:
 
 
 @pytest.mark.parametrize(
-    ("env", "id"), [({"JOB_HARD_TIME_LIMIT": "0"}, "jobs.E008"), ({"CARD_GATEWAY_TIMEOUT": "25"}, "billing.E003")]
+    ("env", "id"), [({"JOB_SOFT_TIME_LIMIT": "31"}, "jobs.E013"), ({"CARD_GATEWAY_TIMEOUT": "25"}, "billing.E003")]
 )
 def test_a_worker_refuses_to_start_on_an_error(
     worker_with: Callable[..., Process], env: dict[str, str], id: str

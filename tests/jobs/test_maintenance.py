@@ -21,7 +21,7 @@ from jobs.relay.maintenance import Maintenance, Turn
 from tenants.models import Domain, Tenant
 from tenants.services import delete_tenant, suspend_tenant
 from tests.jobs.claims import OVER, change, lock_out
-from tests.jobs.conftest import eventually
+from tests.jobs.conftest import eventually, out_of_bounds
 from tests.jobs.durables import PARKING, queue_length, result_of, sql
 from tests.jobs.probes import probe
 from tests.people import at_once
@@ -399,7 +399,7 @@ def test_a_maintenance_that_hangs_ends_the_process(
     doomed: Tenant, acme: Tenant, start_relay: Callable[..., Process]
 ) -> None:
     """A statement that ignores its time-outs: a trigger's, which sets them off."""
-    hanging = start_relay(RELAY_STALL_SECONDS="2")
+    hanging = start_relay(**out_of_bounds(RELAY_STALL_SECONDS=2))
     eventually(Heartbeat.objects.exists, "a heartbeat")
     sql(
         "CREATE FUNCTION public.hang() RETURNS trigger LANGUAGE plpgsql SET statement_timeout = 0 AS"

@@ -33,7 +33,7 @@ from jobs.relay.process import BY_INDEX, Relay
 from jobs.relay.publisher import MIN_DEPTH, Publisher
 from tenants.models import Tenant
 from tenants.services import delete_tenant, resume_tenant, suspend_tenant
-from tests.jobs.conftest import eventually
+from tests.jobs.conftest import eventually, out_of_bounds
 from tests.jobs.durables import PARKING, atomic, bodies, new_relay, queue_length, result_of, sql
 from tests.jobs.probes import probe
 from tests.people import at_once
@@ -544,7 +544,7 @@ def test_it_shows_a_pulse_and_ends_at_sigterm(relay: Process, acme: Tenant) -> N
 def test_it_does_not_hang_for_ever(tmp_path: Path) -> None:
     """Its supervisor starts another one."""
     process = Process(
-        "relay", ["python", "manage.py", "relay"], log=tmp_path / "relay.log", env={"RELAY_STALL_SECONDS": "1"}
+        "relay", ["python", "manage.py", "relay"], log=tmp_path / "relay.log", env=out_of_bounds(RELAY_STALL_SECONDS=1)
     )
     with process as hanging:
         eventually(Heartbeat.objects.exists, "a pulse")

@@ -16,12 +16,12 @@ from jobs.relay.listener import CHANNEL, IS_BUSY, LISTENS, LOCK
 from jobs.relay.publisher import MIN_DEPTH
 from tenants.connection import connection
 from tenants.models import Tenant
-from tests.jobs.conftest import eventually
+from tests.jobs.conftest import eventually, out_of_bounds
 from tests.jobs.durables import queue_length, sql
 from tests.jobs.probes import probe
 
 # Nothing is found by polling.
-SLEEPY = {"RELAY_IDLE_POLL": "600"}
+SLEEPY = out_of_bounds(RELAY_IDLE_POLL=600)
 HOLDERS = """
     SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())

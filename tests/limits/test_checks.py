@@ -18,7 +18,9 @@ def test_rates(rates: Any, rate: str, quota: int, window: int) -> None:
     assert limit_of("user") == ("user", quota, window)
 
 
-@pytest.mark.parametrize("rate", ["600", "600/", "/min", "600/week", "-1/min", "1.5/min", "many/min", "600 /min", ""])
+@pytest.mark.parametrize(
+    "rate", ["600", "600/", "/min", "600/week", "-1/min", "1.5/min", "many/min", "600 /min", "", "0/s"]
+)
 def test_what_is_no_rate_is_refused_at_the_start(rates: Any, rate: str) -> None:
     rates(user=rate)
     assert [(error.id, "THROTTLE_USER" in error.msg) for error in check_limits()] == [("limits.E001", True)]

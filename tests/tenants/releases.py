@@ -21,7 +21,7 @@ from config.settings import *
 
 TENANT_APPS = [*TENANT_APPS, "library"]
 INSTALLED_APPS = [*INSTALLED_APPS, "library"]
-SPARE_SCHEMAS = env.int("SPARE_SCHEMAS", default={SPARES})
+SPARE_SCHEMAS = env.integer("SPARE_SCHEMAS", default={SPARES})
 """
 MODELS = """
 from django.db import models
