@@ -43,8 +43,8 @@ BODY_BLOCK = 16 * 1024
 CHUNKED_BLOCK = 1024
 ANSWER_BLOCK = 64 * 1024
 MAX_ANSWER = 64 * 1024 * 1024
-# It says whether the process lives, so it does not wait until one of the threads is free.
-LIVENESS = "/livez"
+# They say how the process is, so they do not wait until one of the threads is free: each has a thread of its own.
+HEALTH = ("/livez", "/readyz")
 
 
 class AnswerTooLarge(Exception):
@@ -83,7 +83,7 @@ class Worker(GeventWorker):
         """As gunicorn's; each thread has a database connection, however many processes the command line asks for."""
         super().load_wsgi()
         self._threads = ThreadPool(max(1, min(self.cfg.threads, DB_CONNECTIONS // self.cfg.workers)))
-        self._liveness = ThreadPool(1)
+        self._health = {path: ThreadPool(1) for path in HEALTH}
         # Connections between two requests. They take no more than half of the places.
         self._idle = 0
 
@@ -163,7 +163,7 @@ class Worker(GeventWorker):
 
     def _run(self, answer: IO[bytes], environ: dict[str, Any], start_response: Callable[..., Any]) -> None:
         """Let a thread write the answer, and wait for it."""
-        threads = self._liveness if environ["PATH_INFO"] == LIVENESS else self._threads
+        threads = self._health.get(environ["PATH_INFO"], self._threads)
         error = threads.apply(self._write, (answer, environ, start_response))
         if error is not None:
             raise error
