@@ -131,7 +131,7 @@ def test_a_request_gets_503_while_the_path_swallows_everything(ask: Ask, databas
 def test_a_request_whose_connection_falls_silent_gets_503_and_may_be_sent_again(
     ask: Ask, acme: Tenant, database: Proxy, place: bytes
 ) -> None:
-    database.trap = Trap(place)
+    database.trap = Trap(place, silent=True)
     assert_away(create(ask))
     database.trap = None
     wait_until(lambda: create(ask).status_code == 201, seconds=30, what="the second one")
