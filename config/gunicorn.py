@@ -8,6 +8,7 @@ else the application uses is what it is anywhere.
 docs/decisions/0027-a-slow-client.md has what other servers did.
 """
 
+import errno
 import os
 import resource
 import time
@@ -121,7 +122,7 @@ class Worker(GeventWorker):
                 self._count_request()
                 if not (is_read and self.alive and self._idle < self.worker_connections // 2):
                     resp.force_close()
-                self._run(answer, environ, resp.start_response)
+                self._run(answer, environ, resp.start_response, sock)
                 self._send(answer, resp)
             self.log.access(resp, req, environ, datetime.now() - began)
         except gevent.GreenletExit:
@@ -161,19 +162,21 @@ class Worker(GeventWorker):
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
 
-    def _run(self, answer: IO[bytes], environ: dict[str, Any], start_response: Callable[..., Any]) -> None:
-        """Let a thread write the answer, and wait for it."""
+    def _run(self, answer: IO[bytes], environ: dict[str, Any], start_response: Callable[..., Any], sock: Any) -> None:
+        """Let a thread write the answer, and wait for it. Raises ConnectionResetError if the client has gone."""
+        _refuse_reset(sock)
         threads = self._health.get(environ["PATH_INFO"], self._threads)
-        error = threads.apply(self._write, (answer, environ, start_response))
+        error = threads.apply(self._write, (answer, environ, start_response, sock))
         if error is not None:
             raise error
         answer.seek(0)
 
     def _write(
-        self, answer: IO[bytes], environ: dict[str, Any], start_response: Callable[..., Any]
+        self, answer: IO[bytes], environ: dict[str, Any], start_response: Callable[..., Any], sock: Any
     ) -> BaseException | None:
         """In a thread. What is raised, it returns: gevent would print it, and end the process for a SystemExit."""
         try:
+            _refuse_reset(sock)  # the request may have waited for the thread
             with closing(self.wsgi(environ, start_response)) as response:
                 for chunk in response:
                     if answer.tell() + len(chunk) > MAX_ANSWER:
@@ -215,6 +218,13 @@ def _is_too_large(req: Any) -> bool:
     from config.bodies import MAX_BYTES
 
     return int(dict(req.headers).get("CONTENT-LENGTH") or 0) > MAX_BYTES
+
+
+def _refuse_reset(sock: Any) -> None:
+    """Raise ConnectionResetError if the client has reset the connection. One that has ended its side still reads."""
+    # It waits for nothing, unlike a read, and tells of a reset behind bytes that are still unread.
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise ConnectionResetError(errno.ECONNRESET, "The client has reset the connection.")
 
 
 def _close_slowly(sock: Any) -> None:
