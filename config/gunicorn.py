@@ -9,6 +9,7 @@ docs/decisions/0027-a-slow-client.md has what other servers did.
 """
 
 import errno
+import logging
 import os
 import resource
 import time
@@ -20,11 +21,15 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
 import gevent
+from environ import Env
 from gevent import socket
 from gevent.threadpool import ThreadPool
+from gunicorn import glogging
 from gunicorn.http import wsgi
 from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
+
+from tenants.log_lines import formatter
 
 # Of all processes together
 DB_CONNECTIONS = int(os.environ.get("WEB_DB_CONNECTIONS") or 8)
@@ -60,6 +65,18 @@ class NoClient:
 
     def sendall(self, page: bytes) -> None:
         pass
+
+
+class Logger(glogging.Logger):
+    """gunicorn's, whose lines look like those of the application: those of the main process, too."""
+
+    def setup(self, cfg: Any) -> None:
+        """As gunicorn's."""
+        super().setup(cfg)
+        lines = formatter(json=Env().bool("LOG_JSON", default=None))
+        for handler in [*self.error_log.handlers, *self.access_log.handlers]:
+            handler.setFormatter(lines)
+        logging.captureWarnings(True)  # Python's own are lines of the log, too
 
 
 class Worker(GeventWorker):
@@ -235,6 +252,7 @@ def _close_slowly(sock: Any) -> None:
 # gunicorn's settings. Its command line and GUNICORN_CMD_ARGS win.
 
 worker_class = Worker
+logger_class = Logger
 workers = min(int(os.environ.get("WEB_CONCURRENCY") or 2), DB_CONNECTIONS)
 # Of each process. So many requests run at a time, each with a database connection; the others wait.
 threads = DB_CONNECTIONS // workers
