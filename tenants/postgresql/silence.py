@@ -54,7 +54,8 @@ def listen(gen: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any,
 class Path:
     """What this process knows of the path to PostgreSQL. Only who has a limit asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pause: float = PAUSE) -> None:
+        self._pause = pause
         self._silent_at = float("-inf")
         self._try_at: float | None = None
 
@@ -79,7 +80,7 @@ class Path:
         try:
             yield
         except (Silence, psycopg.errors.ConnectionTimeout):
-            self._try_at = time.monotonic() + PAUSE
+            self._try_at = time.monotonic() + self._pause
             raise
         except BaseException:
             self._try_at = None
