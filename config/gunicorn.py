@@ -8,6 +8,8 @@ else the application uses is what it is anywhere.
 docs/decisions/0027-a-slow-client.md has what other servers did.
 """
 
+import errno
+import logging
 import resource
 import time
 from collections.abc import Callable
@@ -20,11 +22,13 @@ from typing import IO, Any
 import gevent
 from gevent import socket
 from gevent.threadpool import ThreadPool
+from gunicorn import glogging
 from gunicorn.http import wsgi
 from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
 import environment as env
+from tenants.log_lines import formatter
 
 # Of all processes together
 DB_CONNECTIONS = env.integer("WEB_DB_CONNECTIONS", default=8, at_most=10_000)
@@ -44,8 +48,8 @@ BODY_BLOCK = 16 * 1024
 CHUNKED_BLOCK = 1024
 ANSWER_BLOCK = 64 * 1024
 MAX_ANSWER = 64 * 1024 * 1024
-# It says whether the process lives, so it does not wait until one of the threads is free.
-LIVENESS = "/livez"
+# They say how the process is, so they do not wait until one of the threads is free: each has a thread of its own.
+HEALTH = ("/livez", "/readyz")
 
 
 class AnswerTooLarge(Exception):
@@ -60,6 +64,18 @@ class NoClient:
 
     def sendall(self, page: bytes) -> None:
         pass
+
+
+class Logger(glogging.Logger):
+    """gunicorn's, whose lines look like those of the application: those of the main process, too."""
+
+    def setup(self, cfg: Any) -> None:
+        """As gunicorn's."""
+        super().setup(cfg)
+        lines = formatter(json=env.flag("LOG_JSON", default=None))
+        for handler in [*self.error_log.handlers, *self.access_log.handlers]:
+            handler.setFormatter(lines)
+        logging.captureWarnings(True)  # Python's own are lines of the log, too
 
 
 class Worker(GeventWorker):
@@ -84,7 +100,7 @@ class Worker(GeventWorker):
         """As gunicorn's; each thread has a database connection, however many processes the command line asks for."""
         super().load_wsgi()
         self._threads = ThreadPool(max(1, min(self.cfg.threads, DB_CONNECTIONS // self.cfg.workers)))
-        self._liveness = ThreadPool(1)
+        self._health = {path: ThreadPool(1) for path in HEALTH}
         # Connections between two requests. They take no more than half of the places.
         self._idle = 0
 
@@ -122,7 +138,7 @@ class Worker(GeventWorker):
                 self._count_request()
                 if not (is_read and self.alive and self._idle < self.worker_connections // 2):
                     resp.force_close()
-                self._run(answer, environ, resp.start_response)
+                self._run(answer, environ, resp.start_response, sock)
                 self._send(answer, resp)
             self.log.access(resp, req, environ, datetime.now() - began)
         except gevent.GreenletExit:
@@ -162,19 +178,21 @@ class Worker(GeventWorker):
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
 
-    def _run(self, answer: IO[bytes], environ: dict[str, Any], start_response: Callable[..., Any]) -> None:
-        """Let a thread write the answer, and wait for it."""
-        threads = self._liveness if environ["PATH_INFO"] == LIVENESS else self._threads
-        error = threads.apply(self._write, (answer, environ, start_response))
+    def _run(self, answer: IO[bytes], environ: dict[str, Any], start_response: Callable[..., Any], sock: Any) -> None:
+        """Let a thread write the answer, and wait for it. Raises ConnectionResetError if the client has gone."""
+        _refuse_reset(sock)
+        threads = self._health.get(environ["PATH_INFO"], self._threads)
+        error = threads.apply(self._write, (answer, environ, start_response, sock))
         if error is not None:
             raise error
         answer.seek(0)
 
     def _write(
-        self, answer: IO[bytes], environ: dict[str, Any], start_response: Callable[..., Any]
+        self, answer: IO[bytes], environ: dict[str, Any], start_response: Callable[..., Any], sock: Any
     ) -> BaseException | None:
         """In a thread. What is raised, it returns: gevent would print it, and end the process for a SystemExit."""
         try:
+            _refuse_reset(sock)  # the request may have waited for the thread
             with closing(self.wsgi(environ, start_response)) as response:
                 for chunk in response:
                     if answer.tell() + len(chunk) > MAX_ANSWER:
@@ -218,6 +236,13 @@ def _is_too_large(req: Any) -> bool:
     return int(dict(req.headers).get("CONTENT-LENGTH") or 0) > MAX_BYTES
 
 
+def _refuse_reset(sock: Any) -> None:
+    """Raise ConnectionResetError if the client has reset the connection. One that has ended its side still reads."""
+    # It waits for nothing, unlike a read, and tells of a reset behind bytes that are still unread.
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise ConnectionResetError(errno.ECONNRESET, "The client has reset the connection.")
+
+
 def _close_slowly(sock: Any) -> None:
     """What comes after a close is answered with a reset, which may overtake the refusal."""
     close_graceful(sock, LINGER_SECONDS, MAX_ANSWER)
@@ -226,6 +251,7 @@ def _close_slowly(sock: Any) -> None:
 # gunicorn's settings. Its command line and GUNICORN_CMD_ARGS win.
 
 worker_class = Worker
+logger_class = Logger
 workers = min(env.integer("WEB_CONCURRENCY", default=2, at_most=1000), DB_CONNECTIONS)
 # Of each process. So many requests run at a time, each with a database connection; the others wait.
 threads = DB_CONNECTIONS // workers

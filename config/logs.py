@@ -1,8 +1,6 @@
 """Structured logs: JSON when not on a terminal, with tenant, request id and job id on every line."""
 
 import logging
-import os
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from django.utils.functional import SimpleLazyObject
 
 from limits.addresses import client_address
 from tenants.binding import bound_tenant
+from tenants.log_lines import formatter
 
 logger = logging.getLogger("tenantry.requests")
 
@@ -29,29 +28,10 @@ REFUSALS = (401, 403, 429, 503)
 
 def config(*, json: bool | None, level: str) -> dict[str, Any]:
     """The LOGGING setting; `json` None means: JSON unless stderr is a terminal."""
-    as_json = not sys.stderr.isatty() if json is None else json
-    renderer: Any = structlog.processors.JSONRenderer() if as_json else _console()
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {
-            "structured": {
-                "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": [
-                    structlog.contextvars.merge_contextvars,
-                    structlog.stdlib.add_log_level,
-                    structlog.stdlib.add_logger_name,
-                    structlog.stdlib.ExtraAdder(allow=TOLD),
-                    structlog.processors.TimeStamper(fmt="iso", utc=True),
-                ],
-                "processors": [
-                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    # JSON escapes what it holds.
-                    structlog.processors.format_exc_info if as_json else escape_controls,
-                    renderer,
-                ],
-            },
-        },
+        "formatters": {"structured": {"()": formatter, "json": json, "told": TOLD}},
         "filters": {"unforeseen": {"()": lambda: is_unforeseen}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": level},
@@ -66,31 +46,9 @@ def config(*, json: bool | None, level: str) -> dict[str, Any]:
     }
 
 
-def escape_controls(logger: Any, method: str, line: dict[str, Any]) -> dict[str, Any]:
-    """structlog's processor: what a client sent begins no line and steers no terminal. Our own words keep their lines.
-
-    Other characters that are not printable are escaped, too, such as those that turn the direction of the text.
-    """
-    for name, value in line.items():
-        if isinstance(value, str) and not value.isprintable():
-            kept = "\n\t" if name in ("event", "stack") else ""
-            line[name] = "".join(char if char.isprintable() or char in kept else _escaped(char) for char in value)
-    return line
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()
-
-
 def is_unforeseen(record: logging.LogRecord) -> bool:
     """Whether a line of Django's tells of a fault. A 503 of ours is an answer like others: its request has its line."""
     return getattr(record, "status_code", None) != HTTPStatus.SERVICE_UNAVAILABLE or record.exc_info is not None
-
-
-def _console() -> structlog.dev.ConsoleRenderer:
-    """Colours are for people at a terminal who have not asked for none (https://no-color.org)."""
-    in_colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    return structlog.dev.ConsoleRenderer(colors=in_colour, exception_formatter=structlog.dev.plain_traceback)
 
 
 class RequestLogMiddleware:

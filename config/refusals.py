@@ -1,15 +1,25 @@
-"""What a request's headers say of its body, before anything reads it."""
+"""What a request's headers say of its body, before anything reads it; and words for refusals that have none."""
 
 from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
 from config.bodies import CHARSETS, IS_LATE, MAX_BYTES, charset_of
-from config.problems import render
+from config.codes import REGISTRY
+from config.problems import MEDIA_TYPE, render
+
+REFUSALS = {status.value for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST}
+# Python's own name of it depends on the version.
+RANGE_NOT_SATISFIABLE = 416
 
 
 class RefusalMiddleware:
-    """Answers 408, 411, 413 or 415 to a body that no view would take, and leaves it unread."""
+    """Answers 408, 411, 413 or 415 to a body that no view would take, and leaves it unread.
+
+    A refusal without a body, of whatever middleware or view of a library, becomes the problem of its status.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -17,7 +27,7 @@ class RefusalMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         # A quoted cookie may hold any character. Sessions are looked up by theirs, and PostgreSQL takes no NUL.
         request.COOKIES = {name: value for name, value in request.COOKIES.items() if value.isprintable()}
-        return _refusal(request) or self.get_response(request)
+        return _refusal(request) or _in_words(self.get_response(request))
 
 
 def _refusal(request: HttpRequest) -> HttpResponse | None:
@@ -45,3 +55,27 @@ def _length(request: HttpRequest) -> int:
         return int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:
         return 0
+
+
+def _in_words(response: Any) -> HttpResponse:
+    if response.status_code in REFUSALS and _is_empty(response):
+        content = _problem_of(response.status_code).content
+        if response.streaming:
+            response.streaming_content = [content]
+        else:
+            response.content = content
+        response.headers["Content-Type"] = MEDIA_TYPE
+        response.headers["Content-Length"] = str(len(content))
+    answer: HttpResponse = response
+    return answer
+
+
+def _is_empty(response: Any) -> bool:
+    """A stream is not looked into: WhiteNoise streams nothing, of no type."""
+    return "Content-Type" not in response.headers if response.streaming else not response.content
+
+
+def _problem_of(status: int) -> HttpResponse:
+    named = HTTPStatus(status)
+    code = "range_not_satisfiable" if status == RANGE_NOT_SATISFIABLE else named.name.lower()
+    return render(status, code=code, detail=REGISTRY[code].meaning if code in REGISTRY else named.phrase)

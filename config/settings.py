@@ -393,6 +393,8 @@ REST_FRAMEWORK: dict[str, Any] = {
         "idempotency_key": env.text("THROTTLE_IDEMPOTENCY_KEY", default="5000000/day" if DEBUG else "50000/day"),
         "mail": env.text("THROTTLE_MAIL", default="1000000/day" if DEBUG else "10000/day"),
         "unconfirmed_recipient": env.text(
+            "THROTTLE_UNCONFIRMED_RECIPIENT", default="1000000/day" if DEBUG else "10/day"
+        ),
     },
     "NUM_PROXIES": NUM_PROXIES,
     "EXCEPTION_HANDLER": "config.problems.exception_handler",

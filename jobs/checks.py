@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from io import StringIO
 from typing import Any
 
 from celery import Celery
@@ -42,12 +43,15 @@ def refuse_to_start_beat(**kwargs: Any) -> None:
 
 
 def refuse_errors(*, exit_code: int = 1) -> None:
-    """For whom nobody runs Django's checks: web, worker and beat. Raises SystemExit on errors."""
+    """For whom nobody runs Django's checks: web, worker and beat. Raises SystemExit on errors; warnings are logged."""
+    warnings = StringIO()
     try:
-        call_command("check")
+        call_command("check", stdout=StringIO(), stderr=warnings)
     except SystemCheckError as errors:
         logger.critical("This process does not start, since its configuration would break promises. %s", errors)
         raise SystemExit(exit_code) from None
+    if warnings.getvalue():
+        logger.warning("%s", warnings.getvalue().strip())
 
 
 @register

@@ -10,6 +10,8 @@ from django.db import Error
 
 from jobs.models import Heartbeat
 from tenants.connection import connection, fetch_one, retry_on_broken_connection
+from tenants.postgresql.internals import skip_health_check
+from tenants.postgresql.silence import wait_no_longer_than
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ HEALTH = """
 """
 #: A process that left no sign of life for so long is not there. HEARTBEAT_SECONDS is a third of it at the most.
 LATE = timedelta(seconds=30)
+#: For so many seconds the database may say nothing. Whoever asks does not wait for long.
+PATIENCE = 3.0
 
 
 def readiness() -> dict[str, Any]:
@@ -50,7 +54,9 @@ def readiness() -> dict[str, Any]:
     `warnings` has a word for each thing that is wrong, which docs/how-to/deploy.md explains.
     """
     try:
-        seen, *wrong = retry_on_broken_connection(_look)
+        with wait_no_longer_than(PATIENCE):
+            skip_health_check(connection)  # this is one
+            seen, *wrong = retry_on_broken_connection(_look)
     except Error as error:
         logger.warning("Not ready, for the database is away: %s", " ".join(str(error).split()))
         connection.close()

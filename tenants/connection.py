@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.db import InterfaceError, OperationalError
 
 from tenants.postgresql.internals import is_broken
+from tenants.postgresql.silence import Silence
 
 if TYPE_CHECKING:
     from tenants.postgresql.base import DatabaseWrapper
@@ -75,12 +76,13 @@ def retry_on_broken_connection(statement: Callable[[], T]) -> T:
     """Run a statement that may be repeated. If its connection proves broken, repeat it once on a new connection.
 
     A process keeps its connection for long. This is where it finds out that PostgreSQL ended the session meanwhile.
-    Raises what the statement raises, when a transaction is open or the connection still works.
+    Raises what the statement raises, when a transaction is open or the connection still works, and when PostgreSQL said
+    nothing: the statement has waited for long enough.
     """
     try:
         return statement()
-    except (InterfaceError, OperationalError):
-        if not is_broken(connection):
+    except (InterfaceError, OperationalError) as error:
+        if isinstance(error.__cause__, Silence) or not is_broken(connection):
             raise
         connection.close()
         return statement()

@@ -7,14 +7,19 @@ from typing import Any
 from django.conf import settings
 
 from tenants.context import copy_clean_context
+from tenants.postgresql.silence import patience
 from tenants.session import end_owner, start_owner
+
+# Seconds that an answer may be on its way
+MARGIN = 2
 
 
 class OwnContext:
     """WSGI middleware. The response is iterated and closed in the request's context, too.
 
     A request's statements, and their waits for locks, last for REQUEST_STATEMENT_SECONDS and REQUEST_LOCK_SECONDS at
-    the most, unless it sets another limit.
+    the most, unless it sets another limit. A server that says nothing for MARGIN longer is given up: who sets a longer
+    limit sets tenants.postgresql.silence.patience, too.
     """
 
     def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
@@ -23,10 +28,12 @@ class OwnContext:
             b"SET statement_timeout = %d" % round(1000 * settings.REQUEST_STATEMENT_SECONDS),
             b"SET lock_timeout = %d" % round(1000 * settings.REQUEST_LOCK_SECONDS),
         )
+        self._patience = settings.REQUEST_STATEMENT_SECONDS + MARGIN if settings.REQUEST_STATEMENT_SECONDS else None
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> "Response":
         """As WSGI has it."""
         context = copy_clean_context()
+        context.run(patience.set, self._patience)
         # Before Django's own handlers, which would close what another request has left open, and keep it open.
         context.run(start_owner, self._limits)
         try:

@@ -6,7 +6,7 @@ tenants/postgresql/messages.py has what goes over the wire.
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,10 @@ from tenants.postgresql.cursors import Cursor, ServerCursor
 from tenants.postgresql.messages import Connection
 from tenants.postgresql.options import refuse
 from tenants.postgresql.poolers import Pooling, find_pooling
+from tenants.postgresql.silence import path, patience, wait_no_longer_than
+
+# For so many seconds a connection that was kept may say nothing, where there is a limit at all
+CHECK_SECONDS = 3.0
 
 
 class ClosedWithItsThread:
@@ -124,14 +128,15 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         self._with_commit.clear()
         self.isolation_level = IsolationLevel.READ_COMMITTED
         parameters = {**conn_params, "autocommit": True}
-        connection = Connection.connect(**{**parameters, "cursor_factory": Cursor})
-        connection.server_cursor_factory = ServerCursor
-        connection.alias = self.alias
-        try:
-            connection.pooling = find_pooling(connection, partial(_connect, parameters))
-        except BaseException:
-            connection.close()
-            raise
+        with path.connecting() if patience.get() is not None else nullcontext():
+            connection = Connection.connect(**{**parameters, "cursor_factory": Cursor})
+            connection.server_cursor_factory = ServerCursor
+            connection.alias = self.alias
+            try:
+                connection.pooling = find_pooling(connection, partial(_connect, parameters))
+            except BaseException:
+                connection.close()
+                raise
         setattr(_of_thread, f"{self.alias} {id(self)}", ClosedWithItsThread(connection))
         return connection
 
@@ -193,8 +198,9 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         """As Django's; nothing has to be bound."""
         if self.connection is None:
             return False
+        limit = nullcontext() if patience.get() is None else wait_no_longer_than(CHECK_SECONDS)
         try:
-            with _shared(self.connection) as cursor:
+            with limit, _shared(self.connection) as cursor:
                 cursor.execute("SELECT 1")
         except Error:
             return False
@@ -294,6 +300,9 @@ class DatabaseWrapper(TenantDatabaseWrapper):
 
     def _hand_over(self, owner: binding.Owner | None) -> None:
         if self.autocommit and self.connection.autocommit and self.connection.is_idle():
+            if patience.get() is not None and path.was_silent_since(self.connection.connected_at):
+                self.close()
+                return
             self.connection.start_clean()
             self.connection.owner = owner
         elif self.connection.owner is None or (self.in_atomic_block and self.atomic_blocks[0]._from_testcase):

@@ -22,6 +22,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 
 from tenants import binding
 from tenants.postgresql.poolers import Pooling
+from tenants.postgresql.silence import Silence, listen, path, patience
 from tenants.postgresql.statements import CLEANING, COMMIT, END
 from tenants.postgresql.transactions import OpenTransaction, open_transaction
 
@@ -126,9 +127,19 @@ class Connection(psycopg.Connection[Any]):
                 self.cancel_safe(timeout=CANCEL_SECONDS)
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
-        """As psycopg's. What interrupts it, a soft time limit say, cancels the statement: the next one can be sent."""
+        """As psycopg's. What interrupts it, a soft time limit say, cancels the statement: the next one can be sent.
+
+        Raises Silence, and closes the connection, when this context has waited for long enough.
+        """
+        seconds = patience.get()
+        heard = gen if seconds is None or "timeout" in options else listen(gen, seconds)
         try:
-            return super().wait(gen, *args, **{"timeout": self.patience, **options})
+            return super().wait(heard, *args, **{"timeout": self.patience, **options})
+        except Silence:
+            # The statement has a time limit on the server, which need not be told.
+            path.note_silence()
+            self.close()
+            raise
         except psycopg.Error as error:
             if error.sqlstate:
                 self._last_error = ref(error)

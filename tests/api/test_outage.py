@@ -1,6 +1,7 @@
 """While the database is away, a request gets 503, and may be sent again."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,11 @@ def database() -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def ask(acme: Tenant, database: Proxy, tmp_path: Path) -> Iterator[Ask]:
-    """Sends a request to web, as Ada of acme or, with host="localhost", to the public host."""
+def ask(acme: Tenant, database: Proxy, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ask]:
+    """Sends a request to web, as Ada of acme or, with host="localhost", to the public host.
+
+    Its parameter has more of web's environment.
+    """
     ada = add_user(acme, "ada", "owner")
     with tenant_context(acme):
         _, token = AuthToken.objects.create(user=ada)
@@ -63,6 +67,7 @@ def ask(acme: Tenant, database: Proxy, tmp_path: Path) -> Iterator[Ask]:
             return False
 
     env = {"DATABASE_URL": url, "DEBUG": "0", "DJANGO_SETTINGS_MODULE": "tests.recorded_settings"}
+    env |= getattr(request, "param", {})
     with Process("web", ["sh", "-c", line], log=tmp_path / "web.log", env=env):
         wait_until(is_ready, seconds=60, what="web")
         yield ask
@@ -101,6 +106,50 @@ def test_a_request_gets_503_while_connections_are_refused(ask: Ask, database: Pr
     assert_away(REQUESTS[request_name](ask))
     database.turn(Mode.PASS)
     assert REQUESTS[request_name](ask).status_code < 500
+
+
+# While nothing comes back: no answer on what is connected, no new connection
+
+hurried = pytest.mark.parametrize("ask", [{"REQUEST_STATEMENT_SECONDS": "1", "WEB_DB_CONNECTIONS": "2"}], indirect=True)
+one_thread = pytest.mark.parametrize("ask", [{"WEB_DB_CONNECTIONS": "1"}], indirect=True)
+
+
+@hurried
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_a_request_gets_503_while_the_path_swallows_everything(ask: Ask, database: Proxy, request_name: str) -> None:
+    assert REQUESTS["a list"](ask).status_code == 200  # its thread has a connection
+    database.turn(Mode.HOLE)
+    for _ in range(4):  # on that connection, and on new ones
+        assert_away(REQUESTS[request_name](ask))
+    database.turn(Mode.PASS)
+    wait_until(lambda: REQUESTS[request_name](ask).status_code < 500, seconds=20, what="an answer without a restart")
+    wait_until(lambda: ask("GET", "/readyz").status_code == 200, seconds=20, what="a web that is ready again")
+
+
+@hurried
+@pytest.mark.parametrize("place", [b"knox_authtoken", b'INSERT INTO "accounts_user"', b"public.jobs_dispatch("])
+def test_a_request_whose_connection_falls_silent_gets_503_and_may_be_sent_again(
+    ask: Ask, acme: Tenant, database: Proxy, place: bytes
+) -> None:
+    database.trap = Trap(place, silent=True)
+    assert_away(create(ask))
+    database.trap = None
+    wait_until(lambda: create(ask).status_code == 201, seconds=30, what="the second one")
+    assert users(acme) == {"ada@acme.example", "bob@acme.example"}
+    assert sql("SELECT count(*) FROM public.jobs_job") == [(1,)]
+
+
+@one_thread
+def test_health_is_told_while_all_threads_wait_for_an_answer(ask: Ask, database: Proxy) -> None:
+    assert ask("GET", "/api/v1/users/").status_code == 200
+    database.turn(Mode.HOLE)
+    with ThreadPoolExecutor(1) as client:
+        waits = client.submit(ask, "GET", "/api/v1/users/")
+        wait_until(lambda: ask("GET", "/readyz").status_code == 503, seconds=20, what="it is noticed")
+        assert ask("GET", "/livez").status_code == 200
+        assert not waits.done()
+        database.turn(Mode.PASS)
+        assert_away(waits.result())
 
 
 def test_strangers_hear_that_it_is_away_and_the_log_hears_why(ask: Ask, database: Proxy, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from django.apps import apps
-from django.test import Client, override_settings
+from django.http import HttpResponse
+from django.test import Client, RequestFactory, override_settings
 from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 
@@ -14,6 +15,7 @@ from accounts.models import User
 from config import api, problems
 from config.bodies import MAX_BYTES
 from config.codes import REGISTRY
+from config.refusals import RefusalMiddleware
 from tenants.models import Tenant
 from tests.people import add_user, client_of
 
@@ -256,3 +258,47 @@ def test_what_is_not_there_is_named_in_our_words(client: APIClient, acme: Tenant
 def test_a_slug_is_found_in_any_case(public_client: APIClient, acme: Tenant) -> None:
     answer = public_client.get("/api/v1/tenants/ACME/")
     assert (answer.status_code, answer.json()["slug"]) == (200, "acme")
+
+
+# What libraries refuse without a word
+
+
+STYLE = "/static/admin/css/base.css"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", [STYLE, "/static/admin/js/core.js"])
+def test_a_file_takes_no_other_method(path: str) -> None:
+    answer = Client().post(path, headers={"host": "localhost"})
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
+    assert_is_in_words(answer, "method_not_allowed")
+
+
+@pytest.mark.django_db
+def test_a_file_has_no_such_range() -> None:
+    answer = Client().get(STYLE, headers={"host": "localhost", "range": "bytes=99999999-"})
+    assert answer.status_code == 416
+    assert answer.headers["Content-Range"].startswith("bytes */")
+    assert_is_in_words(answer, "range_not_satisfiable")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "bad_request"), (404, "not_found"), (405, "method_not_allowed"), (418, "im_a_teapot")]
+)
+def test_any_refusal_without_a_body_is_the_problem_of_its_status(status: int, code: str) -> None:
+    answer = RefusalMiddleware(lambda request: HttpResponse(status=status))(RequestFactory().get("/"))
+    assert answer.status_code == status
+    assert_is_in_words(answer, code)
+
+
+@pytest.mark.parametrize("response", [HttpResponse(), HttpResponse(status=304), HttpResponse("No.", status=404)])
+def test_any_other_answer_stays_as_it_is(response: HttpResponse) -> None:
+    before = response.content
+    assert RefusalMiddleware(lambda request: response)(RequestFactory().get("/")).content == before
+
+
+def assert_is_in_words(answer: Any, code: str) -> None:
+    content = answer.getvalue()
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Content-Length"] == str(len(content))
+    assert json.loads(content)["code"] == code

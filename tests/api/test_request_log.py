@@ -10,10 +10,10 @@ from django.test import Client
 from pytest_django import Settings
 from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
-from structlog.stdlib import ProcessorFormatter
 
 from accounts.models import User
 from config import logs
+from tenants import log_lines
 from tenants.models import Tenant
 from tests.people import PASSWORD, add_user, client_of
 
@@ -111,9 +111,7 @@ def test_to_ask_for_the_user_is_no_query(
 def test_the_lines_are_written_with_all_that(acme: Tenant, told: Callable[[], Any]) -> None:
     ada = add_user(acme, "ada", "owner")
     client_of(acme, ada).get(ME, REMOTE_ADDR=HERE)
-    formatter = logs.config(json=True, level="INFO")["formatters"]["structured"]
-    options = {name: value for name, value in formatter.items() if name != "()"}
-    written = json.loads(ProcessorFormatter(**options).format(told()))
+    written = json.loads(log_lines.formatter(json=True, told=logs.TOLD).format(told()))
     assert written["event"] == "request"
     assert {"address": HERE, "tenant": "acme", "user": str(ada.pk), "status": 200}.items() <= written.items()
     assert written["milliseconds"] >= 0
@@ -136,9 +134,7 @@ def test_what_a_client_sends_steers_no_terminal(
     acme: Tenant, told: Callable[[], Any], json: bool, sent: str, shown: str
 ) -> None:
     APIClient(headers={"host": "acme.localhost"}).get(f"/api/v1/{sent}/")
-    formatter = logs.config(json=json, level="INFO")["formatters"]["structured"]
-    options = {name: value for name, value in formatter.items() if name != "()"}
-    written = ProcessorFormatter(**options).format(told())
+    written = log_lines.formatter(json=json, told=logs.TOLD).format(told())
     assert written.isprintable()
     if not json:
         assert f"path=/api/v1/{shown}/" in written
@@ -146,7 +142,7 @@ def test_what_a_client_sends_steers_no_terminal(
 
 def test_our_own_words_keep_their_lines() -> None:
     line = {"event": "two\nlines\x1b", "path": "/\n", "status": 200}
-    assert logs.escape_controls(None, "", line) == {"event": "two\nlines\\x1b", "path": "/\\n", "status": 200}
+    assert log_lines.escape_controls(None, "", line) == {"event": "two\nlines\\x1b", "path": "/\\n", "status": 200}
 
 
 def test_a_tenant_that_is_being_set_up_is_no_error(

@@ -131,6 +131,23 @@ def test_the_operator_hears_of_it(port: int, folder: Path) -> None:
     assert "Traceback" not in (folder / "web.log").read_text()
 
 
+def test_each_line_of_web_is_json_if_that_is_asked_for(django_db_setup: None, tmp_path: Path) -> None:
+    with serve_web(tmp_path, LOG_JSON="1") as port:
+        exchange(port, b"GET / HTTP/8.0\r\n\r\n", ends=False)
+        exchange(port, b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    lines = [json.loads(line) for line in (tmp_path / "web.log").read_text().splitlines()]
+    words = " ".join(line["event"] for line in lines)
+    # The main process, a worker, the application, and the end of it all
+    for said in (
+        "Starting gunicorn",
+        "Booting worker",
+        "Invalid request from ip=127.0.0.1",
+        "request",
+        "Shutting down",
+    ):
+        assert said in words
+
+
 def test_after_all_that_it_serves(port: int) -> None:
     assert exchange(port, GET + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
@@ -147,6 +164,8 @@ def test_what_the_client_did_wrong_is_no_fault_of_ours() -> None:
     assert {kind for kind, status in statuses.items() if status == 500} == OURS
 
 
-@pytest.mark.parametrize("error", [RuntimeError("secret"), errors.InvalidResponseHeader("secret"), SystemExit("secret")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("secret"), errors.InvalidResponseHeader("secret"), SystemExit("secret")]
+)
 def test_a_fault_of_ours_says_nothing_of_it(error: BaseException) -> None:
     assert_is_problem(answer_of(answer_to(error)), "server_error")

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -207,6 +208,29 @@ def test_requests_that_come_at_once_on_a_connection_are_answered_in_turn(web: We
         client.sendall(3 * web.order_bytes())
         client.shutdown(socket.SHUT_WR)
         assert _read(client).count(b"HTTP/1.1 201 ") == 3
+
+
+def test_a_request_whose_client_has_reset_the_connection_is_dropped(start: Start, acme: Tenant) -> None:
+    limits = {"REQUEST_LOCK_SECONDS": "60", "REQUEST_STATEMENT_SECONDS": "60"}
+    with start(WEB_DB_CONNECTIONS="1", **limits) as web, ExitStack() as clients:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f'LOCK TABLE "{acme.schema_name}".billing_orderline IN SHARE MODE')
+            first = clients.enter_context(web.send_order())
+            await_blocked()
+            for sent in (web.order_bytes(), 2 * web.order_bytes()):  # one may leave bytes that nobody has read
+                gone = socket.create_connection(("127.0.0.1", web.port), timeout=60)
+                gone.sendall(sent)
+                # What it sent is waiting for the thread: a later client has its answer.
+                assert web.ask("GET", "/livez").status_code == 200
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                gone.close()
+            last = clients.enter_context(web.send_order())
+            for client in (first, last):  # who has ended their side still reads
+                client.shutdown(socket.SHUT_WR)
+        assert [_read(client)[:13] for client in (first, last)] == [b"HTTP/1.1 201 "] * 2
+        assert "reset" not in web.process.output
+    with tenant_context(acme):
+        assert sql("SELECT count(*) FROM billing_order") == [(2,)]
 
 
 # While web stops

@@ -28,12 +28,13 @@ class Trap:
     """Strikes at so many statements that hold `pattern`, on connections on which `after` came before.
 
     They reach the server, and their reply nobody. `late`: the client's connection breaks first, and the server gets the
-    statement after that.
+    statement after that. `silent`: the connection stays, and nothing comes by it any more.
     """
 
     pattern: bytes
     after: bytes = b""
     late: bool = False
+    silent: bool = False
     times: int = 1
 
 
@@ -105,6 +106,9 @@ class Link:
         server.write(chunk)
         await server.drain()
         await asyncio.sleep(LATE_SECONDS)
+        if trap.silent:
+            while await self.client_reader.read(CHUNK):
+                pass
 
 
 class Proxy:
