@@ -9,4 +9,4 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         # The product's limits count by it. There is one schema here.
-        DatabaseWrapper.schema_name = "public"  # type: ignore[attr-defined]  # our own wrapper declares it
+        DatabaseWrapper.schema_name = "untenanted"  # type: ignore[attr-defined]  # our own wrapper declares it
