@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 Bound = TypeVar("Bound", int, float)
 OnOff = TypeVar("OnOff", bool, bool | None)
 
+SWITCH = {**dict.fromkeys(("1", "true", "yes", "on"), True), **dict.fromkeys(("0", "false", "no", "off"), False)}
 #: Seconds; PostgreSQL counts the milliseconds of its time-outs in 31 bits.
 WEEK = 7 * 24 * 60 * 60
 #: Of a count, which PostgreSQL may have to hold in 31 bits, too
@@ -60,9 +61,12 @@ def number(
 
 
 def flag(name: str, default: OnOff) -> OnOff:
-    """1 or 0. Where the default is None, an empty value is None as well."""
-    values = {"1": True, "0": False}
-    found: OnOff = _read(name, default, values.__getitem__, "1 or 0")
+    """1 or 0, or a word for it. Where the default is None, an empty value is None as well."""
+
+    def parse(value: str) -> bool:
+        return SWITCH[value.lower()]
+
+    found: OnOff = _read(name, default, parse, "1 or 0")
     return found
 
 

@@ -55,7 +55,7 @@ ODD = {
     "CORS_ALLOWED_ORIGINS": ["null", "*", "example.com", "https://x/", "https://x, https://y", "https://X.com"],
     "DEFAULT_FROM_EMAIL": ["", "x", "a@b\nBcc: c@d", "Shop <>", '"Shop <a@b.example>"'],
     "EMAIL_URL": ["", "x", "http://x", "smtp://", "smtp://user:word@x:99999", "smtp://user:word@x:port"],
-    "LOG_JSON": ["2", "yes", "-1"],
+    "LOG_JSON": ["2", "maybe", "-1"],
     "LOG_LEVEL": ["", "LOUD", "info", "10"],
 }
 #: A check of the processes looks at these, or the server that they name.
@@ -63,12 +63,13 @@ TEXTS = {"BROKER_URL", "CACHE_URL", "PAYMENT_GATEWAY", "REDIS_KEY_PREFIX"}
 TEXTS |= {"REDIS_URL", READ_BY_MAKE, *KEYS}
 
 WRONG = [(name, value) for name in NUMBERS for value in [*ODD_NUMBERS, *([] if name in ZERO | FLAGS else ["0"])]]
-WRONG += [(name, value) for name in FLAGS for value in ("2", "maybe", "yes", "true", " 1")]
+WRONG += [(name, value) for name in sorted(FLAGS) for value in ("2", "maybe", "truth", " 1")]
 WRONG += [(name, value) for name, values in ODD.items() for value in values]
-RIGHT = [(name, value) for name in ZERO for value in ("0", "1")]
+RIGHT = [(name, value) for name in sorted(ZERO) for value in ("0", "1")]
 RIGHT += [(name, value) for name, value in STATED.items() if name not in TEXTS]
 RIGHT += [
     ("BASE_DOMAIN", "example.com"),
+    ("BEHIND_TLS_PROXY", "off"),
     ("BASE_DOMAIN", "xn--bcher-kva.example"),
     ("BASE_DOMAIN", "127.0.0.1"),
     ("CARD_GATEWAY_URL", "https://user:word@gateway.example.com:8443/v1"),
@@ -80,6 +81,7 @@ RIGHT += [
     ("DATABASE_DIRECT_URL", ""),
     ("EMAIL_URL", "smtp+tls://user:password@smtp.example.com:587"),
     ("LOG_JSON", ""),
+    ("LOG_JSON", "Yes"),
     ("LOG_JSON", "0"),
     ("PORT", "65535"),
     ("REQUEST_LOCK_SECONDS", "0.5"),
