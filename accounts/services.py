@@ -176,7 +176,10 @@ def update_me(
 
 
 def _has_owner(people: dict[uuid.UUID, User]) -> bool:
-    return any(person.role == Role.OWNER and person.is_active for person in people.values())
+    """Whether somebody can log in as an owner. One who was invited, and has set no password yet, can't."""
+    return any(
+        person.role == Role.OWNER and person.is_active and person.has_usable_password() for person in people.values()
+    )
 
 
 def _authorised(people: dict[uuid.UUID, User], actor: User, user_id: uuid.UUID, changes: dict[str, Any]) -> User:

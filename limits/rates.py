@@ -14,7 +14,7 @@ from rest_framework.throttling import SimpleRateThrottle
 from limits import counts
 from limits.counts import Hit
 
-RATE = re.compile(r"([0-9]+)/([smhd])[a-z]*")
+RATE = re.compile(r"([0-9]+)/([smhd]|(?:sec|second|min|minute|hour|day)s?)")
 SECONDS = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
 
 
@@ -46,7 +46,7 @@ def limit_of(policy: str) -> Limit | None:
     match = RATE.fullmatch(str(rate))
     if match is None:
         raise ImproperlyConfigured(f"THROTTLE_{policy.upper()} is {rate!r}, which is no rate such as 600/min or 5/day.")
-    return Limit(policy, int(match[1]), SECONDS[match[2]])
+    return Limit(policy, int(match[1]), SECONDS[match[2][0]])
 
 
 def count(owners: Mapping[str, str]) -> list[Counted]:

@@ -70,6 +70,15 @@ def test_a_deletion_asks_first(acme: Tenant, monkeypatch: pytest.MonkeyPatch) ->
     assert tenant("delete", "acme") == "acme: deleting\n"
 
 
+def test_a_deletion_without_a_terminal_says_what_to_do(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", nobody)
+    with pytest.raises(CommandError, match="use --noinput"):
+        tenant("delete", "acme")
+
+
 def test_provisioning_is_tried_again(acme: Tenant) -> None:
     owner = {"email": "a@acme.example", "full_name": "Ada", "password_hash": "!"}
     SignUp.objects.create(tenant=acme, **owner)

@@ -336,6 +336,20 @@ def test_the_last_owner_stays(as_ada: APIClient, acme: Tenant, ada: User, change
     assert (ada.role, ada.is_active) == ("owner", True)
 
 
+def test_an_owner_who_has_no_password_yet_is_no_other_owner(as_ada: APIClient, acme: Tenant, ada: User) -> None:
+    invited = {"email": "abe@acme.example", "full_name": "Abe", "role": "owner"}
+    assert as_ada.post(URL, invited).status_code == 201
+
+    assert as_ada.patch(f"{URL}{ada.pk}/", {"is_active": False}).json()["code"] == "last_owner"
+    assert as_ada.patch(f"{URL}{ada.pk}/", {"role": "member"}).json()["code"] == "last_owner"
+
+    with tenant_context(acme):
+        abe = User.objects.get(email="abe@acme.example")
+        abe.set_password("correct horse battery")
+        abe.save()
+    assert as_ada.patch(f"{URL}{ada.pk}/", {"role": "member"}).status_code == 200
+
+
 def test_two_owners_cannot_both_step_down_at_once(committed_db: None, acme: Tenant) -> None:
     ada, abe = [add_user(acme, name, "owner") for name in ("ada", "abe")]
     stepped_down = threading.Event()

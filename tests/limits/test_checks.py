@@ -11,7 +11,14 @@ from tests.limits.conftest import Clock
 
 @pytest.mark.parametrize(
     ("rate", "quota", "window"),
-    [("600/min", 600, 60), ("0/s", 0, 1), ("20/hour", 20, 3600), ("5/day", 5, 86400), ("30/m", 30, 60)],
+    [
+        ("600/min", 600, 60),
+        ("0/s", 0, 1),
+        ("20/hour", 20, 3600),
+        ("5/day", 5, 86400),
+        ("30/m", 30, 60),
+        ("2/hours", 2, 3600),
+    ],
 )
 def test_rates(rates: Any, rate: str, quota: int, window: int) -> None:
     rates(user=rate)
@@ -19,7 +26,22 @@ def test_rates(rates: Any, rate: str, quota: int, window: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "rate", ["600", "600/", "/min", "600/week", "-1/min", "1.5/min", "many/min", "600 /min", "", "0/s"]
+    "rate",
+    [
+        "600",
+        "600/",
+        "/min",
+        "600/week",
+        "-1/min",
+        "1.5/min",
+        "many/min",
+        "600 /min",
+        "",
+        "0/s",
+        "3/month",
+        "30/dog",
+        "3/ss",
+    ],
 )
 def test_what_is_no_rate_is_refused_at_the_start(rates: Any, rate: str) -> None:
     rates(user=rate)

@@ -43,7 +43,7 @@ class Command(BaseCommand):
 
     def _change(self, verb: str, **options: Any) -> None:
         tenant = self._tenant(options["slug"])
-        if options.get("interactive") and input(f"Type {tenant.slug} to delete it for good: ") != tenant.slug:
+        if options.get("interactive") and not _is_confirmed(tenant.slug):
             raise CommandError("Nothing was deleted.")
         change, _ = CHANGES[verb]
         try:
@@ -74,3 +74,11 @@ class Command(BaseCommand):
             return Tenant.objects.get(slug=slug)
         except Tenant.DoesNotExist:
             raise CommandError(f"There is no tenant {slug!r}; `manage.py tenant list` names all.") from None
+
+
+def _is_confirmed(slug: str) -> bool:
+    """Ask whoever is at the terminal."""
+    try:
+        return input(f"Type {slug} to delete it for good: ") == slug
+    except EOFError:
+        raise CommandError("Nobody is at a terminal to confirm it: use --noinput.") from None
