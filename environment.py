@@ -57,7 +57,9 @@ def number(
         return 0.0 if or_zero and found == 0 else _within(found, at_least, at_most)
 
     allowed = f"a number from {at_least} to {at_most}{', or 0' if or_zero else ''}"
-    return float(_read(name, default, parse, allowed))
+    # A default is what it is written as: texts say 24 hours, and not 24.0.
+    found: float = _read(name, default, parse, allowed)
+    return found
 
 
 def flag(name: str, default: OnOff) -> OnOff:

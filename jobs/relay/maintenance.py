@@ -69,7 +69,7 @@ def sweep_poison(turn: Turn) -> None:
 
 def sweep_unknown(turn: Turn) -> None:
     """Dead-letter the jobs whose task no worker has known for too long."""
-    error = UnknownTask(f"No worker has known its task for {settings.JOB_UNKNOWN_TASK_HOURS} hours.")
+    error = UnknownTask(f"No worker has known its task for {settings.JOB_UNKNOWN_TASK_HOURS:g} hours.")
     limits = {"unknown_for": unknown_for()}
     _end_each(turn, statements.FIND_UNKNOWN, limits, lambda lease: endings.dead_letter_unknown(lease, error))
 

@@ -9,7 +9,6 @@ from django.contrib.auth.models import Group, Permission
 from django.core.management import call_command
 from django.db import transaction
 from django.test import Client
-from structlog.stdlib import ProcessorFormatter
 
 from accounts.models import User
 from config import logs
@@ -161,7 +160,6 @@ def test_a_name_steers_no_terminal(
         record(group, "Seen.", user=boss)
     [line] = [line for line in caplog.records if line.name == "tenantry.records"]
     formatter = logs.config(json=json, level="INFO")["formatters"]["structured"]
-    options = {name: value for name, value in formatter.items() if name != "()"}
-    written = ProcessorFormatter(**options).format(line)
+    written = formatter.pop("()")(**formatter).format(line)
     assert written.isprintable()
     assert "forged" in written
