@@ -1,6 +1,7 @@
 """Tasks for tests with a real worker (`--include tests.jobs.probes`). What ran, and where, is told through Redis."""
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -44,6 +45,12 @@ def ran() -> list[dict[str, Any]]:
 def probe(name: str, *results: Any) -> str:
     """The schema that it ran in."""
     return str(note(name)["schema"])
+
+
+@shared_task
+def counts_frozen(name: str) -> None:
+    """Objects that no collection of garbage looks at in this process."""
+    note(name, frozen=gc.get_freeze_count())
 
 
 @shared_task(bind=True)

@@ -18,7 +18,9 @@ from jobs.worker.request import TenantRequest
 from tenants.connection import connection
 from tenants.models import Tenant
 from tests.jobs.claims import dispatch
+from tests.jobs.conftest import eventually
 from tests.jobs.durables import atomic, message_of, result_of
+from tests.jobs.probes import counts_frozen, ran
 
 
 @pytest.fixture
@@ -78,3 +80,14 @@ def test_a_child_that_was_killed_has_reached_no_hard_limit(acme: Tenant, child: 
     assert (job.state, job.token, job.kills) == (Job.State.WAITING, None, 1)
     with schema_context(acme.schema_name):
         assert not TaskResult.objects.exists()
+
+
+@pytest.mark.usefixtures("one_child")
+def test_a_child_shares_what_its_main_process_has_loaded(acme: Tenant) -> None:
+    """No collection of its garbage writes to that, which would give it a copy of its own."""
+    with schema_context(acme.schema_name):
+        counts_frozen.delay("a task")
+
+    eventually(ran, "it ran")
+    [note] = ran()
+    assert note["frozen"] > 10_000
