@@ -14,7 +14,7 @@ class AccountsConfig(AppConfig):
     def ready(self) -> None:
         from accounts import checks  # noqa: F401
 
-        post_migrate.connect(schedule_nights, sender=self)
+        post_migrate.connect(add_nightly_schedules, sender=self)
 
 
 class StaffAdminConfig(admin_apps.AdminConfig):
@@ -24,7 +24,7 @@ class StaffAdminConfig(admin_apps.AdminConfig):
     default_site = "accounts.staff.StaffSite"
 
 
-def schedule_nights(apps: Apps, **kwargs: Any) -> None:
+def add_nightly_schedules(apps: Apps, **kwargs: Any) -> None:
     """Every night."""
     task = "accounts.tasks.expire_unconfirmed_tenants"
     add_daily_schedule(apps, name="Delete tenants that nobody confirmed", task=task, hour=4)
