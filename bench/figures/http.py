@@ -11,6 +11,8 @@ from tests.chaos.proxy import Mode, Proxy
 TENANTS = 8
 WARM_UP = 100
 ORDERS = 500
+# Of requests a second, against the same view without tenancy: what holds, and what would be good (decision 30)
+AT_LEAST, WANTED = 0.9, 1.0
 ORDER = {
     "currency": "EUR",
     "payment_token": "tok_ok",
@@ -36,8 +38,8 @@ def orders(world: World) -> Outcome:
             return answers
 
         rounds = interleaved(lambda: placed(ours, ours_requests), lambda: placed(theirs, theirs_requests))
-    parts = [compare("requests a second", rounds, lambda answers: answers.per_second, at_least=1.0), _p99(rounds)]
-    return Outcome(parts, "ratio", {"note": NOTE, **_detail(rounds)})
+    parts = [compare("requests a second", rounds, lambda answers: answers.per_second, at_least=AT_LEAST), _p99(rounds)]
+    return Outcome(parts, "ratio", {"note": NOTE, "wanted": WANTED, **_detail(rounds)})
 
 
 def orders_black_hole(world: World) -> Outcome:
