@@ -1,7 +1,9 @@
 """results.json, as others read it."""
 
 import json
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +11,12 @@ from bench import results
 from bench.__main__ import chosen
 from bench.figures import FIGURES
 from bench.statistics import Outcome, Part
+from devstack import CHECKOUT
 
+PAGE = CHECKOUT / "docs/explanation/performance.md"
+STALE = (
+    "bench/results.json is of another run than the page: update that, or `git checkout bench` if you were just trying"
+)
 GOOD = Part("rate", [3.0, 3.2, 3.1], [1.0, 1.02, 0.97], target=3, at_least=True)
 REPORTED = Part("rate", [0.6], [1.02], target=None, at_least=True)
 BAD = Part("p99", [1.5], [1.0], target=1.1, at_least=False)
@@ -92,3 +99,45 @@ def test_only_picks_figures_by_name() -> None:
     assert chosen(f"{second}, {first}") == [second, first]
     with pytest.raises(SystemExit, match="no-such-figure"):
         chosen(f"{first},no-such-figure")
+
+
+def test_the_page_shows_the_figures_of_the_file() -> None:
+    page, report = PAGE.read_text(), json.loads(results.FILE.read_text())
+    parts = [(figure["figure"], part) for figure in report["figures"] for part in figure["detail"]["parts"]]
+    own = [(name, part) for name, part in parts if not name.startswith("peers-")]
+
+    shown = [(name, *numbers) for name, _, *numbers in _table(page, "## The figures")]
+
+    assert [figure["figure"] for figure in report["figures"]] == list(FIGURES), STALE
+    assert shown == [(f"`{name}`", *_shown(part)) for name, part in own], STALE
+    assert [name for name in FIGURES if f"](../../bench/plots/{name}.svg)" not in page] == []
+
+
+def test_the_page_shows_what_peers_did() -> None:
+    page, report = PAGE.read_text(), json.loads(results.FILE.read_text())
+    parts = {figure["figure"]: figure["detail"]["parts"] for figure in report["figures"]}
+    drain, idle, killed = (
+        [f"{part['value']:.3g}" for part in parts[f"peers-{name}"]] for name in ("drain", "idle", "killed")
+    )
+
+    shown = {name: cells for name, *cells in _table(page, "## Peers on PostgreSQL")}
+
+    assert shown["`peers-drain`: Tenantry's rate against theirs"] == ["", *drain], STALE
+    assert shown["`peers-idle`: Tenantry's p95 against theirs"] == ["", *idle], STALE
+    assert shown["`peers-killed`: effects lost, of 2,000"] == killed[::3], STALE
+    assert shown["… effects twice"] == killed[1::3], STALE
+
+
+def _table(page: str, heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading."""
+    lines = page.split(f"\n{heading}\n")[1].splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    rows = takewhile(lambda line: line.startswith("|"), lines[first + 2 :])
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def _shown(part: dict[str, Any]) -> tuple[str, str, str, str]:
+    bound = "≥" if part["bound"] == "at least" else "≤"
+    target = "" if part["target"] is None else f"{bound} {part['target']:g}"
+    holds = "reported" if part["target"] is None else "yes" if part["holds"] else "no"
+    return f"{part['value']:.3g}", target, f"{part['spread']:.2g}", holds
