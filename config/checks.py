@@ -1,8 +1,9 @@
-"""Django system checks of a production: its keys, TLS, and whatever `check --deploy` warns of.
+"""Django system checks of a production: its keys, TLS, names, and whatever `check --deploy` warns of.
 
 On a developer's machine they pass. The release step, web, worker, relay and beat end on errors.
 """
 
+import re
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -102,4 +103,25 @@ def check_tls(**kwargs: Any) -> list[CheckMessage]:
             hint="Let a proxy in front end TLS and set X-Forwarded-Proto, and set BEHIND_TLS_PROXY=1.",
             id="config.W001",
         )
+    ]
+
+
+@register
+def check_names(**kwargs: Any) -> list[CheckMessage]:
+    """Names that lead nobody here: those that a developer's machine has for itself."""
+    names = {
+        "BASE_DOMAIN": (
+            settings.BASE_DOMAIN,
+            "clients find no organisation, and links in mails lead to their own machine",
+        ),
+        "DEFAULT_FROM_EMAIL": (settings.DEFAULT_FROM_EMAIL, "servers refuse its mails, or take them for spam"),
+    }
+    return [
+        Warning(
+            f"{name} is {value!r}: {problem}.",
+            hint="Set it to a domain of yours.",
+            id="config.W002",
+        )
+        for name, (value, problem) in names.items()
+        if in_production() and re.search(r"(^|[@.])localhost>?$", value)
     ]

@@ -14,7 +14,7 @@ from django.test import Client
 from django.utils.crypto import get_random_string
 from pytest_django import Settings
 
-from config.checks import check_deployment, check_keys, check_tls, find_weakness, is_misread
+from config.checks import check_deployment, check_keys, check_names, check_tls, find_weakness, is_misread
 from devstack import CHECKOUT
 from devstack.ports import free_port
 from devstack.processes import Process
@@ -27,6 +27,7 @@ PRODUCTION = {
     "BEHIND_TLS_PROXY": "1",
     "SECRET_KEY": STRONG,
     "BASE_DOMAIN": "example.com",
+    "DEFAULT_FROM_EMAIL": "no-reply@example.com",
     "EMAIL_URL": "smtp+tls://user:password@smtp.example.com:587",
 }
 WEAK = {
@@ -71,6 +72,7 @@ def production(settings: Settings) -> Settings:
     settings.SECRET_KEY = STRONG
     settings.SECURE_SSL_REDIRECT = settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = True
     settings.SECURE_HSTS_SECONDS = 3600
+    settings.BASE_DOMAIN, settings.DEFAULT_FROM_EMAIL = "example.com", "no-reply@example.com"
     return settings
 
 
@@ -149,7 +151,7 @@ SETTINGS = {
 
 
 def test_a_good_production_passes(production: Settings) -> None:
-    assert [*check_keys(), *check_deployment(), *check_tls()] == []
+    assert [*check_keys(), *check_deployment(), *check_tls(), *check_names()] == []
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -164,6 +166,25 @@ def test_w001_plain_http(production: Settings) -> None:
         setattr(production, name, 0)
     assert found(check_tls()) == {"config.W001"}
     assert check_deployment() == []
+
+
+@pytest.mark.parametrize("domain", ["localhost", "app.localhost"])
+def test_w002_names_of_a_developers_machine(production: Settings, domain: str) -> None:
+    production.BASE_DOMAIN = domain
+    production.DEFAULT_FROM_EMAIL = f"Shop <no-reply@{domain}>"
+    assert [message.id for message in check_names()] == ["config.W002", "config.W002"]
+    assert [message.msg.split()[0] for message in check_names()] == ["BASE_DOMAIN", "DEFAULT_FROM_EMAIL"]
+
+
+def test_names_that_only_look_like_a_developers_machine_pass(production: Settings) -> None:
+    production.BASE_DOMAIN = "localhosting.example"
+    production.DEFAULT_FROM_EMAIL = "localhost@shop.example"
+    assert check_names() == []
+
+
+def test_a_developers_machine_has_names_for_itself(production: Settings) -> None:
+    production.DEBUG, production.BEHIND_TLS_PROXY, production.BASE_DOMAIN = True, False, "localhost"
+    assert check_names() == []
 
 
 def test_django_runs_these_checks(production: Settings) -> None:
