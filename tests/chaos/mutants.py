@@ -32,7 +32,8 @@ FAIR_SHARE = "tests/jobs/test_fair_share.py"
 MUTANTS = (
     Mutant("published-after-the-commit", "broker-down"),
     Mutant("send-deletes", "broker-emptied"),
-    Mutant("never-sent-again", "broker-black-hole"),
+    Mutant("never-sent-again", "broker-emptied"),
+    Mutant("published-after-the-commit", "broker-black-hole"),
     Mutant("refusals-end-workers", "redis-read-only"),
     Mutant("sense-unchecked", "malformed-messages"),
     Mutant("published-before-the-commit", "web-killed"),

@@ -59,7 +59,7 @@ def send_deletes() -> None:
 
 @mutation
 def never_sent_again() -> None:
-    edit(statements, "MARK", "least(%(first)s *", "86400 + least(%(first)s *")
+    edit(statements, "MARK", "interval '1 second'", "interval '1 day'")
 
 
 @mutation
