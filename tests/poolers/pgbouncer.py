@@ -22,6 +22,8 @@ class Pooler(NamedTuple):
     port: int
     #: Of this test's database, through the pooler
     url: str
+    #: Of PgBouncer's own console
+    console_url: str
     process: Process
 
     @property
@@ -38,8 +40,9 @@ def pgbouncer(mode: str, **options: str) -> Iterator[Pooler]:
     assert program
     with folders.temporary() as folder:
         users, file, log = folder / "users.txt", folder / "pgbouncer.ini", folder / "pgbouncer.log"
-        _write(users, f'"{direct.username}" "{direct.password}"\n')
         configuration = example("transaction" if mode == "statement" else mode)
+        console = configuration["pgbouncer"]["admin_users"]
+        _write(users, f'"{direct.username}" "{direct.password}"\n"{console}" "{console}"\n')
         configuration["databases"] = {direct.path[1:]: f"host={direct.hostname} port={direct.port or 5432}"}
         own = {"listen_port": str(port), "auth_file": str(users), "pool_mode": mode}
         configuration["pgbouncer"].update({**own, **options})
@@ -50,7 +53,7 @@ def pgbouncer(mode: str, **options: str) -> Iterator[Pooler]:
         command, account = [program, str(file)], folders.unprivileged()
         process = Process("PgBouncer", command, log=log, cwd=Path("/"), account=account, ready=lambda: answers(port))
         with process:
-            yield Pooler(port, url, process)
+            yield Pooler(port, url, f"postgresql://{console}:{console}@127.0.0.1:{port}/pgbouncer", process)
 
 
 def example(mode: str) -> ConfigParser:

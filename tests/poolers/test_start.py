@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from devstack import CHECKOUT
@@ -58,6 +59,18 @@ def test_a_direct_url_that_leads_to_transaction_mode_is_refused(process: Callabl
     with pgbouncer("transaction") as pooler:
         refused = process("relay", DATABASE_URL=pooler.url, DATABASE_DIRECT_URL=pooler.url)
         assert_refused(refused, DIRECT_URL_IS_POOLED)
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_the_pooler_reconnects_when_the_user_of_its_console_says_so(mode: str) -> None:
+    with pgbouncer(mode) as pooler:
+        first = session_of(pooler.url)
+        assert session_of(pooler.url) == first
+
+        with psycopg.connect(pooler.console_url, autocommit=True, cursor_factory=psycopg.ClientCursor) as console:
+            console.execute("RECONNECT")
+
+        assert session_of(pooler.url) != first
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_DIRECT_URL"])
@@ -120,3 +133,9 @@ def test_without_a_pooler_nothing_is_said(process: Callable[..., Process]) -> No
 def release(**environ: str) -> "subprocess.CompletedProcess[str]":
     argv = [sys.executable, "manage.py", "migrate_tenants"]
     return subprocess.run(argv, cwd=CHECKOUT, env={**os.environ, **environ}, capture_output=True, text=True)
+
+
+def session_of(url: str) -> int:
+    """The backend that the pooler gives a client."""
+    with psycopg.connect(url) as session:
+        return session.execute("SELECT pg_backend_pid()").fetchone()[0]  # type: ignore[index]  # it has a row
