@@ -1,6 +1,8 @@
 """The broker's queue of durable jobs: a buffer, kept short, since depth is latency for whoever's turn is next."""
 
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from celery import Celery
@@ -12,9 +14,14 @@ from jobs.message import QUEUE
 from jobs.relay.line import BATCH, Due
 from jobs.servers import outages
 
-#: Messages in the broker: the depth follows what workers drain, within these.
-MIN_DEPTH = 8
+#: Messages in the broker, whoever drains them
+MIN_DEPTH = 2
 MAX_DEPTH = 2000
+#: So many are there where workers take as many in a moment, lest they run dry while the relay sleeps. What slow workers
+#: have in front of them would be a neighbour's for longer than that.
+STEADY_DEPTH = 8
+#: Seconds
+MOMENT = 0.5
 
 
 class SendJob(Protocol):
@@ -26,12 +33,22 @@ class SendJob(Protocol):
 class Publisher:
     """Fills the queue of durable jobs, as deep as workers drain it. It connects when it is first used."""
 
-    def __init__(self, app: Celery, send_job: SendJob, *, broker: Connection | None = None) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        send_job: SendJob,
+        *,
+        broker: Connection | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._app = app
         self._send_job = send_job
         self._broker = broker or app.connection_for_write()
+        self._clock = clock
         self._producer: Producer | None = None
         self._expected = 0
+        # When workers took how many
+        self._taken: deque[tuple[float, int]] = deque()
         #: How many messages workers took between the last two looks at the queue.
         self.drained = 0
 
@@ -47,9 +64,16 @@ class Publisher:
         """
         length = self._connected().channel.queue_declare(QUEUE, passive=True).message_count
         self.drained = max(self._expected - length, 0)
-        depth = min(max(2 * self.drained, MIN_DEPTH), MAX_DEPTH)
+        depth = min(max(2 * self.drained, MIN_DEPTH, min(self._taken_lately(), STEADY_DEPTH)), MAX_DEPTH)
         self._expected = length
         return depth - length if 2 * length <= depth else 0
+
+    def _taken_lately(self) -> int:
+        now = self._clock()
+        self._taken.append((now, self.drained))
+        while self._taken[0][0] <= now - MOMENT:
+            self._taken.popleft()
+        return sum(number for _, number in self._taken)
 
     def connect(self) -> None:
         """Make sure of the connection, so that nothing is marked as sent while the broker is away."""

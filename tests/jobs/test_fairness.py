@@ -1,18 +1,22 @@
 """Tenants with work take turns (P6): the outbox is the queue, the broker a short buffer, filled in fair order."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from queue import Empty
+from typing import Any
 
 import pytest
 from celery import current_app
+from celery.app import app_or_default
 from django_tenants.utils import schema_context
 from pytest_django import Settings
 
 from jobs.relay import line, process
-from jobs.relay.publisher import MIN_DEPTH
+from jobs.relay.process import Relay
+from jobs.relay.publisher import MIN_DEPTH, Publisher
 from tenants.models import Tenant
+from tests.jobs.conftest import eventually
 from tests.jobs.durables import new_relay, queue_length, sql
-from tests.jobs.probes import broker, probe
+from tests.jobs.probes import broker, probe, ran, sleeps
 
 
 @pytest.fixture
@@ -134,3 +138,76 @@ def test_the_relay_is_busy_for_as_long_as_workers_drain_the_queue(looks: Callabl
     # Sent; drained, though not enough to send more; nothing, twice.
     assert looks(nothing, taken(2), nothing, nothing) == [busy, busy, idle, idle]
     current_app.control.purge()
+
+
+@pytest.fixture
+def clock() -> "Clock":
+    return Clock()
+
+
+class Clock:
+    """A publisher's, which stands still until a test lets it go on."""
+
+    seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def relay_at(clock: Clock) -> Iterator[Relay]:
+    current_app.control.purge()
+    app: Any = app_or_default()
+    yield Relay(Publisher(app, app.send_job, clock=clock))
+    current_app.control.purge()
+
+
+@pytest.mark.usefixtures("committed_db")
+@pytest.mark.parametrize(
+    ("each_time", "seconds", "most"),
+    [(0, 1.0, 2), (1, 1.0, 2), (1, 0.12, 5), (2, 0.12, 8), (2, 60.0, 4), (4, 0.01, 8), (8, 0.01, 16)],
+    ids=["none", "slow", "one in an eighth of a second", "two in an eighth", "two at once, seldom", "fast", "faster"],
+)
+def test_the_broker_holds_what_workers_take_in_half_a_second(
+    relay_at: Relay, clock: Clock, acme: Tenant, each_time: int, seconds: float, most: int
+) -> None:
+    dispatch(acme, 200)
+    seen = []
+    for _ in range(16):
+        relay_at.tick()
+        seen.append(queue_length())
+        taken(each_time)()
+        clock.seconds += seconds
+    assert max(seen[8:]) == most
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_it_holds_few_again_once_workers_are_slow_again(relay_at: Relay, clock: Clock, acme: Tenant) -> None:
+    dispatch(acme, 200)
+    for _ in range(8):
+        relay_at.tick()
+        taken(8)()
+        clock.seconds += 0.01
+    for _ in range(40):
+        clock.seconds += 1
+        relay_at.tick()
+        taken(1)()
+    assert queue_length() <= 2
+
+
+@pytest.mark.usefixtures("one_child", "relay")
+def test_a_neighbours_slow_jobs_are_not_all_before_mine(acme: Tenant, globex: Tenant) -> None:
+    with schema_context(acme.schema_name):
+        sleeps.map_on_commit([(f"acme's {number}", 0.2) for number in range(30)])
+    eventually(lambda: len(ran()) == 12, "twelve of them began")
+    with schema_context(globex.schema_name):
+        probe.delay_on_commit("mine")
+
+    eventually(lambda: "mine" in names_of(ran()), "mine ran")
+
+    # The one that ran, one in the worker's hands, and two at the broker.
+    assert names_of(ran()).index("mine") - 12 <= 4
+
+
+def names_of(bodies: list[dict[str, Any]]) -> list[str]:
+    return [body["name"] for body in bodies]
