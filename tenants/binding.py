@@ -150,6 +150,11 @@ def current() -> Binding:
     return binding
 
 
+def is_bound(other: Binding) -> bool:
+    """Whether it is this one that is bound."""
+    return _binding.get() is other
+
+
 def bound_tenant() -> Any:
     """The tenant that is bound, or NOBODY."""
     binding = _binding.get()

@@ -5,7 +5,9 @@ No tenant finds what another one has stored. Whatever somebody writes into Redis
 
 import json
 import logging
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from django.core.cache.backends.redis import RedisCache, RedisCacheClient
@@ -16,6 +18,10 @@ from tenants.connection import connection
 logger = logging.getLogger(__name__)
 
 MISSING = object()
+#: What has a meaning in a pattern of Redis
+GLOB = re.compile(r"[*?\[\]\\^-]")
+#: Keys at a time
+BATCH = 1000
 #: How Redis refuses a command because of what the key holds
 REFUSALS = ("WRONGTYPE", "value is not an integer", "increment or decrement would overflow")
 
@@ -86,12 +92,24 @@ class JSONClient(RedisCacheClient):
 class JSONCache(RedisCache):
     """Django's cache in Redis, for values that are JSON: the others raise TypeError or ValueError when they are stored.
 
-    What Redis holds and is no JSON was not stored by this cache, and counts as missing.
+    What Redis holds and is no JSON was not stored by this cache, and counts as missing. `clear()` removes what this
+    cache has of the tenant that is bound, or of all where they share it, and nothing else that is in Redis.
     """
 
     def __init__(self, server: str | list[str], params: dict[str, Any]) -> None:
         super().__init__(server, params)
         self._class = JSONClient
+
+    def clear(self) -> None:
+        """As Django's, which would flush the database: the other tenants' keys, and the broker's."""
+        client = self._cache.get_client(write=True)
+        beginning = GLOB.sub(r"\\\g<0>", self.make_key(""))
+        for keys in _batches(client.scan_iter(match=f"{beginning}*", count=BATCH)):
+            client.unlink(*keys)
+
+
+def _batches(keys: Iterator[Any]) -> Iterator[list[Any]]:
+    return iter(lambda: list(islice(keys, BATCH)), [])
 
 
 def _warned(key: Any, default: Any) -> Any:

@@ -235,7 +235,8 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         # After an error that nobody told Django of, COMMIT alone says best what is wrong.
         if self._with_commit and not self.connection.has_failed():
             with self.shared_cursor() as cursor:
-                cursor.execute("; ".join([*self._with_commit, "COMMIT"]))
+                path = self.connection.path_of_commit().decode()
+                cursor.execute("; ".join([*self._with_commit, path, "COMMIT"]))
         else:
             super()._commit()
 

@@ -50,10 +50,11 @@ class Cursor(CursorMixin, ClientCursor[Any]):
                 return super().execute(query, params, **options)
         return super().execute(query, params, **options)
 
-    def executemany(self, *args: Any, **options: Any) -> None:
+    def executemany(self, query: Any, *args: Any, **options: Any) -> None:
         """As psycopg's, in one transaction."""
+        self._conn.refuse_end(self._text(query))
         with self._conn.in_transaction():
-            super().executemany(*args, **options)
+            super().executemany(query, *args, **options)
 
     @contextmanager
     def copy(self, *args: Any, **options: Any) -> Iterator[Any]:
@@ -121,13 +122,17 @@ class ServerCursor(CursorMixin, ClientCursorMixin[Any, Any], psycopg.ServerCurso
     """A cursor that stays on the server."""
 
     _conn: Connection
+    _opened_in: tuple[Any, Any] = (None, None)
 
     def execute(self, *args: Any, **options: Any) -> Any:
         """As psycopg's. Outside of a transaction its rows can be fetched if it was made `withhold`."""
         with self._conn.in_transaction():
-            return super().execute(*args, **options)
+            executed = super().execute(*args, **options)
+            self._opened_in = self._conn.place_of_cursors(withhold=self._withhold)
+            return executed
 
     def _close_gen(self) -> Generator[Any, Any, None]:
-        # psycopg asks the server for one that was never opened.
-        if self._described:
+        # psycopg asks the server for one that was never opened. One that is collected late went with its transaction or
+        # its owner, and CLOSE would be an error in the transaction of somebody else.
+        if self._described and self._opened_in == self._conn.place_of_cursors(withhold=self._withhold):
             yield from super()._close_gen()

@@ -26,6 +26,8 @@ from tenants.postgresql.silence import Silence, listen, path, patience
 from tenants.postgresql.statements import CLEANING, COMMIT, END
 from tenants.postgresql.transactions import OpenTransaction, open_transaction
 
+# Where nothing is bound
+NO_PATH = b"SET LOCAL search_path = pg_catalog, pg_temp"
 # For how long to try to cancel a statement
 CANCEL_SECONDS = 2
 # What psycopg lets an owner set on a connection
@@ -193,6 +195,10 @@ class Connection(psycopg.Connection[Any]):
             open_transaction.set(self._transaction.outer)
             self._transaction = None
 
+    def place_of_cursors(self, *, withhold: bool) -> tuple[Any, Any]:
+        """What a named cursor lives in: an owner, and unless it was made `withhold`, a transaction."""
+        return self.owner, None if withhold else self._transaction
+
     def close(self) -> None:
         """As psycopg's; whatever transaction was open is over."""
         super().close()
@@ -242,8 +248,12 @@ class Connection(psycopg.Connection[Any]):
 
     def _path(self) -> bytes:
         if self.is_new:
-            return b"SET LOCAL search_path = pg_catalog, pg_temp"
+            return NO_PATH
         return binding.current().set_path
+
+    def path_of_commit(self) -> bytes:
+        """The statement that goes before a COMMIT: deferred triggers run in it, with what is bound now."""
+        return binding.current().set_path if binding.bound_schema() else NO_PATH
 
     def _prelude(self, *, needs_path: bool = True) -> list[bytes]:
         """What has to come before a statement that is sent now."""
@@ -317,6 +327,8 @@ class Connection(psycopg.Connection[Any]):
         try:
             if begins and self._must_clean():
                 result = yield from self._send([*self._cleaning(), text])
+            elif COMMIT.match(text) and self.pgconn.transaction_status == TransactionStatus.INTRANS:
+                result = yield from self._send([self.path_of_commit(), text])
             else:
                 result = yield from super()._exec_command(text, *args, **options)
         finally:

@@ -59,7 +59,7 @@ def test_an_order(acme: Tenant, monkeypatch: pytest.MonkeyPatch, headers: dict[s
             ("BEGIN; SELECT public.jobs_dispatch(", "the job that bills the order"),
             (f'{path}; INSERT INTO "billing_order"', "the order, which names its job"),
             (f'{path}; INSERT INTO "billing_orderline"', "its lines"),
-            ("COMMIT", "all of them, or none"),
+            (f"{path}; COMMIT", "all of them, or none; a deferred trigger runs at home"),
             (f'{path}; SELECT "billing_orderline"', "the lines, as they were stored, for the answer"),
         ],
     )
@@ -79,7 +79,7 @@ def test_a_durable_job(acme: Tenant) -> None:
                 "how long it may idle; the gate: its tenant is not being deleted, is active, and the lease is ours",
             ),
             (f"{path_of(acme)}; SELECT current_schema()", "the body"),
-            ("SELECT public.jobs_complete(", "the job's end, under the fence, its result, and COMMIT"),
+            ("SELECT public.jobs_complete(", "the job's end, under the fence, its result, path and COMMIT"),
         ],
     )
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -135,7 +136,8 @@ def release(**environ: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(argv, cwd=CHECKOUT, env={**os.environ, **environ}, capture_output=True, text=True)
 
 
-def session_of(url: str) -> int:
+def session_of(url: str) -> Any:
     """The backend that the pooler gives a client."""
     with psycopg.connect(url) as session:
-        return session.execute("SELECT pg_backend_pid()").fetchone()[0]  # type: ignore[index]  # it has a row
+        [backend] = session.execute("SELECT pg_backend_pid()").fetchall()
+    return backend

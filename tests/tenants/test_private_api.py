@@ -27,7 +27,7 @@ from django.dispatch import Signal
 from django.test.utils import isolate_apps
 from django_tenants.postgresql_backend import base as django_tenants_base
 from django_tenants.postgresql_backend.base import DatabaseWrapper as TenantDatabaseWrapper
-from django_tenants.utils import quote_schema_name, tenant_context
+from django_tenants.utils import quote_schema_name, schema_context, tenant_context
 
 from accounts.models import User
 from tenants.binding import content_types
@@ -43,6 +43,7 @@ DJANGO = f"Django {version('django')}"
 DJANGO_TENANTS = f"django-tenants {version('django-tenants')}"
 PSYCOPG = f"psycopg {version('psycopg')}"
 
+BLOCKS = "tenants/postgresql/blocks.py"
 POSTGRESQL = "tenants/postgresql/base.py"
 MESSAGES = "tenants/postgresql/messages.py"
 MIGRATIONS = "tenants/postgresql/migrations.py"
@@ -52,6 +53,9 @@ REPLAY = "tenants/replay.py"
 METHODS = [
     (DJANGO, BaseDatabaseWrapper, "_commit", [], POSTGRESQL),
     (DJANGO, BaseDatabaseWrapper, "_rollback", [], POSTGRESQL),
+    (DJANGO, transaction.Atomic, "__exit__", ["exc_type", "exc_value", "traceback"], BLOCKS),
+    (DJANGO_TENANTS, schema_context, "_recreate_cm", None, BLOCKS),
+    (DJANGO_TENANTS, tenant_context, "_recreate_cm", None, BLOCKS),
     (DJANGO, BaseDatabaseWrapper, "_savepoint_rollback", ["sid"], POSTGRESQL),
     (DJANGO, BaseDatabaseWrapper, "wrap_database_errors", None, POSTGRESQL),
     (DJANGO, django_postgresql.DatabaseWrapper, "_set_autocommit", ["autocommit"], POSTGRESQL),

@@ -1,0 +1,338 @@
+"""What a body leaves unfinished ends nothing of those who come after it, whoever collects it and wherever."""
+
+import asyncio
+import gc
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.cache import cache, caches
+from django.db import OperationalError, connections, transaction
+from django.db.utils import Error
+from django_tenants.utils import schema_context, tenant_context
+
+from tenants.connection import connection
+from tenants.models import Tenant
+from tenants.wsgi import OwnContext
+from tests.jobs.durables import atomic, sql
+from tests.jobs.probes import broker, probe
+from tests.tenants.observer import observing
+from tests.tenants.test_clean_owners import as_request, as_task
+
+pytestmark = pytest.mark.usefixtures("committed_db")
+
+
+def as_served(tenant: Tenant, act: Callable[[], Any]) -> None:
+    """As a request that a web server hands over."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        as_request(tenant, act)
+        return []
+
+    response = OwnContext(application)({}, lambda *head: None)
+    list(response)
+    response.close()
+
+
+OWNERS = pytest.mark.parametrize("own", [as_served, as_task(atomic)], ids=["request", "job"])
+
+
+@pytest.fixture
+def no_gc() -> Iterator[None]:
+    """Garbage is collected where the test says so."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()
+
+
+def abandon(generator: Iterator[Any]) -> None:
+    """In a cycle, as a kept traceback is, so that it is collected some time, somewhere."""
+    next(generator)
+    cycle: list[Any] = [generator]
+    cycle.append(cycle)
+
+
+def in_schema_context(tenant: Tenant) -> Generator[int, None, None]:
+    with schema_context(tenant.schema_name):
+        yield Group.objects.count()
+
+
+def in_tenant_context(tenant: Tenant) -> Generator[int, None, None]:
+    with tenant_context(tenant):
+        yield Group.objects.count()
+
+
+def in_tenant(tenant: Tenant) -> Generator[int, None, None]:
+    with tenant:
+        yield Group.objects.count()
+
+
+def in_atomic(tenant: Tenant) -> Generator[None, None, None]:
+    with transaction.atomic():
+        Group.objects.create(name=f"{tenant.slug}'s")
+        yield
+
+
+def in_iterator(tenant: Tenant) -> Generator[Any, None, None]:
+    yield from Group.objects.iterator(chunk_size=1)
+
+
+GENERATORS = pytest.mark.parametrize(
+    "generator",
+    [in_schema_context, in_tenant_context, in_tenant, in_atomic, in_iterator],
+    ids=lambda each: each.__name__,
+)
+
+
+def two_in_atomic() -> None:
+    with transaction.atomic():
+        Group.objects.create(name="first")
+        gc.collect()
+        Group.objects.create(name="second")
+
+
+def in_threads(*calls: Callable[[], Any]) -> None:
+    """Each in a thread of its own, one after the other."""
+    pools = [ThreadPoolExecutor(1) for _ in calls]
+    for pool, call in zip(pools, calls, strict=True):
+        pool.submit(call).result()
+    for pool in pools:
+        pool.submit(connections.close_all).result()
+        pool.shutdown()
+
+
+def groups_of(tenant: Tenant) -> list[str]:
+    with observing() as observer:
+        return observer.groups().get(tenant.schema_name, [])
+
+
+@OWNERS
+@GENERATORS
+def test_a_generator_that_is_collected_in_the_next_owner(
+    acme: Tenant, globex: Tenant, own: Any, generator: Any, no_gc: None
+) -> None:
+    with schema_context(acme.schema_name):
+        Group.objects.bulk_create(Group(name=f"group {number}") for number in range(3))
+    own(acme, lambda: abandon(generator(acme)))
+
+    own(globex, two_in_atomic)
+
+    assert groups_of(globex) == ["first", "second"]
+
+
+@GENERATORS
+def test_a_generator_that_is_collected_in_another_thread(
+    acme: Tenant, globex: Tenant, generator: Any, no_gc: None
+) -> None:
+    with schema_context(acme.schema_name):
+        Group.objects.bulk_create(Group(name=f"group {number}") for number in range(3))
+    in_threads(
+        lambda: as_served(acme, lambda: abandon(generator(acme))),
+        lambda: as_served(globex, two_in_atomic),
+    )
+    assert groups_of(globex) == ["first", "second"]
+
+
+def test_an_iterator_of_the_transaction_before(acme: Tenant, no_gc: None) -> None:
+    def body() -> None:
+        Group.objects.bulk_create(Group(name=f"group {number}") for number in range(3))
+        with transaction.atomic():
+            abandon(Group.objects.iterator(chunk_size=1))
+        two_in_atomic()
+
+    as_served(acme, body)
+    assert groups_of(acme)[:2] == ["first", "group 0"]
+
+
+def test_an_atomic_block_that_is_collected_inside_of_another_one_is_not_committed_by_half(
+    acme: Tenant, no_gc: None
+) -> None:
+    def body() -> None:
+        abandon(in_atomic(acme))
+        with pytest.raises(Error):
+            two_in_atomic()
+        with suppress(Error):
+            Group.objects.create(name="after")
+
+    as_served(acme, body)
+    assert groups_of(acme) == []
+
+
+def test_a_finished_generator_restores_what_was_bound(acme: Tenant, globex: Tenant) -> None:
+    for generator in (in_schema_context, in_tenant_context, in_tenant):
+        with schema_context(acme.schema_name):
+            assert list(generator(globex)) == [0]
+            generator(globex).close()
+            begun = generator(globex)
+            next(begun)
+            begun.close()
+            assert connection.schema_name == acme.schema_name
+
+
+@pytest.mark.parametrize("block", [schema_context, tenant_context])
+def test_a_decorated_function_that_two_threads_are_in(acme: Tenant, globex: Tenant, block: Any) -> None:
+    """Each leaves to where it came from."""
+    came, left = [], []
+
+    @block("public" if block is schema_context else Tenant(schema_name="public"))
+    def visit(inner: Callable[[], None]) -> None:
+        came.append(connection.schema_name)
+        inner()
+
+    def as_tenant(tenant: Tenant, inner: Callable[[], None]) -> None:
+        with schema_context(tenant.schema_name):
+            visit(inner)
+            left.append(connection.schema_name)
+
+    in_threads(lambda: as_tenant(acme, lambda: in_threads(lambda: as_tenant(globex, lambda: None))))
+
+    assert (came, left) == (["public", "public"], [globex.schema_name, acme.schema_name])
+
+
+def test_a_tenant_that_two_threads_have_entered(acme: Tenant, globex: Tenant) -> None:
+    left = []
+
+    def visit(home: Tenant, inner: Callable[[], None]) -> None:
+        with schema_context(home.schema_name):
+            with acme:
+                inner()
+            left.append(connection.schema_name)
+
+    def beside(inner: Callable[[], None]) -> None:
+        in_threads(inner)
+
+    in_threads(lambda: visit(globex, lambda: beside(lambda: visit(acme, lambda: None))))
+    assert left == [acme.schema_name, globex.schema_name]
+
+
+# COMMIT
+
+
+@pytest.fixture
+def audited(acme: Tenant, globex: Tenant) -> Iterator[Callable[[], list[list[str]]]]:
+    """Both have a table, into which a deferred trigger of acme's writes. What it wrote, by tenant."""
+    with observing() as observer:
+        for tenant in (acme, globex):
+            observer.execute(f'CREATE TABLE "{tenant.schema_name}".audit (text text)')
+            observer.execute(f'GRANT ALL ON "{tenant.schema_name}".audit TO PUBLIC')
+        observer.execute(f"""
+            CREATE FUNCTION "{acme.schema_name}".audit_it() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN INSERT INTO audit VALUES (new.name); RETURN NULL; END $$
+        """)
+        observer.execute(f"""
+            CREATE CONSTRAINT TRIGGER audit_it AFTER INSERT ON "{acme.schema_name}".auth_group
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION "{acme.schema_name}".audit_it()
+        """)
+        yield lambda: [
+            [text for (text,) in observer.execute(f'SELECT text FROM "{tenant.schema_name}".audit')]
+            for tenant in (acme, globex)
+        ]
+        observer.execute(f'DROP TRIGGER audit_it ON "{acme.schema_name}".auth_group')
+        observer.execute(f'DROP FUNCTION "{acme.schema_name}".audit_it()')
+        for tenant in (acme, globex):
+            observer.execute(f'DROP TABLE "{tenant.schema_name}".audit')
+
+
+def visit(tenant: Tenant) -> None:
+    with schema_context(tenant.schema_name):
+        Group.objects.count()
+
+
+def set_path(tenant: Tenant) -> None:
+    sql(f'SET LOCAL search_path = "{tenant.schema_name}"')
+
+
+@OWNERS
+@pytest.mark.parametrize("last", [visit, set_path])
+@pytest.mark.parametrize("block", [transaction.atomic, lambda: connection.connection.transaction()])
+def test_a_commit_runs_deferred_triggers_at_home(
+    acme: Tenant, globex: Tenant, audited: Any, own: Any, last: Any, block: Any
+) -> None:
+    def body() -> None:
+        connection.ensure_connection()
+        with block():
+            Group.objects.create(name="acme's")
+            last(globex)
+
+    own(acme, body)
+    assert audited() == [["acme's"], []]
+
+
+def test_a_commit_where_nothing_is_bound(acme: Tenant) -> None:
+    with transaction.atomic(), schema_context(acme.schema_name):
+        Group.objects.create(name="acme's")
+    assert groups_of(acme) == ["acme's"]
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "END"])
+def test_an_end_by_executemany_is_refused(acme: Tenant, end: str) -> None:
+    with suppress(Error), schema_context(acme.schema_name), transaction.atomic():
+        Group.objects.create(name="before")
+        probe.delay_on_commit("dispatched")
+        with connection.cursor() as cursor:
+            cursor.executemany(end, [()])
+        Group.objects.create(name="after")
+    with observing() as observer:
+        assert (observer.groups(), observer.jobs()) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [connections.close_all, lambda: connection.close(), lambda: connection.connect()],
+    ids=["all", "close", "connect"],
+)
+def test_a_block_that_lost_its_connection_raises(acme: Tenant, lose: Callable[[], None]) -> None:
+    @transaction.atomic
+    def body() -> None:
+        Group.objects.create(name="before")
+        lose()
+
+    with schema_context(acme.schema_name), pytest.raises((OperationalError, transaction.TransactionManagementError)):
+        body()
+    assert groups_of(acme) == []
+
+
+# What is shared
+
+
+def test_one_tenants_clear_leaves_the_others_alone(acme: Tenant, globex: Tenant) -> None:
+    for tenant in (acme, globex):
+        with schema_context(tenant.schema_name):
+            cache.set("k[*]", tenant.slug)
+            cache.set("other", tenant.slug)
+    caches["shared"].set("count", 1)
+    broker().rpush("a-queue", "a message")
+
+    with schema_context(acme.schema_name):
+        cache.clear()
+        assert cache.get_many(["k[*]", "other"]) == {}
+
+    with schema_context(globex.schema_name):
+        assert cache.get_many(["k[*]", "other"]) == {"k[*]": "globex", "other": "globex"}
+    assert (caches["shared"].get("count"), broker().exists("a-queue")) == (1, 1)
+
+    caches["shared"].clear()
+    with schema_context(globex.schema_name):
+        assert cache.get("other") == "globex"
+    assert (caches["shared"].get("count"), broker().exists("a-queue")) == (None, 1)
+    broker().delete("a-queue")
+
+
+def test_an_async_generator_that_is_closed_restores_what_was_bound(acme: Tenant, globex: Tenant) -> None:
+    async def names() -> Any:
+        with schema_context(globex.schema_name):
+            yield connection.schema_name
+
+    async def first() -> tuple[str, str]:
+        generator = names()
+        name = await anext(generator)
+        await generator.aclose()
+        return name, connection.schema_name
+
+    with schema_context(acme.schema_name):
+        assert asyncio.run(first()) == (globex.schema_name, acme.schema_name)
