@@ -121,6 +121,12 @@ def current_owner() -> Owner | None:
     return _owner.get()
 
 
+def is_anothers(owner: Owner | None) -> bool:
+    """Whether this context serves another request or task than this one."""
+    current = _owner.get()
+    return current is not owner and current is not None and not isinstance(current, Block)
+
+
 def set_owner(owner: Owner | None) -> None:
     """Let this context serve another owner."""
     _owner.set(owner)

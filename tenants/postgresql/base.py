@@ -306,6 +306,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
                 return
             self.connection.start_clean()
             self.connection.owner = owner
+            self.connection.let_go_of_locks()
         elif self.connection.owner is None or (self.in_atomic_block and self.atomic_blocks[0]._from_testcase):
             self.connection.owner = owner
         elif owner is not None and not isinstance(owner, binding.Block):

@@ -46,7 +46,7 @@ def _leaving_its_own(leave: Exit) -> Exit:
     def leave_its_own(self: Any, *exception: Any) -> bool | None:
         owner, bound = self._bound
         is_collected = exception[:1] == (GeneratorExit,) and not binding.is_bound(bound)
-        if binding.current_owner() is not owner or is_collected:
+        if is_collected or binding.is_anothers(owner):
             return None
         return leave(self, *exception)
 

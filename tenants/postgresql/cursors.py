@@ -23,6 +23,9 @@ from tenants.postgresql.statements import (
     refuse_statements_after_rollback_to,
 )
 
+# In the names of functions; those of locks that go with their transaction have `advisory_xact_lock`.
+SESSION_LOCK = b"advisory_lock"
+
 
 class Cursor(CursorMixin, ClientCursor[Any]):
     """A cursor whose messages carry what has to come before the statement, which none of its results shows."""
@@ -84,6 +87,7 @@ class Cursor(CursorMixin, ClientCursor[Any]):
 
     def _execute_send(self, query: Any, **options: Any) -> None:
         self._leading = len(self.prelude)
+        self._conn.may_hold_locks |= SESSION_LOCK in query.query
         if self._conn.carrier is self and b";" in query.query and ROLLBACK_TO.search(query.query):
             refuse_statements_after_rollback_to(query.query)
         if self._conn.carrier is self:

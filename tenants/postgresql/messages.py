@@ -66,6 +66,8 @@ class Connection(psycopg.Connection[Any]):
         self.owner: binding.Owner | None = None
         #: Whether the next message begins with CLEANING
         self.must_clean = False
+        #: Whether the owner has asked for a lock of the session, for which others wait, though it is idle
+        self.may_hold_locks = False
         #: By time.monotonic()
         self.connected_at = time.monotonic()
         #: Seconds to wait for an answer; None: for as long as it takes
@@ -103,6 +105,16 @@ class Connection(psycopg.Connection[Any]):
         self._notifies_backlog = deque()
         self._prepared = PrepareManager()
         self.prepare_threshold = self._default_threshold
+
+    def let_go_of_locks(self) -> None:
+        """Clean the session at once if others may wait for what it holds. One that fails to is closed."""
+        if self.may_hold_locks:
+            self.may_hold_locks = False
+            try:
+                with self.lock:
+                    self.wait(self._send(self._cleaning()))
+            except psycopg.Error:
+                self.close()
 
     @property
     def shares_sessions(self) -> bool:

@@ -46,7 +46,7 @@ def test_a_transaction_begins_with_its_first_statement(acme: Tenant) -> None:
     with queries() as sent, schema_context(acme.schema_name), transaction.atomic():
         assert execute("SELECT current_schema()") == [(acme.schema_name,)]
         execute("SELECT 2")
-    assert sent == [f"BEGIN; {path}; SELECT current_schema()", f"{path}; SELECT 2", "COMMIT"]
+    assert sent == [f"BEGIN; {path}; SELECT current_schema()", f"{path}; SELECT 2", f"{path}; COMMIT"]
 
 
 # A transaction in which a statement failed, and nobody said so, is rolled back by its COMMIT.
@@ -269,7 +269,7 @@ def test_a_server_side_cursor_is_in_the_transaction_and_may_lock(acme: Tenant) -
         with queries() as sent, transaction.atomic():
             assert [group.name for group in Group.objects.select_for_update().iterator()] == ["one"]
         assert sent[:2] == ["BEGIN", path_of(acme)]
-        assert sent[-1] == "COMMIT"
+        assert sent[-1] == f"{path_of(acme)}; COMMIT"
         assert [group.name for group in Group.objects.iterator()] == ["one"]
 
 
@@ -285,7 +285,7 @@ def test_a_session_that_commits_by_hand_begins_anew(acme: Tenant) -> None:
             transaction.rollback()
     finally:
         transaction.set_autocommit(True)
-    assert sent[1:] == ["COMMIT", f"BEGIN; {PUBLIC_PATH}; SELECT 2", "ROLLBACK"]
+    assert sent[1:] == [f"{PUBLIC_PATH}; COMMIT", f"BEGIN; {PUBLIC_PATH}; SELECT 2", "ROLLBACK"]
 
 
 def send_with_commit(name: str = "unsent") -> None:
@@ -303,10 +303,10 @@ def test_a_statement_goes_with_commit() -> None:
     with queries() as sent, transaction.atomic():
         execute("SELECT 1")
         send_with_commit()
-    assert sent[1:] == [f"{INSERTED}; COMMIT"]
+    assert sent[1:] == [f"{INSERTED}; {PUBLIC_PATH}; COMMIT"]
     with queries() as sent, transaction.atomic():
         send_with_commit("100 %")
-    assert sent == ["BEGIN; INSERT INTO public.auth_group (name) VALUES ('100 %'); COMMIT"]
+    assert sent == [f"BEGIN; INSERT INTO public.auth_group (name) VALUES ('100 %'); {PUBLIC_PATH}; COMMIT"]
     assert written() == ["unsent", "100 %"]
 
 

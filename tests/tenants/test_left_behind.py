@@ -297,6 +297,14 @@ def test_a_block_that_lost_its_connection_raises(acme: Tenant, lose: Callable[[]
     assert groups_of(acme) == []
 
 
+@OWNERS
+@pytest.mark.parametrize("function", ["pg_advisory_lock", "pg_try_advisory_lock", "pg_advisory_lock_shared"])
+def test_nobody_waits_for_a_lock_of_who_has_ended(acme: Tenant, own: Any, function: str) -> None:
+    own(acme, lambda: sql(f"SELECT {function}(42)"))
+    with observing() as observer:
+        assert observer.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 42") == []
+
+
 # What is shared
 
 
