@@ -55,6 +55,8 @@ def _leaving_its_own(leave: Exit) -> Exit:
 
 def _ending_its_own(end: Exit) -> Exit:
     def end_its_own(self: Any, exc_type: Any, exc_value: Any, traceback: Any) -> bool | None:
+        if self._from_testcase:
+            return end(self, exc_type, exc_value, traceback)
         connection: Any = get_connection(self.using)
         blocks = connection.atomic_blocks
         if not any(block is self for block in blocks):
