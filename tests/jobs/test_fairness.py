@@ -204,6 +204,7 @@ def test_a_neighbours_slow_jobs_are_not_all_before_mine(acme: Tenant, globex: Te
         probe.delay_on_commit("mine")
 
     eventually(lambda: "mine" in names_of(ran()), "mine ran")
+    eventually(lambda: len(ran()) == 31, "all ran")
 
     # The one that ran, one in the worker's hands, and two at the broker.
     assert names_of(ran()).index("mine") - 12 <= 4

@@ -115,7 +115,7 @@ def test_jobs_are_published_while_a_sweep_has_to_wait(
         arrange(acme)
         try:
             eventually(lambda: sql(WAITING), "maintenance waits")
-            for number in range(1, 4):
+            for number in (1, 2):
                 dispatch(globex)
                 eventually(lambda: queue_length() == number, "it is published")  # noqa: B023  # it is called at once
         finally:
@@ -341,7 +341,7 @@ def test_a_tenant_that_cannot_be_deleted_is_reported_once_and_stops_nothing(
     delete_tenant(hindered)
     eventually(lambda: "delete_batch failed for doomed" in relay.output, "a report")
     other = another_tenant("other")
-    dispatch(other, 3)
+    dispatch(other)
     delete_tenant(other)
     dispatch(globex)
     eventually(lambda: is_gone(other), "the other one is deleted")
