@@ -121,7 +121,7 @@ def current_owner() -> Owner | None:
     return _owner.get()
 
 
-def is_anothers(owner: Owner | None) -> bool:
+def serves_another(owner: Owner | None) -> bool:
     """Whether this context serves another request or task than this one."""
     current = _owner.get()
     return current is not owner and current is not None and not isinstance(current, Block)
@@ -154,11 +154,6 @@ def current() -> Binding:
     if binding is None:
         raise Unbound
     return binding
-
-
-def is_bound(other: Binding) -> bool:
-    """Whether it is this one that is bound."""
-    return _binding.get() is other
 
 
 def bound_tenant() -> Any:

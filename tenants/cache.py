@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 
 MISSING = object()
 #: What has a meaning in a pattern of Redis
-GLOB = re.compile(r"[*?\[\]\\^-]")
+GLOB = re.compile(r"[*?[\]\\]")
+#: Where the version begins in a key
+NO_VERSION = "\0"
 #: Keys at a time
 BATCH = 1000
 #: How Redis refuses a command because of what the key holds
@@ -103,7 +105,8 @@ class JSONCache(RedisCache):
     def clear(self) -> None:
         """As Django's, which would flush the database: the other tenants' keys, and the broker's."""
         client = self._cache.get_client(write=True)
-        beginning = GLOB.sub(r"\\\g<0>", self.make_key(""))
+        beginning, _, _ = self.make_key("", version=NO_VERSION).partition(NO_VERSION)
+        beginning = GLOB.sub(r"\\\g<0>", beginning)
         for keys in _batches(client.scan_iter(match=f"{beginning}*", count=BATCH)):
             client.unlink(*keys)
 

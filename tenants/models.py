@@ -1,12 +1,10 @@
 """Tenants, their hosts, their sign-ups, and schemas for tenants to come. All of it is in `public`."""
 
-from contextvars import ContextVar
 from typing import Any, ClassVar
 
 from django.db import models, transaction
 from django.db.models.functions import Now
 from django_tenants.models import DomainMixin, TenantMixin
-from django_tenants.utils import tenant_context
 
 from tenants.errors import Conflict
 from tenants.ids import new_id
@@ -19,9 +17,6 @@ from tenants.validators import (
     validate_slug,
     validate_timezone,
 )
-
-# The blocks of tenants, `with tenant:`, that this context is in
-_blocks: ContextVar[tuple[tenant_context, ...]] = ContextVar("tenantry_blocks", default=())
 
 
 class Tenant(TenantMixin):
@@ -62,20 +57,6 @@ class Tenant(TenantMixin):
 
     def __str__(self) -> str:
         return self.slug
-
-    # django-tenants keeps what was bound before in the object, which threads may share.
-
-    def __enter__(self) -> "Tenant":
-        block = tenant_context(self)
-        block.__enter__()
-        _blocks.set((*_blocks.get(), block))
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        blocks = _blocks.get()
-        if blocks and blocks[-1].tenant is self:  # else it is a generator's, and collected somewhere else
-            _blocks.set(blocks[:-1])
-            blocks[-1].__exit__(*exception)
 
     def clean(self) -> None:
         """Bring the name to the form in which it is stored, for the admin."""

@@ -1,56 +1,79 @@
 """The blocks of Django and django-tenants, which end no more than they have begun.
 
 A generator that nobody finishes leaves its blocks when it is collected: in any thread, whomever that serves by then.
-There it must not bind, commit or roll back anything. A block that decorates a function has its own state for each call.
+There it must not bind, commit or roll back anything. And threads may share a block, as one that decorates a function is
+shared, so what was bound before is kept in the context, where django-tenants keeps it in the block.
 
 This leans on parts of Django and django-tenants that are not documented. tests/tenants/test_private_api.py fails when
 one goes away.
 """
 
 from collections.abc import Callable
-from copy import copy
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 from django.db import OperationalError
 from django.db.transaction import Atomic, TransactionManagementError, get_connection
+from django_tenants.models import TenantMixin
 from django_tenants.utils import schema_context, tenant_context
 
 from tenants import binding
 
-GONE = "The transaction of this atomic() block was gone before its end. Nothing of it is committed."
+GONE = (
+    "The connection was replaced inside of this atomic() block. What was written before that is not committed; what "
+    "was written after it is."
+)
 CLOSED = "The connection was closed inside of this atomic() block. Nothing of it is committed."
 
 Exit = Callable[..., bool | None]
 
 
+class _Entered(NamedTuple):
+    """A block that binds a tenant, whom it serves, and what was bound before it."""
+
+    block: Any
+    owner: binding.Owner | None
+    before: Any
+
+
+# Those that this context is in
+_entered: ContextVar[tuple[_Entered, ...]] = ContextVar("tenantry_entered", default=())
+
+
 def keep_blocks_apart() -> None:
     """For all blocks from now on."""
-    for context in (schema_context, tenant_context):
-        context.__enter__ = _remembering(context.__enter__)
-        context.__exit__ = _leaving_its_own(context.__exit__)
-        context._recreate_cm = copy
+    for context, enter in (
+        (schema_context, schema_context.__enter__),
+        (tenant_context, tenant_context.__enter__),
+        (TenantMixin, _activate),
+    ):
+        context.__enter__ = _entering(enter)
+        context.__exit__ = _leave
     atomic: Any = Atomic
     atomic.__exit__ = _ending_its_own(atomic.__exit__)
 
 
-def _remembering(enter: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def remember(self: Any) -> Any:
+def _activate(tenant: TenantMixin) -> TenantMixin:
+    tenant.activate()
+    return tenant
+
+
+def _entering(enter: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def enter_here(self: Any) -> Any:
+        before = binding.bound_tenant()
         entered = enter(self)
-        self._bound = (binding.current_owner(), binding.current())
+        _entered.set((*_entered.get(), _Entered(self, binding.current_owner(), before)))
         return entered
 
-    return remember
+    return enter_here
 
 
-def _leaving_its_own(leave: Exit) -> Exit:
-    def leave_its_own(self: Any, *exception: Any) -> bool | None:
-        owner, bound = self._bound
-        is_collected = exception[:1] == (GeneratorExit,) and not binding.is_bound(bound)
-        if is_collected or binding.is_anothers(owner):
-            return None
-        return leave(self, *exception)
-
-    return leave_its_own
+def _leave(self: Any, *exception: Any) -> None:
+    *outer, last = _entered.get() or (None,)
+    if last is not None and last.block is self:  # else it is left somewhere else
+        _entered.set(tuple(outer))
+        if not binding.serves_another(last.owner):
+            binding.bind(last.before)
 
 
 def _ending_its_own(end: Exit) -> Exit:

@@ -14,6 +14,7 @@ from django.db import OperationalError, connections, transaction
 from django.db.utils import Error
 from django_tenants.utils import schema_context, tenant_context
 
+from tenants.binding import bound_schema
 from tenants.connection import connection
 from tenants.models import Tenant
 from tenants.wsgi import OwnContext
@@ -210,6 +211,43 @@ def test_a_tenant_that_two_threads_have_entered(acme: Tenant, globex: Tenant) ->
     assert left == [acme.schema_name, globex.schema_name]
 
 
+def test_a_block_that_two_threads_have_entered(acme: Tenant, globex: Tenant) -> None:
+    left, public = [], schema_context("public")
+
+    def visit(home: Tenant, inner: Callable[[], None]) -> None:
+        with schema_context(home.schema_name):
+            with public, public:
+                inner()
+                assert connection.schema_name == "public"
+            left.append(connection.schema_name)
+
+    in_threads(lambda: visit(globex, lambda: in_threads(lambda: visit(acme, lambda: None))))
+    assert left == [acme.schema_name, globex.schema_name]
+
+
+def test_a_generator_that_is_collected_where_nothing_is_bound(acme: Tenant, no_gc: None) -> None:
+    bound = []
+
+    def unbound() -> None:
+        gc.collect()
+        bound.append(bound_schema())
+
+    in_threads(lambda: as_served(acme, lambda: abandon(in_schema_context(acme))), unbound)
+    assert bound == [None]
+
+
+def test_what_follows_a_replaced_connection_is_told_of(acme: Tenant) -> None:
+    @transaction.atomic
+    def body() -> None:
+        Group.objects.create(name="before")
+        connection.connect()
+        Group.objects.create(name="after")
+
+    with schema_context(acme.schema_name), pytest.raises(transaction.TransactionManagementError, match="after it is"):
+        body()
+    assert groups_of(acme) == ["after"]
+
+
 # COMMIT
 
 
@@ -313,15 +351,17 @@ def test_one_tenants_clear_leaves_the_others_alone(acme: Tenant, globex: Tenant)
         with schema_context(tenant.schema_name):
             cache.set("k[*]", tenant.slug)
             cache.set("other", tenant.slug)
+            cache.set("other", tenant.slug, version=2)
     caches["shared"].set("count", 1)
     broker().rpush("a-queue", "a message")
 
     with schema_context(acme.schema_name):
         cache.clear()
-        assert cache.get_many(["k[*]", "other"]) == {}
+        assert cache.get_many(["k[*]", "other"]) == cache.get_many(["other"], version=2) == {}
 
     with schema_context(globex.schema_name):
         assert cache.get_many(["k[*]", "other"]) == {"k[*]": "globex", "other": "globex"}
+        assert cache.get("other", version=2) == "globex"
     assert (caches["shared"].get("count"), broker().exists("a-queue")) == (1, 1)
 
     caches["shared"].clear()

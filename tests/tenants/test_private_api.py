@@ -25,9 +25,10 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import SeparateDatabaseAndState
 from django.dispatch import Signal
 from django.test.utils import isolate_apps
+from django_tenants.models import TenantMixin
 from django_tenants.postgresql_backend import base as django_tenants_base
 from django_tenants.postgresql_backend.base import DatabaseWrapper as TenantDatabaseWrapper
-from django_tenants.utils import quote_schema_name, schema_context, tenant_context
+from django_tenants.utils import quote_schema_name, tenant_context
 
 from accounts.models import User
 from tenants.binding import content_types
@@ -54,8 +55,7 @@ METHODS = [
     (DJANGO, BaseDatabaseWrapper, "_commit", [], POSTGRESQL),
     (DJANGO, BaseDatabaseWrapper, "_rollback", [], POSTGRESQL),
     (DJANGO, transaction.Atomic, "__exit__", ["exc_type", "exc_value", "traceback"], BLOCKS),
-    (DJANGO_TENANTS, schema_context, "_recreate_cm", None, BLOCKS),
-    (DJANGO_TENANTS, tenant_context, "_recreate_cm", None, BLOCKS),
+    (DJANGO_TENANTS, TenantMixin, "activate", [], BLOCKS),
     (DJANGO, BaseDatabaseWrapper, "_savepoint_rollback", ["sid"], POSTGRESQL),
     (DJANGO, BaseDatabaseWrapper, "wrap_database_errors", None, POSTGRESQL),
     (DJANGO, django_postgresql.DatabaseWrapper, "_set_autocommit", ["autocommit"], POSTGRESQL),
