@@ -105,7 +105,7 @@ class JSONCache(RedisCache):
     def clear(self) -> None:
         """As Django's, which would flush the database: the other tenants' keys, and the broker's."""
         client = self._cache.get_client(write=True)
-        beginning, _, _ = self.make_key("", version=NO_VERSION).partition(NO_VERSION)
+        beginning, _, _ = self.key_func("", self.key_prefix, NO_VERSION).partition(NO_VERSION)
         beginning = GLOB.sub(r"\\\g<0>", beginning)
         for keys in _batches(client.scan_iter(match=f"{beginning}*", count=BATCH)):
             client.unlink(*keys)

@@ -49,4 +49,4 @@ def wait(dispatch: Callable[[], object], *, pause: float, after_commit: bool = F
 def execute(statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters or None)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []

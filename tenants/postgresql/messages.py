@@ -9,7 +9,8 @@ This leans on parts of psycopg that are not documented. tests/tenants/test_priva
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from threading import RLock
 from typing import Any, Protocol
 from weakref import ref
 
@@ -26,6 +27,8 @@ from tenants.postgresql.silence import Silence, listen, path, patience
 from tenants.postgresql.statements import CLEANING, COMMIT, END
 from tenants.postgresql.transactions import OpenTransaction, open_transaction
 
+# When the transaction began, to the microsecond: no two of a session's have it in common
+BEGAN_AT = b"SELECT pg_catalog.now()"
 # Where nothing is bound
 NO_PATH = b"SET LOCAL search_path = pg_catalog, pg_temp"
 # For how long to try to cancel a statement
@@ -60,6 +63,8 @@ class Connection(psycopg.Connection[Any]):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        # Who streams rows holds it: with psycopg's own Lock, a statement of the same thread would wait for ever.
+        self.lock = RLock()  # type: ignore[assignment]  # enters and leaves as a Lock does
         #: Django's name of the database
         self.alias = ""
         #: Whom it served last
@@ -78,6 +83,10 @@ class Connection(psycopg.Connection[Any]):
         self.in_atomic = False
         self._has_begun = False
         self._has_ended = False
+        # When the transaction of atomic() began, once that is known
+        self._began_at: bytes | None = None
+        # Whether a cursor made by hand, whose text nobody sees, may have ended it
+        self._may_have_ended = False
         # By a weak reference: an error keeps alive all that its traceback saw.
         self._last_error: Callable[[], psycopg.Error | None] = lambda: None
         #: Whether Django still sets the session up: with nothing bound, that is no error
@@ -85,6 +94,8 @@ class Connection(psycopg.Connection[Any]):
         #: The cursor that sends the next message, if that has room
         self.carrier: Carrier | None = None
         self._runs_alone = False
+        # Whether our own cursor is at work
+        self._is_known = False
         self._transaction: OpenTransaction | None = None
 
     def remember_defaults(self) -> None:
@@ -170,11 +181,15 @@ class Connection(psycopg.Connection[Any]):
     def begin_atomic(self, in_atomic: bool) -> None:
         """A transaction of Django's atomic() begins with the next statement; or there is none any more."""
         self.in_atomic = in_atomic
-        self._has_begun = self._has_ended = False
+        self._has_begun = self._has_ended = self._may_have_ended = False
+        self._began_at = None
 
     def end_atomic(self) -> None:
         """Django ends the transaction of atomic(). Raises InFailedSqlTransaction if somebody else has."""
         self.note_transaction()
+        if self._may_have_ended:
+            with self.lock:
+                self.wait(self._look_when_it_began())
         self.in_atomic = False
         if self._has_ended:
             raise errors.InFailedSqlTransaction(ENDED_INSIDE)
@@ -229,15 +244,19 @@ class Connection(psycopg.Connection[Any]):
     @contextmanager
     def in_transaction(self) -> Iterator[None]:
         """A transaction for what can't be one message with its search path; the one that is open, if one is."""
+        begun: AbstractContextManager[Any] = nullcontext()
         if self._autocommit and self.is_idle():
-            with self.transaction():
+            begun = self.transaction()
+        elif self.is_idle():
+            # psycopg's executemany() would have to begin it in a pipeline, where a message holds one statement.
+            with self.lock:
+                self.wait(self._send(self._prelude(needs_path=False)))
+        with begun:
+            self._is_known = True
+            try:
                 yield
-        else:
-            if self.is_idle():
-                # psycopg's executemany() would have to begin it in a pipeline, where a message holds one statement.
-                with self.lock:
-                    self.wait(self._send(self._prelude(needs_path=False)))
-            yield
+            finally:
+                self._is_known = False
 
     @contextmanager
     def alone(self, *, needs_path: bool = True) -> Iterator[None]:
@@ -304,15 +323,20 @@ class Connection(psycopg.Connection[Any]):
 
     def _start_query(self) -> Generator[Any, Any, None]:
         """What psycopg does before each statement of each cursor."""
+        self._refuse_while_streaming()
         if self._runs_alone:
             return
         if self.carrier is not None:
+            if self._may_have_ended:
+                yield from self._look_when_it_began()
             self.carrier.prelude = self._prelude(needs_path=self.carrier.needs_path)
             return
         if self.pgconn.transaction_status == TransactionStatus.INERROR:
             raise errors.InFailedSqlTransaction(
                 "A statement of the transaction has failed. Give what may fail an atomic() block of its own."
             )
+        if self._is_unseen() and not self._pipeline:
+            yield from self._look_when_it_began()
         prelude = self._prelude()
         if self.is_idle() and self._autocommit:
             raise psycopg.ProgrammingError(
@@ -324,10 +348,39 @@ class Connection(psycopg.Connection[Any]):
                 yield from super()._exec_command(command)
         else:
             yield from self._send(prelude)
+        self.may_hold_locks |= not self._is_known
+        self._may_have_ended |= self._is_unseen()
+
+    def _refuse_while_streaming(self) -> None:
+        if self.pgconn.transaction_status == TransactionStatus.ACTIVE and not self._pipeline:
+            raise psycopg.ProgrammingError(
+                "A stream() or a COPY of this connection is unfinished: read it to its end, or close it, before the "
+                "next statement."
+            )
+
+    def _pipeline_nolock(self) -> Any:
+        """What psycopg's executemany() enters, in which nothing can be asked."""
+        if self._is_unseen():
+            self.wait(self._look_when_it_began())
+        return super()._pipeline_nolock()
+
+    def _is_unseen(self) -> bool:
+        """Whether a cursor that was made by hand is at work in atomic(), which may end its transaction."""
+        return self.in_atomic and not self._is_known
+
+    def _look_when_it_began(self) -> Generator[Any, Any, None]:
+        """Find out that a cursor made by hand has ended the transaction of atomic(), and begun another."""
+        if self.pgconn.transaction_status == TransactionStatus.INTRANS:
+            self._may_have_ended = False
+            result = yield from self._send([BEGAN_AT])
+            began_at = result.get_value(0, 0)
+            self._has_ended |= self._began_at not in (None, began_at)
+            self._began_at = began_at
 
     def _exec_command(self, command: Any, *args: Any, **options: Any) -> Generator[Any, Any, Any]:
         """What psycopg itself executes: BEGIN, COMMIT, ROLLBACK, savepoints, and what it does with named cursors."""
         text = command if isinstance(command, bytes) else self._as_bytes(command)
+        self._refuse_while_streaming()
         self.refuse_end(text)
         if text.startswith((b"FETCH", b"MOVE")) and not self.is_idle():
             # A query that goes on: its functions look names up as it runs.

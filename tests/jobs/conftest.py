@@ -24,6 +24,7 @@ WORKER = ["celery", "-A", "config", "worker", "-l", "INFO", "--include", TASKS]
 @contextmanager
 def worker_and_relay(folder: Path, *arguments: str, **environ: str) -> Iterator[Process]:
     """For all tests of a module: a relay, and the worker, with these arguments; both with this environment."""
+    current_app.control.purge()  # what the modules before it left
     log = folder / "worker.log"
     command = [*WORKER, "-n", folder.name, *arguments]
     worker = Process("worker", command, log=log, env=environ, ready=lambda: " ready." in log.read_text())

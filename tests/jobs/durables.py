@@ -261,4 +261,4 @@ def sql(statement: str, *parameters: Any) -> list[Any]:
     """Rows, if there are any, of a statement of the test's own."""
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters or None)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []

@@ -21,7 +21,7 @@ class Observer:
 
     def execute(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         cursor = self.session.execute(statement.encode(), parameters or None)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []
 
     def groups(self) -> Groups:
         """The names in every schema's auth_group; schemas without one are left out."""

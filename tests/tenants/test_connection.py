@@ -32,7 +32,7 @@ def path_of(tenant: Tenant) -> str:
 def execute(statement: str) -> list[tuple[object, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []
 
 
 @pytest.fixture(autouse=True)

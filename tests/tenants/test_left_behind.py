@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+import psycopg
 import pytest
 from django.contrib.auth.models import Group
 from django.core.cache import cache, caches
@@ -319,6 +320,79 @@ def test_an_end_by_executemany_is_refused(acme: Tenant, end: str) -> None:
         assert (observer.groups(), observer.jobs()) == ({}, [])
 
 
+@pytest.mark.parametrize("make", [psycopg.ClientCursor, psycopg.RawCursor], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "end",
+    [
+        "COMMIT; BEGIN",
+        "ROLLBACK; BEGIN",
+        "END; START TRANSACTION",
+        "ABORT; BEGIN; SAVEPOINT s",
+        "COMMIT AND CHAIN",
+        "ROLLBACK AND CHAIN",
+        "/* a /* b */ */ SELECT 1; COMMIT; BEGIN; SELECT 2",
+    ],
+)
+@pytest.mark.parametrize("then", ["a row", "nothing", "by hand"])
+def test_an_end_by_hand_is_noticed(acme: Tenant, end: str, then: str, make: Any) -> None:
+    """What comes next raises, or the block's end."""
+
+    @transaction.atomic
+    def body() -> None:
+        Group.objects.create(name="before")
+        make(connection.connection).execute(end)
+        if then == "a row":
+            Group.objects.create(name="after")
+        elif then == "by hand":
+            make(connection.connection).execute("INSERT INTO auth_group (name) VALUES ('after')")
+
+    with schema_context(acme.schema_name), pytest.raises((Error, transaction.TransactionManagementError)):
+        body()
+    assert groups_of(acme) in ([], ["before"])
+
+
+@pytest.mark.parametrize("end", ["COMMIT AND CHAIN", "ROLLBACK AND CHAIN"])
+@pytest.mark.parametrize("make", [psycopg.ClientCursor, psycopg.Cursor, psycopg.RawCursor])
+def test_an_end_by_executemany_by_hand_is_noticed(acme: Tenant, end: str, make: Any) -> None:
+    @transaction.atomic
+    def body() -> None:
+        Group.objects.create(name="before")
+        make(connection.connection).executemany(end, [()])
+        Group.objects.create(name="after")
+
+    errors = (Error, psycopg.Error, transaction.TransactionManagementError)
+    with schema_context(acme.schema_name), pytest.raises(errors):
+        body()
+    assert groups_of(acme) in ([], ["before"])
+
+
+@OWNERS
+def test_who_works_by_hand_ends_nothing(acme: Tenant, own: Any) -> None:
+    def body() -> None:
+        connection.ensure_connection()
+        with transaction.atomic():
+            for number in range(3):
+                cursor = psycopg.ClientCursor(connection.connection)
+                cursor.execute(f"SAVEPOINT s{number}")
+                cursor.execute("INSERT INTO auth_group (name) VALUES (%s)", [f"by hand {number}"])
+                Group.objects.create(name=f"by the ORM {number}")
+                if number == 1:
+                    cursor.execute("ROLLBACK TO s1")
+            with suppress(ValueError), transaction.atomic():
+                psycopg.ClientCursor(connection.connection).execute("INSERT INTO auth_group (name) VALUES ('undone')")
+                raise ValueError
+
+    own(acme, body)
+    assert groups_of(acme) == ["by hand 0", "by hand 2", "by the ORM 0", "by the ORM 2"]
+
+
+def test_who_works_by_hand_may_set_the_transaction_first(acme: Tenant) -> None:
+    with schema_context(acme.schema_name), transaction.atomic():
+        cursor = psycopg.ClientCursor(connection.connection)
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+        assert cursor.execute("SHOW transaction_isolation").fetchall() == [("serializable",)]
+
+
 @pytest.mark.parametrize(
     "lose",
     [connections.close_all, lambda: connection.close(), lambda: connection.connect()],
@@ -340,7 +414,92 @@ def test_a_block_that_lost_its_connection_raises(acme: Tenant, lose: Callable[[]
 def test_nobody_waits_for_a_lock_of_who_has_ended(acme: Tenant, own: Any, function: str) -> None:
     own(acme, lambda: sql(f"SELECT {function}(42)"))
     with observing() as observer:
-        assert observer.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 42") == []
+        assert observer.execute("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 42") == []
+
+
+@OWNERS
+@pytest.mark.parametrize("make", [psycopg.ClientCursor, psycopg.RawCursor], ids=lambda each: each.__name__)
+def test_nobody_waits_for_a_lock_that_was_taken_by_hand(acme: Tenant, own: Any, make: Any) -> None:
+    @transaction.atomic
+    def body() -> None:
+        make(connection.connection).execute("SELECT pg_advisory_lock(42)")
+
+    own(acme, body)
+    with observing() as observer:
+        assert observer.execute("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 42") == []
+
+
+def stream_by_django(kept: list[Any]) -> None:
+    kept.append(connection.cursor().stream("SELECT generate_series(1, 100000)"))
+    next(kept[0])
+
+
+def stream_by_hand(kept: list[Any]) -> None:
+    kept.append(psycopg.ClientCursor(connection.connection).stream("SELECT generate_series(1, 100000)"))
+    next(kept[0])
+
+
+def copy_out(kept: list[Any]) -> None:
+    kept.append(connection.cursor().copy("COPY (SELECT generate_series(1, 100000)) TO STDOUT"))
+    kept.append(iter(kept[0].__enter__()))
+    next(kept[1])
+
+
+def copy_in(kept: list[Any]) -> None:
+    kept.append(connection.cursor().copy("COPY auth_group (name) FROM STDIN"))
+    kept[0].__enter__().write_row(["half a copy"])
+
+
+STREAMS = pytest.mark.parametrize(
+    "stream", [stream_by_django, stream_by_hand, copy_out, copy_in], ids=lambda each: each.__name__
+)
+
+
+@STREAMS
+@pytest.mark.parametrize(
+    "then",
+    [
+        Group.objects.count,
+        lambda: psycopg.ClientCursor(connection.connection).execute("SELECT 1"),
+        lambda: connection.connection.execute("SELECT 1"),
+        transaction.savepoint,
+        lambda: next(connection.cursor().stream("SELECT 1")),
+    ],
+    ids=["the ORM", "by hand", "psycopg's execute", "a savepoint", "another stream"],
+)
+def test_a_statement_in_the_midst_of_a_stream_raises(acme: Tenant, stream: Any, then: Callable[[], Any]) -> None:
+    kept: list[Any] = []
+
+    @transaction.atomic
+    def body() -> None:
+        Group.objects.create(name="before")
+        stream(kept)
+        with pytest.raises((Error, psycopg.Error), match="unfinished"):
+            then()
+        raise ValueError
+
+    with schema_context(acme.schema_name), suppress(ValueError):
+        body()
+    assert groups_of(acme) == []
+
+
+@OWNERS
+@STREAMS
+def test_who_comes_after_an_unfinished_stream_finds_nothing_of_it(acme: Tenant, own: Any, stream: Any) -> None:
+    kept: list[Any] = []
+
+    def body() -> None:
+        with suppress(Error), transaction.atomic():
+            Group.objects.create(name="before")
+            stream(kept)
+
+    with suppress(Error):  # nothing of the job could be committed
+        own(acme, body)
+    own(acme, lambda: Group.objects.create(name="next"))
+    assert groups_of(acme) == ["next"]
+    kept.clear()
+    own(acme, lambda: Group.objects.create(name="last"))
+    assert groups_of(acme) == ["last", "next"]
 
 
 # What is shared

@@ -220,7 +220,7 @@ def books_of(url: str) -> Rows:
 def sql(url: str, statement: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url) as connection:
         cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []
 
 
 def have_pages(url: str) -> set[str]:

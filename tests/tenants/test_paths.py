@@ -946,7 +946,7 @@ def test_odd_statements_do_what_psycopg_does(
 
 def outcome(cursor: Any, query: str) -> tuple[Any, ...]:
     cursor.execute(query)
-    rows = cursor.fetchall() if cursor.description else None
+    rows = cursor.fetchall() if cursor.description is not None else None
     return cursor.statusmessage, cursor.rowcount, rows, bool(cursor.nextset())
 
 

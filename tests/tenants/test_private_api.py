@@ -82,6 +82,7 @@ METHODS = [
     (DJANGO_TENANTS, django_tenants_base, "FakeTenant", ["schema_name", "tenant_type"], POSTGRESQL),
     (PSYCOPG, psycopg.Connection, "_start_query", [], MESSAGES),
     (PSYCOPG, psycopg.Connection, "_exec_command", ["command"], MESSAGES),
+    (PSYCOPG, psycopg.Connection, "_pipeline_nolock", [], MESSAGES),
     (PSYCOPG, psycopg.Connection, "_get_tx_start_command", [], MESSAGES),
     (PSYCOPG, psycopg.Connection, "_check_connection_ok", [], MESSAGES),
     (PSYCOPG, psycopg.Connection, "wait", ["gen"], MESSAGES),

@@ -127,8 +127,8 @@ class Session(RuleBasedStateMachine):
         for schema in schemas:
             observer.execute(f'DELETE FROM "{schema}".auth_group')
         observer.execute("DELETE FROM public.jobs_job")
-        unbind()
         connection.close()
+        start_owner()  # without one, a block of schema_context is the owner of what is begun in it
         connection.ensure_connection()
 
     # What is bound
