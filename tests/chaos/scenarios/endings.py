@@ -21,8 +21,9 @@ def poison(run: Run) -> None:
 
 def hard_limit(run: Run) -> None:
     """Deaf to the soft limit: killed by the pool, and dead, without a trace of what the body did in its transaction."""
-    for probe in ("hogs", "hogs_outside"):
-        run.probes(probe, run.pace.strikes, doomed=True)
+    hogs = [job for probe in ("hogs", "hogs_outside") for job in run.probes(probe, run.pace.strikes, doomed=True)]
     with run.load():
         pass
     run.wait_for_quiet()
+    bodies = Counter(event["job"] for event in run.commands.events("began"))
+    run.faults.twice += [f"{job} went on after its hard limit" for job in hogs if bodies[job] > 1]

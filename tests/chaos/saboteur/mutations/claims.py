@@ -2,17 +2,12 @@
 
 import re
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
-
-from jobs import claim, run, schema, statements, task, transient
+from jobs import claim, statements, transient
 from jobs.claim import Lease
-from tenants.binding import bind_to_public
-from tenants.connection import connection
 from tests.chaos.saboteur.mutations.endings import completion_unfenced
 from tests.chaos.saboteur.mutations.ways import edit, edit_function, execute, mutation
 from tests.chaos.saboteur.points import note, wrap
@@ -39,21 +34,6 @@ def claim_by_the_workers_clock() -> None:
         return fetch(statement, terms)
 
     wrap(claim, "fetch_one", fetch_by_clock)
-
-
-@mutation
-def claim_repeated_with_another_token() -> None:
-    """Who repeats a claim, for want of a reply, meets the lease of the first."""
-
-    def claim_anew(claim_job: Callable[..., Any], job_id: str, **terms: Any) -> Any:
-        try:
-            return claim_job(job_id, **terms)
-        except (InterfaceError, OperationalError):
-            connection.close()
-            return claim_job(job_id, **{**terms, "token": str(uuid.uuid4())})
-
-    wrap(claim, "retry_on_broken_connection", lambda retry_on_broken_connection, statement: statement())
-    wrap(claim, "claim", claim_anew)
 
 
 @mutation
@@ -101,16 +81,6 @@ def body_in_public() -> None:
         return held and replace(held, schema="public")
 
     wrap(claim, "claim", claim_in_public)
-
-
-@mutation
-def no_healing() -> None:
-    """A connection that the database has ended stays as it is."""
-    for module in (claim, run, schema):
-        wrap(module, "retry_on_broken_connection", lambda retry_on_broken_connection, statement: statement())
-    for module in (run, schema, task):
-        wrap(module, "start_owner", lambda start_owner: bind_to_public())
-    wrap(task, "end_owner", lambda end_owner: bind_to_public())
 
 
 @mutation
