@@ -8,22 +8,33 @@ This leans on parts of Django and django-tenants that are not documented. tests/
 one goes away.
 """
 
+import contextlib
+import inspect
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any, NamedTuple
 
-from django.db import OperationalError
+from django.db import InternalError, OperationalError
 from django.db.transaction import Atomic, TransactionManagementError, get_connection
 from django_tenants.models import TenantMixin
 from django_tenants.utils import schema_context, tenant_context
 
 from tenants import binding
+from tenants.postgresql.messages import ENDED_INSIDE
 
 GONE = (
     "The connection was replaced inside of this atomic() block. What was written before that is not committed; what "
     "was written after it is."
 )
 CLOSED = "The connection was closed inside of this atomic() block. Nothing of it is committed."
+OUT_OF_ORDER = (
+    "This atomic() block was left before another one that had begun in it, that of a generator say. Nothing of it is "
+    "committed, nor of the blocks around it."
+)
+# A frame of one is suspended at each `yield`
+GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 Exit = Callable[..., bool | None]
 
@@ -69,11 +80,34 @@ def _entering(enter: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _leave(self: Any, *exception: Any) -> None:
-    *outer, last = _entered.get() or (None,)
-    if last is not None and last.block is self:  # else it is left somewhere else
-        _entered.set(tuple(outer))
-        if not binding.serves_another(last.owner):
-            binding.bind(last.before)
+    entered = _entered.get()
+    here = max((number for number, each in enumerate(entered) if each.block is self), default=None)
+    if here is None:
+        return  # it is left somewhere else, or went with a block around it
+    left, inner = entered[here], entered[here + 1 :]
+    if inner and _is_a_generators(sys._getframe(1), *exception):
+        # The blocks that others have entered since then go on, and the first of them restores what this one would.
+        inner = (inner[0]._replace(before=left.before), *inner[1:])
+        _entered.set((*entered[:here], *inner))
+    else:
+        # Those that are left over in it are of generators which nobody has finished.
+        _entered.set(entered[:here])
+        if not binding.serves_another(left.owner):
+            binding.bind(left.before)
+
+
+def _is_a_generators(frame: FrameType, exc_type: Any = None, *error: Any) -> bool:
+    """Whether a block is left by a generator, which may go on or be collected in the midst of its caller's blocks."""
+    if exc_type is GeneratorExit:
+        return True
+    while _is_contextlib(frame) and frame.f_back:
+        frame = frame.f_back
+    # That of @contextmanager is left where its caller's block is.
+    return bool(frame.f_code.co_flags & GENERATOR) and not _is_contextlib(frame.f_back)
+
+
+def _is_contextlib(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_code.co_filename == contextlib.__file__
 
 
 def _ending_its_own(end: Exit) -> Exit:
@@ -86,13 +120,28 @@ def _ending_its_own(end: Exit) -> Exit:
             if exc_type is None:
                 raise TransactionManagementError(GONE)
             return None
-        if blocks[-1] is not self and exc_type is GeneratorExit:
-            connection.close()  # in the midst of another block, which must not be committed without this one
+        if blocks[-1] is not self:
+            _end_out_of_order(self, connection)
+            if exc_type is None:
+                raise TransactionManagementError(OUT_OF_ORDER)
             return None
         was_closed = connection.closed_in_transaction
+        was_ended = connection.connection is not None and connection.connection.has_ended
         handled = end(self, exc_type, exc_value, traceback)
-        if was_closed and exc_type is None and not connection.in_atomic_block:
-            raise OperationalError(CLOSED)
+        if exc_type is None and not connection.in_atomic_block:
+            # Where an error of a savepoint was swallowed, Django rolls back and says nothing.
+            if was_closed:
+                raise OperationalError(CLOSED)
+            if was_ended:
+                raise InternalError(ENDED_INSIDE)
         return handled
 
     return end_its_own
+
+
+def _end_out_of_order(block: Atomic, connection: Any) -> None:
+    """End none of the blocks that have begun in this one, which must not be committed without it."""
+    connection.close()
+    connection.atomic_blocks[:] = [each for each in connection.atomic_blocks if each is not block]
+    if connection.savepoint_ids:  # one for each block but the outermost
+        connection.savepoint_ids.pop()

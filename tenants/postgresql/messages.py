@@ -81,8 +81,9 @@ class Connection(psycopg.Connection[Any]):
         self.pooling = Pooling.NONE
         #: Whether Django's atomic() has begun the transaction, and shall end it
         self.in_atomic = False
+        #: Whether somebody else has ended it
+        self.has_ended = False
         self._has_begun = False
-        self._has_ended = False
         # When the transaction of atomic() began, once that is known
         self._began_at: bytes | None = None
         # Whether a cursor made by hand, whose text nobody sees, may have ended it
@@ -181,7 +182,7 @@ class Connection(psycopg.Connection[Any]):
     def begin_atomic(self, in_atomic: bool) -> None:
         """A transaction of Django's atomic() begins with the next statement; or there is none any more."""
         self.in_atomic = in_atomic
-        self._has_begun = self._has_ended = self._may_have_ended = False
+        self._has_begun = self.has_ended = self._may_have_ended = False
         self._began_at = None
 
     def end_atomic(self) -> None:
@@ -191,7 +192,7 @@ class Connection(psycopg.Connection[Any]):
             with self.lock:
                 self.wait(self._look_when_it_began())
         self.in_atomic = False
-        if self._has_ended:
+        if self.has_ended:
             raise errors.InFailedSqlTransaction(ENDED_INSIDE)
 
     def refuse_end(self, command: bytes) -> None:
@@ -206,12 +207,12 @@ class Connection(psycopg.Connection[Any]):
         """Find out that a message of several statements has ended the transaction of atomic(), and begun another."""
         tags = {result.command_status for result in results} if self.in_atomic and len(results) > 1 else set()
         if b"COMMIT" in tags or {b"ROLLBACK", b"BEGIN"} <= tags:
-            self._has_ended = True
+            self.has_ended = True
 
     def note_transaction(self) -> None:
         """Let this context know whether it has a transaction open here."""
         if self.in_atomic:
-            self._has_ended |= self._has_begun and self.is_idle()
+            self.has_ended |= self._has_begun and self.is_idle()
             self._has_begun |= not self.is_idle()
         is_open = not self._autocommit or not self.is_idle()
         if is_open and self._transaction is None:
@@ -291,7 +292,7 @@ class Connection(psycopg.Connection[Any]):
         self.refuse_second_transaction()
         self._meet_owner()
         self.note_transaction()
-        if self._has_ended:
+        if self.has_ended:
             raise TransactionManagementError(ENDED_INSIDE)
         status = self.pgconn.transaction_status
         if status == TransactionStatus.INERROR:
@@ -374,7 +375,7 @@ class Connection(psycopg.Connection[Any]):
             self._may_have_ended = False
             result = yield from self._send([BEGAN_AT])
             began_at = result.get_value(0, 0)
-            self._has_ended |= self._began_at not in (None, began_at)
+            self.has_ended |= self._began_at not in (None, began_at)
             self._began_at = began_at
 
     def _exec_command(self, command: Any, *args: Any, **options: Any) -> Generator[Any, Any, Any]:

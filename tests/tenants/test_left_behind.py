@@ -4,11 +4,13 @@ import asyncio
 import gc
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
+from celery import shared_task
 from django.contrib.auth.models import Group
 from django.core.cache import cache, caches
 from django.db import OperationalError, connections, transaction
@@ -158,11 +160,158 @@ def test_an_atomic_block_that_is_collected_inside_of_another_one_is_not_committe
         abandon(in_atomic(acme))
         with pytest.raises(Error):
             two_in_atomic()
-        with suppress(Error):
-            Group.objects.create(name="after")
+        Group.objects.create(name="after")
 
     as_served(acme, body)
+    assert groups_of(acme) == ["after"]
+
+
+def rows_in_atomic(name: str) -> Generator[int, None, None]:
+    with transaction.atomic():
+        for number in range(2):
+            Group.objects.create(name=f"{name} {number}")
+            yield number
+
+
+def in_step() -> None:
+    """The first one runs to its end in the midst of the second one's block."""
+    for _ in zip(rows_in_atomic("a"), rows_in_atomic("b"), strict=False):
+        pass
+
+
+def one_after_the_other() -> None:
+    first, second = rows_in_atomic("a"), rows_in_atomic("b")
+    next(first)
+    next(second)
+    list(first)
+
+
+def with_an_error() -> None:
+    first, second = rows_in_atomic("a"), rows_in_atomic("b")
+    next(first)
+    next(second)
+    first.throw(transaction.TransactionManagementError)
+
+
+def closed() -> None:
+    first, second = rows_in_atomic("a"), rows_in_atomic("b")
+    next(first)
+    next(second)
+    first.close()
+    next(second)
+
+
+@pytest.mark.parametrize("act", [in_step, one_after_the_other, with_an_error, closed], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("nested", [False, True], ids=["outermost", "nested"])
+def test_an_atomic_block_that_is_left_before_one_inside_of_it_raises(acme: Tenant, act: Any, nested: bool) -> None:
+    def body() -> None:
+        with pytest.raises((Error, transaction.TransactionManagementError)):
+            if nested:
+                with transaction.atomic():
+                    Group.objects.create(name="around")
+                    act()
+            else:
+                act()
+        assert not connection.in_atomic_block
+        Group.objects.create(name="after")
+
+    as_served(acme, body)
+    assert groups_of(acme) == ["after"]
+
+
+def test_who_swallows_that_commits_nothing(acme: Tenant) -> None:
+    @transaction.atomic
+    def body() -> None:
+        Group.objects.create(name="around")
+        with suppress(transaction.TransactionManagementError):
+            in_step()
+
+    with schema_context(acme.schema_name), pytest.raises(OperationalError):
+        body()
     assert groups_of(acme) == []
+
+
+def first_of(schema: str, block: Callable[[], Any]) -> Any:
+    """A row of a generator that has its own block, and is left in the midst of it."""
+    with block():
+        rows = rows_in(schema)
+        return next(rows)
+
+
+def kept_in(schema: str, block: Callable[[], Any], kept: list[Any]) -> None:
+    with block():
+        kept.append(rows_in(schema))
+        next(kept[0])
+
+
+def rows_in(schema: str) -> Generator[int, None, None]:
+    with schema_context(schema):
+        yield Group.objects.count()
+        yield Group.objects.count()
+
+
+@contextmanager
+def by_a_context_manager(schema: str) -> Iterator[None]:
+    with schema_context(schema):
+        yield
+
+
+def by_a_stack(schema: str) -> ExitStack:
+    stack = ExitStack()
+    stack.enter_context(schema_context(schema))
+    return stack
+
+
+BLOCKS = pytest.mark.parametrize("block", [schema_context, by_a_context_manager, by_a_stack])
+
+
+@BLOCKS
+def test_a_block_restores_what_was_bound_whatever_is_unfinished_in_it(
+    acme: Tenant, globex: Tenant, block: Callable[[str], Any]
+) -> None:
+    kept: list[Any] = []
+    in_globex = partial(block, globex.schema_name)
+    before = bound_schema()
+    with schema_context(acme.schema_name):
+        first_of("public", in_globex)
+        assert bound_schema() == acme.schema_name
+        with suppress(ZeroDivisionError), in_globex():
+            kept_in("public", in_globex, kept)
+            raise ZeroDivisionError
+        assert bound_schema() == acme.schema_name
+        list(kept.pop())
+        assert bound_schema() == acme.schema_name
+        for _ in zip(rows_in("public"), rows_in(globex.schema_name), strict=False):
+            pass
+        assert bound_schema() == acme.schema_name
+    assert bound_schema() == before
+
+
+@BLOCKS
+def test_a_generator_that_ends_in_a_later_block_leaves_that_as_it_is(
+    acme: Tenant, globex: Tenant, block: Callable[[str], Any]
+) -> None:
+    for finish in (list, lambda rows: rows.close()):
+        with schema_context(acme.schema_name):
+            rows = rows_in("public")
+            next(rows)
+            with block(globex.schema_name):
+                finish(rows)
+                assert bound_schema() == globex.schema_name
+            assert bound_schema() == acme.schema_name
+
+
+def test_an_eager_task_that_leaves_a_block_entered_leaves_its_caller_at_home(acme: Tenant, globex: Tenant) -> None:
+    with schema_context(globex.schema_name):
+        inner = enters.si()
+    with schema_context(acme.schema_name):
+        inner.apply()
+        assert bound_schema() == acme.schema_name
+
+
+@shared_task
+def enters() -> None:
+    schema_context("public").__enter__()
 
 
 def test_a_finished_generator_restores_what_was_bound(acme: Tenant, globex: Tenant) -> None:

@@ -43,6 +43,7 @@ from tests.tenants.places import OTHER_THREADS, in_a_bare_thread
 EXAMPLES = int(os.environ.get("SESSION_MACHINE_EXAMPLES", "0"))
 # Only the innermost block may be aborted, and Django's ORM would then have to be told.
 BY_ORM = {"the ORM"}
+CURSORS_BY_HAND = [psycopg.ClientCursor, psycopg.RawCursor, psycopg.Cursor]
 LEAVINGS = {
     "a temporary table": 'CREATE TEMP TABLE IF NOT EXISTS auth_group (LIKE "{away}".auth_group)',
     "a search path": 'SET search_path = "{away}"',
@@ -217,8 +218,8 @@ class Session(RuleBasedStateMachine):
 
     @rule(cursor=st.sampled_from(sorted(ALL_WRITES)), elsewhere=rarely, where=tenants)
     def write(self, cursor: str, elsewhere: bool, where: int) -> None:
-        if self.aborted and cursor in BY_ORM:
-            return
+        if cursor in BY_ORM and (self.aborted or (self.blocks and not self.bound)):
+            return  # Django would roll the block back
         works = not self.aborted and (bool(self.blocks) or cursor not in WRITES_BY_HAND)
         if elsewhere:
             schema = self.schemas[where]
@@ -267,7 +268,7 @@ class Session(RuleBasedStateMachine):
             with pytest.raises((Unbound, *ERRORS)):
                 probe.delay_on_commit(name)
 
-    @precondition(lambda self: not self.aborted)
+    @precondition(lambda self: not self.aborted and (self.bound or not self.blocks))
     @rule()
     def write_in_a_coroutine(self) -> None:
         @async_to_sync
@@ -318,6 +319,28 @@ class Session(RuleBasedStateMachine):
             self.blocks[-1].aborted = True
             if not swallowed:
                 self.end_innermost(commits=False)
+
+    @precondition(lambda self: self.bound and self.blocks and self.blocks[0].kind == "atomic" and not self.aborted)
+    @rule(really=rarely, commits=st.booleans(), chained=st.booleans(), cursor=st.sampled_from(CURSORS_BY_HAND))
+    def end_by_hand(self, really: bool, commits: bool, chained: bool, cursor: Any) -> None:
+        """Unseen at first, for nobody sees this cursor's text."""
+        if not really:
+            return
+        sql("SELECT 1")  # the block's first statement could do so unnoticed
+        end = "COMMIT" if commits else "ROLLBACK"
+        by_hand(cursor).execute(f"{end} AND CHAIN" if chained else f"{end}; BEGIN")
+        if commits:
+            for block in self.blocks:
+                self.groups += block.groups
+                self.jobs += block.jobs
+        with pytest.raises((TransactionManagementError, *ERRORS)):
+            sql("SELECT 1")
+        block = self.blocks[0]
+        self.blocks[:] = self.blocks[1:]
+        self.unwind()
+        with pytest.raises(ERRORS):
+            block.end(True)
+        connection.ensure_connection()
 
     @precondition(lambda self: self.bound and not self.aborted)
     @rule(what=st.sampled_from(sorted(LEAVINGS)))
