@@ -113,7 +113,6 @@ def completing(request: Context) -> Iterator[Completion]:
     with passing_errors(request):
         # What the outside world has done must not be done again because the database is away for a while.
         wait_for_database(seconds=request.lease.hard_limit)
-        connection.set_schema(request.lease.schema)
         with _ending(request.lease) as completion:
             claim.begin_completion(request.lease)
             yield completion
@@ -133,7 +132,7 @@ def _run_atomic(task: RunnableTask, request: Context) -> Any:
     with _ending(request.lease) as completion:
         _pass_gate(request.lease)
         completion.result = _run_body(task, request)
-    _refuse_open_transaction()
+    refuse_open_transaction()
     return completion.result
 
 
@@ -141,7 +140,7 @@ def _run_outside_transaction(task: RunnableTask, request: Context) -> Any:
     with transaction.atomic(durable=True):
         _pass_gate(request.lease)
     result = _run_body(task, request)
-    _refuse_open_transaction()
+    refuse_open_transaction()
     completed = request.get("completion")
     if completed is not None:
         return completed.result
@@ -150,7 +149,8 @@ def _run_outside_transaction(task: RunnableTask, request: Context) -> Any:
     return result
 
 
-def _refuse_open_transaction() -> None:
+def refuse_open_transaction() -> None:
+    """Raise RuntimeError if a body that has ended has a transaction open, of its own making."""
     if connection.in_transaction():
         raise RuntimeError("The body left a transaction open, so nothing of it was committed.")
 

@@ -133,7 +133,10 @@ class TenantTask(DjangoTask):
         try:
             if not request.is_eager:
                 enter(schema)
-            return user_code.run_body(self, request.id, args, kwargs)
+            result = user_code.run_body(self, request.id, args, kwargs)
+            if not request.is_eager:
+                run.refuse_open_transaction()
+            return result
         finally:
             # Callbacks, hooks and the result are the tenant's too, whatever the body did to the connection.
             if not request.is_eager:

@@ -22,7 +22,9 @@ from jobs.errors import MAX_TRACEBACK, TOLD, describe, storable
 from jobs.message import OPTION, is_durable
 from jobs.schema import TenantUnavailable, check_available, schema_of_result
 from tenants.connection import connection, retry_on_broken_connection
+from tenants.context import copy_clean_context
 from tenants.models import Tenant
+from tenants.session import start_owner
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +82,14 @@ class FollowsTenant:
             except TenantUnavailable as reason:
                 logger.error("Errback %s of task %s: %s", errback["task"], request.id, reason)
                 continue
-            with schema_context(schema):
-                single = Context({**vars(request), "errbacks": [errback]})
-                super()._call_task_errbacks(single, exc, traceback)  # type: ignore[misc]  # as above
+            single = Context({**vars(request), "errbacks": [errback]})
+            copy_clean_context().run(self._call_errback, schema, single, exc, traceback)
+
+    def _call_errback(self, schema: str, request: Any, *error: Any) -> None:
+        if not request.is_eager:
+            start_owner()
+        with schema_context(schema):
+            super()._call_task_errbacks(request, *error)  # type: ignore[misc]  # as above
 
     def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
         """Start a chord at the home of its body."""

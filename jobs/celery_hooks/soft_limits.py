@@ -4,15 +4,23 @@ The pool signals a child whose task has passed its soft limit. billiard raises w
 middle of a COMMIT, or of the result that goes to the parent, whose loop then ends with all of its other tasks.
 """
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from billiard.pool import SIG_SOFT_TIMEOUT
 
 from jobs.celery_hooks.internals import runs_in_a_childs_process
+from tenants.postgresql.blocks import is_between_blocks
 
+# Seconds after which a limit that came at a bad moment comes again
+AGAIN_SECONDS = 0.005
+
+_comes_again = False
 _may_raise = False
 _is_due = False
 _is_installed = False
@@ -59,10 +67,24 @@ def _raising(may_raise: bool) -> Iterator[None]:
         _may_raise = before
 
 
-def _on_signal(number: int, frame: object) -> None:
-    global _is_due
-    _is_due = True
-    _raise_if_due()
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _is_due, _comes_again
+    if _comes_again:
+        _comes_again = False
+    else:
+        _is_due = True
+    if _is_due and _may_raise and is_between_blocks(frame):
+        again = threading.Timer(AGAIN_SECONDS, _signal_again)
+        again.daemon = True
+        again.start()
+    else:
+        _raise_if_due()
+
+
+def _signal_again() -> None:
+    global _comes_again
+    _comes_again = True
+    os.kill(os.getpid(), SIG_SOFT_TIMEOUT)
 
 
 def _raise_if_due() -> None:

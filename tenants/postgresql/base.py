@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
+from django.db import connections
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, register_tzloader
@@ -45,6 +47,24 @@ class ClosedWithItsThread:
 
 
 _of_thread = threading.local()
+# All of this process
+_sessions: WeakSet[Connection] = WeakSet()
+
+
+def _leave_sessions_to_the_parent() -> None:
+    """In a child that was forked: what it sent would be the parent's, and end its session. New ones are the child's."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for session in _sessions:
+        if not session.closed:
+            os.dup2(nowhere, session.fileno())
+    os.close(nowhere)
+    for wrapper in connections.all(initialized_only=True):
+        # A block's transaction is the parent's, and what the child writes in it raises.
+        if isinstance(wrapper, DatabaseWrapper) and not wrapper.in_atomic_block:
+            wrapper.connection = None  # type: ignore[assignment]  # as Django has it before it connects
+
+
+os.register_at_fork(after_in_child=_leave_sessions_to_the_parent)
 
 
 def _shared(connection: Connection) -> Cursor:
@@ -111,7 +131,8 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         before = list(self.execute_wrappers)
         super().connect()
         self.connection.remember_defaults()
-        owner = self.connection.owner = binding.current_owner()
+        owner = binding.current_owner()
+        self.connection.serve(owner)
         self.connection.must_clean = bool(owner and owner.limits)
         if self._kept_wrappers is not None:
             self._kept_wrappers += [wrapper for wrapper in self.execute_wrappers if wrapper not in before]
@@ -132,6 +153,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
             connection = Connection.connect(**{**parameters, "cursor_factory": Cursor})
             connection.server_cursor_factory = ServerCursor
             connection.alias = self.alias
+            _sessions.add(connection)
             try:
                 connection.pooling = find_pooling(connection, partial(_connect, parameters))
             except BaseException:
@@ -305,10 +327,10 @@ class DatabaseWrapper(TenantDatabaseWrapper):
                 self.close()
                 return
             self.connection.start_clean()
-            self.connection.owner = owner
+            self.connection.serve(owner)
             self.connection.let_go_of_locks()
         elif self.connection.owner is None or (self.in_atomic_block and self.atomic_blocks[0]._from_testcase):
-            self.connection.owner = owner
+            self.connection.serve(owner)
         elif owner is not None and not isinstance(owner, binding.Block):
             self.abandon_transaction()
         elif not self.in_atomic_block:  # in which one thing after the other may be bound

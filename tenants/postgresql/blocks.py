@@ -13,10 +13,11 @@ import inspect
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from django.db import InternalError, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import Atomic, TransactionManagementError, get_connection
 from django_tenants.models import TenantMixin
 from django_tenants.utils import schema_context, tenant_context
@@ -47,8 +48,18 @@ class _Entered(NamedTuple):
     before: Any
 
 
+_ways_in_and_out: set[CodeType] = {BaseDatabaseWrapper.set_autocommit.__code__}
 # Those that this context is in
 _entered: ContextVar[tuple[_Entered, ...]] = ContextVar("tenantry_entered", default=())
+
+
+def is_between_blocks(frame: FrameType | None) -> bool:
+    """Whether this is in the midst of entering or leaving a block: half entered or half left, it would stay so."""
+    while frame is not None and frame.f_code is not BaseDatabaseWrapper.run_and_clear_commit_hooks.__code__:
+        if frame.f_code in _ways_in_and_out:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def keep_blocks_apart() -> None:
@@ -60,8 +71,10 @@ def keep_blocks_apart() -> None:
     ):
         context.__enter__ = _entering(enter)
         context.__exit__ = _leave
+        _ways_in_and_out.update((context.__enter__.__code__, _leave.__code__))
     atomic: Any = Atomic
     atomic.__exit__ = _ending_its_own(atomic.__exit__)
+    _ways_in_and_out.update((atomic.__enter__.__code__, atomic.__exit__.__code__))
 
 
 def _activate(tenant: TenantMixin) -> TenantMixin:

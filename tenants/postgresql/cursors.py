@@ -18,9 +18,8 @@ from tenants.postgresql.statements import (
     DIRECT_HINT,
     LINE,
     NEEDS_SESSION,
-    ROLLBACK_TO,
     RUNS_ALONE,
-    refuse_statements_after_rollback_to,
+    refuse_statements_without_path,
 )
 
 # In the names of functions; those of locks that go with their transaction have `advisory_xact_lock`.
@@ -47,7 +46,7 @@ class Cursor(CursorMixin, ClientCursor[Any]):
             connection.autocommit
             and connection.is_idle()
             and not connection.shares_sessions
-            and RUNS_ALONE.match(self._text(query))
+            and RUNS_ALONE.match(_text(query, self._conn))
         ):
             with connection.alone(needs_path=self.needs_path):
                 return super().execute(query, params, **options)
@@ -55,7 +54,7 @@ class Cursor(CursorMixin, ClientCursor[Any]):
 
     def executemany(self, query: Any, *args: Any, **options: Any) -> None:
         """As psycopg's, in one transaction."""
-        self._conn.refuse_end(self._text(query))
+        self._conn.refuse_end(_text(query, self._conn))
         with self._conn.in_transaction():
             super().executemany(query, *args, **options)
 
@@ -70,11 +69,6 @@ class Cursor(CursorMixin, ClientCursor[Any]):
         with self._conn.in_transaction():
             yield from super().stream(*args, **options)
 
-    def _text(self, query: Any) -> bytes:
-        if isinstance(query, str):
-            return query.encode(errors="replace")
-        return query if isinstance(query, bytes) else self.mogrify(query).encode()
-
     def _execute_gen(self, *args: Any, **options: Any) -> Generator[Any, Any, None]:
         connection = self._conn
         connection.carrier = self
@@ -87,10 +81,10 @@ class Cursor(CursorMixin, ClientCursor[Any]):
 
     def _execute_send(self, query: Any, **options: Any) -> None:
         self._leading = len(self.prelude)
-        self._conn.may_hold_locks |= SESSION_LOCK in query.query
-        if self._conn.carrier is self and b";" in query.query and ROLLBACK_TO.search(query.query):
-            refuse_statements_after_rollback_to(query.query)
+        self._conn.may_hold_locks |= SESSION_LOCK in query.query.lower()
         if self._conn.carrier is self:
+            if not self._conn.runs_alone:
+                refuse_statements_without_path(query.query)
             self._conn.refuse_end(query.query)
         if self.prelude:
             self._query = query
@@ -111,7 +105,7 @@ class Cursor(CursorMixin, ClientCursor[Any]):
 
     def _set_results(self, results: list[Any]) -> None:
         if self._leading:
-            self._conn.must_clean = False
+            self._conn.note_cleaned()
             results = results[self._leading :]
             if not results:  # PostgreSQL says nothing to a comment that others precede
                 results = [self._pgconn.make_empty_result(ExecStatus.EMPTY_QUERY)]
@@ -122,16 +116,23 @@ class Cursor(CursorMixin, ClientCursor[Any]):
             self._conn.check_commit(self._query.query, results[0])
 
 
+def _text(query: Any, connection: Connection) -> bytes:
+    if isinstance(query, str):
+        return query.encode(errors="replace")
+    return query if isinstance(query, bytes) else bytes(query.as_bytes(connection))
+
+
 class ServerCursor(CursorMixin, ClientCursorMixin[Any, Any], psycopg.ServerCursor[Any]):
     """A cursor that stays on the server."""
 
     _conn: Connection
     _opened_in: tuple[Any, Any] = (None, None)
 
-    def execute(self, *args: Any, **options: Any) -> Any:
+    def execute(self, query: Any, *args: Any, **options: Any) -> Any:
         """As psycopg's. Outside of a transaction its rows can be fetched if it was made `withhold`."""
+        self._conn.may_hold_locks |= SESSION_LOCK in _text(query, self._conn).lower()
         with self._conn.in_transaction():
-            executed = super().execute(*args, **options)
+            executed = super().execute(query, *args, **options)
             self._opened_in = self._conn.place_of_cursors(withhold=self._withhold)
             return executed
 

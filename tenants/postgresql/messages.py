@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from threading import RLock
+from threading import RLock, get_ident
 from typing import Any, Protocol
 from weakref import ref
 
@@ -67,8 +67,9 @@ class Connection(psycopg.Connection[Any]):
         self.lock = RLock()  # type: ignore[assignment]  # enters and leaves as a Lock does
         #: Django's name of the database
         self.alias = ""
-        #: Whom it served last
+        #: Whom it served last, and on which thread
         self.owner: binding.Owner | None = None
+        self._thread = get_ident()
         #: Whether the next message begins with CLEANING
         self.must_clean = False
         #: Whether the owner has asked for a lock of the session, for which others wait, though it is idle
@@ -94,7 +95,8 @@ class Connection(psycopg.Connection[Any]):
         self.is_new = True
         #: The cursor that sends the next message, if that has room
         self.carrier: Carrier | None = None
-        self._runs_alone = False
+        #: Whether the search path is the session's for a while
+        self.runs_alone = False
         # Whether our own cursor is at work
         self._is_known = False
         self._transaction: OpenTransaction | None = None
@@ -117,6 +119,18 @@ class Connection(psycopg.Connection[Any]):
         self._notifies_backlog = deque()
         self._prepared = PrepareManager()
         self.prepare_threshold = self._default_threshold
+
+    def note_cleaned(self) -> None:
+        """A message has been answered, which began with CLEANING if it had to."""
+        if self.must_clean:
+            self.must_clean = False
+            # What came for the last owner, whose UNLISTEN this was
+            self._notifies_backlog = deque()
+
+    def serve(self, owner: binding.Owner | None) -> None:
+        """It has this owner from now on, on this thread."""
+        self.owner = owner
+        self._thread = get_ident()
 
     def let_go_of_locks(self) -> None:
         """Clean the session at once if others may wait for what it holds. One that fails to is closed."""
@@ -172,9 +186,10 @@ class Connection(psycopg.Connection[Any]):
             raise
         except Exception:
             self.cancel_statement()
-            # Its answer, which is an error, has to be read.
-            with suppress(psycopg.Error):
-                super().wait(gen, timeout=CANCEL_SECONDS)
+            # Its answer, which is an error, has to be read, also if it was the generator that was interrupted.
+            for answer in (gen, generators.execute(self.pgconn)):
+                with suppress(psycopg.Error):
+                    super().wait(answer, timeout=CANCEL_SECONDS)
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.close()
             raise
@@ -265,11 +280,11 @@ class Connection(psycopg.Connection[Any]):
         path = [self._path().replace(b"SET LOCAL", b"SET", 1)] if needs_path else []
         with self.lock:
             self.wait(self._send([*self._prelude(needs_path=False), *path]))
-        self._runs_alone = True
+        self.runs_alone = True
         try:
             yield
         finally:
-            self._runs_alone = False
+            self.runs_alone = False
             if not self.closed and self.is_idle():
                 with self.lock:
                     self.wait(self._send([b"RESET search_path"]))
@@ -325,7 +340,7 @@ class Connection(psycopg.Connection[Any]):
     def _start_query(self) -> Generator[Any, Any, None]:
         """What psycopg does before each statement of each cursor."""
         self._refuse_while_streaming()
-        if self._runs_alone:
+        if self.runs_alone:
             return
         if self.carrier is not None:
             if self._may_have_ended:
@@ -406,7 +421,14 @@ class Connection(psycopg.Connection[Any]):
     def _meet_owner(self) -> None:
         """For psycopg's own ways to the session, past Django, which hands it over in another place."""
         owner = binding.current_owner()
-        if self.is_new or self.in_atomic or owner is None or owner is self.owner or self.owner is None:
+        if self.is_new or owner is None or owner is self.owner or self.owner is None:
+            return
+        if self._thread != get_ident():
+            raise TransactionManagementError(
+                "This connection serves another request or task by now, on another thread. A thread of your own has a "
+                "connection of its own: call django.db.connection.cursor() there."
+            )
+        if self.in_atomic:
             return
         if not (self._autocommit and self.is_idle()):
             raise TransactionManagementError(
@@ -414,7 +436,7 @@ class Connection(psycopg.Connection[Any]):
                 "Call django.db.connection.cursor(), which rolls it back."
             )
         self.start_clean()
-        self.owner = owner
+        self.serve(owner)
 
     def _must_clean(self) -> bool:
         return self.must_clean or self.shares_sessions
@@ -436,7 +458,7 @@ class Connection(psycopg.Connection[Any]):
         for result in results:
             if result.status == ExecStatus.FATAL_ERROR:
                 raise errors.error_from_result(result, encoding=self.pgconn._encoding)
-        self.must_clean = False
+        self.note_cleaned()
         return results[-1]
 
     def check_commit(self, command: bytes, result: Any) -> None:

@@ -18,6 +18,13 @@ END = re.compile(
     % (SPACE, SPACE, SPACE, SPACE),
     re.IGNORECASE | re.DOTALL,
 )
+# Whether it is worth a closer look
+MAY_END = re.compile(rb"\b(?:COMMIT|END|ABORT|TRANSACTION|ROLLBACK)\b", re.IGNORECASE)
+# What may follow an end in the same message
+NAMES_NOTHING = re.compile(
+    rb"%s*(?:$|(?:BEGIN|START%s+TRANSACTION|SET%s+TRANSACTION|SAVEPOINT)\b)" % (SPACE, SPACE, SPACE),
+    re.IGNORECASE | re.DOTALL,
+)
 # Statements that can't be in a transaction, or that end the one that they are in
 RUNS_ALONE = re.compile(
     rb"""%s*(?:
@@ -54,9 +61,15 @@ CLEANING = (
 )
 
 
-def refuse_statements_after_rollback_to(message: bytes) -> None:
-    """Raise NotSupportedError if a message has more behind a ROLLBACK TO SAVEPOINT."""
-    # They would run with the search path of the savepoint.
-    statements = sqlparse.split(message.decode(errors="replace"))
-    if any(ROLLBACK_TO.match(statement.encode()) for statement in statements[:-1]):
-        raise psycopg.NotSupportedError("Send ROLLBACK TO SAVEPOINT by itself, and what follows it in another call.")
+def refuse_statements_without_path(message: bytes) -> None:
+    """Raise NotSupportedError if a message has more behind a COMMIT, ROLLBACK or ROLLBACK TO SAVEPOINT."""
+    # It would run with the search path of the session, or of the savepoint.
+    if not (b";" in message and MAY_END.search(message)):
+        return
+    ended = ""
+    for statement in sqlparse.split(message.decode(errors="replace")):
+        text = statement.encode() + b"\n"
+        if ended and not NAMES_NOTHING.match(text):
+            raise psycopg.NotSupportedError(f"Send what follows {ended!r} in another call.")
+        if END.match(text) or ROLLBACK_TO.match(text):
+            ended = statement

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from celery import current_app, shared_task
 from celery.app import app_or_default
 from celery.exceptions import SoftTimeLimitExceeded
 from django.contrib.auth.models import Group
+from django.db import transaction
 from django_celery_results.models import TaskResult
 from django_tenants.utils import schema_context
 
@@ -172,6 +174,67 @@ def tidies_up(name: str) -> None:
         sql("SELECT pg_sleep(60)")
     except SoftTimeLimitExceeded:
         Group.objects.create(name=name)
+
+
+def _goes_on_after(act: Callable[[], Any], name: str) -> None:
+    """Acts until its soft limit passes, and makes something of that."""
+    try:
+        while True:
+            act()
+    except SoftTimeLimitExceeded:
+        Group.objects.create(name=name)
+
+
+def _bind(schema: str) -> None:
+    with schema_context(schema):
+        pass
+
+
+def _bind_and_query(schema: str) -> None:
+    with schema_context(schema):
+        Group.objects.exists()
+
+
+def _begin(schema: str) -> None:
+    with transaction.atomic():
+        pass
+
+
+def _begin_and_write(schema: str) -> None:
+    with transaction.atomic():
+        sql("UPDATE auth_group SET name = name")
+
+
+def _nest(schema: str) -> None:
+    with transaction.atomic(), transaction.atomic(), schema_context(schema):
+        Group.objects.exists()
+
+
+def _stream(schema: str) -> None:
+    with connection.cursor() as cursor:
+        for _ in cursor.stream("SELECT generate_series(1, 100)"):
+            pass
+
+
+ACTS: dict[str, Callable[[str], object]] = {
+    "bind": _bind,
+    "query": _bind_and_query,
+    "begin": _begin,
+    "write": _begin_and_write,
+    "nest": _nest,
+    "statements": lambda schema: sql("SELECT 1"),
+    "stream": _stream,
+}
+
+
+@shared_task
+def acts(name: str, act: str, away: str) -> None:
+    _goes_on_after(partial(ACTS[act], away), name)
+
+
+@shared_task(atomic=False)
+def acts_outside(name: str, act: str, away: str) -> None:
+    _goes_on_after(partial(ACTS[act], away), name)
 
 
 @shared_task(bind=True, max_retries=1)

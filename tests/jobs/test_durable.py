@@ -24,6 +24,7 @@ from jobs.task import TenantTask
 from jobs.testing import receive
 from tenants.connection import connection
 from tenants.models import Tenant
+from tests.jobs.conftest import results_of
 from tests.jobs.durables import atomic, bodies, groups, message_of, open, queue_length, result_of, sql, stubborn
 from tests.people import at_once
 
@@ -447,6 +448,22 @@ def test_a_completion_that_failed_may_be_tried_once_more(acme: Tenant, run_jobs:
     job_id = dispatch(acme, open)
     run_jobs()
     assert result_of(acme.schema_name, job_id).result == '"otherwise"'
+
+
+def test_a_completion_leaves_what_is_bound_as_it_is(acme: Tenant, globex: Tenant, run_jobs: RunJobs) -> None:
+    def body(task: TenantTask) -> None:
+        with schema_context(globex.schema_name):
+            with task.completion() as done:
+                Group.objects.create(name="inside")
+                done.result = "recorded"
+            Group.objects.create(name="after")
+        Group.objects.create(name="at home")
+
+    bodies(body)
+    job_id = dispatch(acme, open)
+    run_jobs()
+    assert (groups(globex.schema_name), groups(acme.schema_name)) == (["after", "inside"], ["at home"])
+    assert results_of(job_id) == {acme.schema_name: "SUCCESS"}
 
 
 @pytest.mark.parametrize("error", [ValueError("late"), Retry(when=0)], ids=repr)

@@ -15,6 +15,9 @@ from tenants.models import Tenant
 from tests.jobs import probes
 from tests.jobs.conftest import ended, eventually, results_of, worker_and_relay
 from tests.jobs.durables import (
+    ACTS,
+    acts,
+    acts_outside,
     completes_late,
     groups,
     mark,
@@ -117,6 +120,28 @@ def test_a_limit_that_passes_before_any_body_begins_is_the_jobs_death_at_last(wo
     job = Job.objects.get()
     assert (job.state, job.error) == ("dead", "TooManyTimes: Its soft time limit passed before its body began.")
     assert (groups(acme.schema_name), notes("never")) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("task", "act", "durable"),
+    [
+        (acts, "bind", True),
+        *[(acts_outside, act, durable) for act in ACTS for durable in (True, False)],
+    ],
+)
+def test_who_goes_on_after_a_limit_is_at_home_and_its_blocks_have_ended(
+    worker: Process, acme: Tenant, globex: Tenant, task: Any, act: str, durable: bool
+) -> None:
+    """Wherever it comes: in the midst of entering a block, too, or of sending a statement."""
+    for number in range(8):
+        name = f"{act} {number}"
+        task_id = send(
+            task, acme, name, act, globex.schema_name, durable=durable, soft_time_limit=0.05 + 0.003 * number
+        )
+        eventually(partial(ended, task_id), "it ended")
+        assert results_of(task_id) == {acme.schema_name: "SUCCESS"}, result_of(acme.schema_name, task_id).traceback
+    assert groups(acme.schema_name) == [f"{act} {number}" for number in range(8)]
+    assert groups(globex.schema_name) == []
 
 
 def test_a_limit_that_passes_in_the_completion_comes_after_it(worker: Process, acme: Tenant) -> None:

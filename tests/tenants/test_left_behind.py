@@ -2,11 +2,13 @@
 
 import asyncio
 import gc
+import os
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextvars import Context, copy_context
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -14,6 +16,8 @@ from celery import shared_task
 from django.contrib.auth.models import Group
 from django.core.cache import cache, caches
 from django.db import OperationalError, connections, transaction
+from django.db.models import Func, TextField
+from django.db.models.functions import Cast
 from django.db.utils import Error
 from django_tenants.utils import schema_context, tenant_context
 
@@ -204,14 +208,14 @@ def closed() -> None:
 @pytest.mark.parametrize("act", [in_step, one_after_the_other, with_an_error, closed], ids=lambda each: each.__name__)
 @pytest.mark.parametrize("nested", [False, True], ids=["outermost", "nested"])
 def test_an_atomic_block_that_is_left_before_one_inside_of_it_raises(acme: Tenant, act: Any, nested: bool) -> None:
+    def around() -> None:
+        with transaction.atomic():
+            Group.objects.create(name="around")
+            act()
+
     def body() -> None:
         with pytest.raises((Error, transaction.TransactionManagementError)):
-            if nested:
-                with transaction.atomic():
-                    Group.objects.create(name="around")
-                    act()
-            else:
-                act()
+            (around if nested else act)()
         assert not connection.in_atomic_block
         Group.objects.create(name="after")
 
@@ -564,6 +568,136 @@ def test_nobody_waits_for_a_lock_of_who_has_ended(acme: Tenant, own: Any, functi
     own(acme, lambda: sql(f"SELECT {function}(42)"))
     with observing() as observer:
         assert observer.execute("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 42") == []
+
+
+def lock_in_capitals() -> None:
+    sql("SELECT PG_ADVISORY_LOCK(42)")
+
+
+def lock_by_a_named_cursor() -> None:
+    with transaction.atomic():
+        Group.objects.exists()
+        with connection.connection.cursor("named") as cursor:
+            cursor.execute("SELECT pg_advisory_lock(42)").fetchall()
+
+
+def lock_by_iterator() -> None:
+    Group.objects.create(name="one")
+    list(Group.objects.annotate(lock=Cast(Func(42, function="pg_advisory_lock"), TextField())).iterator())
+
+
+@OWNERS
+@pytest.mark.parametrize("lock", [lock_in_capitals, lock_by_a_named_cursor, lock_by_iterator])
+def test_nobody_waits_for_a_lock_however_it_was_taken(acme: Tenant, own: Any, lock: Callable[[], None]) -> None:
+    own(acme, lock)
+    with observing() as observer:
+        assert observer.execute("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 42") == []
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_nobody_hears_what_was_sent_to_who_has_ended(acme: Tenant, globex: Tenant, listens: bool) -> None:
+    heard: list[str] = []
+
+    def listen() -> None:
+        sql("LISTEN acme")
+        with observing() as observer:
+            observer.execute("NOTIFY acme, 'a secret'")
+
+    def hear() -> None:
+        sql("LISTEN other" if listens else "SELECT 1")
+        heard.extend(note.payload for note in connection.connection.notifies(timeout=0.2))
+
+    as_served(acme, listen)
+    as_served(globex, hear)
+    assert heard == []
+
+
+def in_a_fork(act: Callable[[], Any]) -> str:
+    """What came of it in a child of this process, which lives on with what it was given."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            told = repr(act())
+        except BaseException as error:  # whatever it is, this child has to end here
+            told = type(error).__name__
+        os.write(writing, told.encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:
+        told = pipe.read()
+    os.waitpid(child, 0)
+    return told
+
+
+@OWNERS
+def test_a_forked_child_has_a_session_of_its_own(acme: Tenant, own: Any) -> None:
+    def session() -> int:
+        return int(sql("SELECT pg_backend_pid()")[0][0])
+
+    def body() -> None:
+        mine = session()
+        if not connection.in_atomic_block:
+            sql("CREATE TEMP TABLE mine ()")
+            theirs = in_a_fork(lambda: (session(), sql("SELECT to_regclass('pg_temp.mine')")))
+            assert str(mine) not in theirs
+            assert theirs.endswith("[(None,)])")
+        with transaction.atomic():
+            Group.objects.create(name="before")
+            assert in_a_fork(lambda: Group.objects.create(name="a child's")) == "OperationalError"
+            kept = connection.cursor()
+            assert in_a_fork(lambda: kept.execute("SELECT 1")) == "OperationalError"
+        assert session() == mine
+
+    own(acme, body)
+    assert groups_of(acme) == ["before"]
+
+
+def by_djangos_cursor() -> Callable[[str], Any]:
+    return cast("Callable[[str], Any]", connection.cursor().execute)
+
+
+def by_psycopgs_connection() -> Callable[[str], Any]:
+    connection.ensure_connection()
+    return cast("Callable[[str], Any]", connection.connection.execute)
+
+
+def by_a_cursor_made_by_hand() -> Callable[[str], Any]:
+    connection.ensure_connection()
+    return cast("Callable[[str], Any]", psycopg.ClientCursor(connection.connection).execute)
+
+
+@OWNERS
+@pytest.mark.parametrize("keep", [by_djangos_cursor, by_psycopgs_connection, by_a_cursor_made_by_hand])
+@pytest.mark.parametrize("block", [transaction.atomic, nullcontext])
+def test_a_threads_kept_cursor_does_nothing_in_the_next_ones_session(
+    acme: Tenant, globex: Tenant, own: Any, keep: Callable[[], Any], block: Any
+) -> None:
+    kept: list[Any] = []
+
+    def late(context: Context | None) -> Any:
+        def act() -> None:
+            with schema_context(acme.schema_name):
+                kept[0]("INSERT INTO auth_group (name) SELECT 'late'")
+
+        return context.run(act) if context else act()
+
+    def first() -> None:
+        Group.objects.exists()
+        kept.extend([keep(), copy_context()])
+
+    def next_one() -> None:
+        with block(), ThreadPoolExecutor(1) as thread:
+            sql("CREATE TEMP TABLE mine ()")
+            for context in (None, kept[1]):
+                with pytest.raises((Error, psycopg.Error, transaction.TransactionManagementError)):
+                    thread.submit(late, context).result()
+            assert sql("SELECT FROM pg_temp.mine") == []
+            Group.objects.create(name="mine")
+
+    own(acme, first)
+    own(globex, next_one)
+    assert (groups_of(acme), groups_of(globex)) == ([], ["mine"])
 
 
 @OWNERS

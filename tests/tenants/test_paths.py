@@ -489,7 +489,7 @@ COMMITS: dict[str, Callable[[], Any]] = {
     "COMMIT by a Cursor": lambda: by_hand(psycopg.Cursor).execute("COMMIT"),
     "COMMIT by a ClientCursor": lambda: by_hand(psycopg.ClientCursor).execute("COMMIT"),
     "COMMIT by a RawCursor": lambda: by_hand(psycopg.RawCursor).execute("COMMIT"),
-    "COMMIT before another statement": lambda: sql("COMMIT; SELECT 1"),
+    "COMMIT before a BEGIN": lambda: sql("COMMIT; BEGIN"),
     "COMMIT behind an empty statement": lambda: sql(";COMMIT"),
 }
 
@@ -587,6 +587,41 @@ def test_a_statement_behind_a_rollback_in_the_same_message_raises(
             raise Undo
 
     assert observer.groups() == {}
+
+
+@pytest.mark.parametrize(
+    "end", ["COMMIT", "ROLLBACK", "BEGIN; COMMIT", "END", "ABORT", "COMMIT AND CHAIN", "COMMIT; BEGIN"]
+)
+@pytest.mark.parametrize("set_path", ['SET search_path = "{}"', "SELECT set_config('search_path', '{}', false)"])
+def test_a_statement_behind_an_end_in_the_same_message_raises(
+    acme: Tenant, globex: Tenant, observer: Observer, end: str, set_path: str
+) -> None:
+    """Its path would be the session's, which an earlier call may have set."""
+    with schema_context(acme.schema_name):
+        sql(set_path.format(globex.schema_name))
+        if not end.startswith("BEGIN"):
+            sql("BEGIN")
+        with pytest.raises(ERRORS):
+            sql(f"{end}; {literal('a row')}")
+        connection.close()
+
+    assert observer.groups() == {}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "BEGIN; {insert}; COMMIT",
+        "BEGIN; {insert}; COMMIT;;  -- the end\n",
+        "DO $$ BEGIN NULL; END $$; {insert}",
+        "SELECT CASE WHEN true THEN 1 END; {insert}",
+    ],
+)
+def test_a_message_may_hold_an_end_that_nothing_follows(acme: Tenant, observer: Observer, message: str) -> None:
+    with schema_context(acme.schema_name):
+        sql(message.format(insert=literal("a row")))
+
+    assert observer.groups() == {acme.schema_name: ["a row"]}
 
 
 def test_a_rollback_to_a_savepoint_may_end_a_message(acme: Tenant, globex: Tenant, observer: Observer) -> None:
