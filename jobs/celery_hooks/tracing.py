@@ -11,6 +11,7 @@ from celery.utils.serialization import get_pickleable_exception
 from kombu.utils.encoding import safe_repr
 
 from jobs.celery_hooks import child, soft_limits
+from tenants.binding import unbind
 from tenants.context import copy_clean_context
 
 
@@ -20,7 +21,9 @@ def in_own_context(tracer: Callable[..., Any]) -> Callable[..., Any]:
     def trace(*args: Any, **options: Any) -> Any:
         soft_limits.start_task()
         child.remember_pipes()
-        outcome = copy_clean_context().run(tracer, *args, **options)
+        context = copy_clean_context()
+        context.run(unbind)  # from the process's own tenant, `public`, which is not the message's
+        outcome = context.run(tracer, *args, **options)
         child.end_if_exhausted()
         if isinstance(outcome.retval, ExceptionInfo):
             outcome.retval.exception = _sendable(outcome.retval.exception)

@@ -8,7 +8,8 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from celery import current_app
+from celery import current_app, shared_task, signals
+from celery.app.task import Context
 from celery.exceptions import SoftTimeLimitExceeded
 from django.contrib.auth.models import Group
 from django.core.management import call_command
@@ -22,6 +23,7 @@ from jobs.celery_hooks.tracing import trace
 from jobs.message import HEADER
 from jobs.models import Job
 from jobs.relay.process import planning_by_index
+from tenants.binding import bound_schema
 from tenants.connection import connection
 from tenants.context import copy_clean_context
 from tenants.middleware import TenantMiddleware
@@ -29,7 +31,7 @@ from tenants.models import Tenant
 from tenants.session import end_request, start_request
 from tenants.wsgi import OwnContext
 from tests.jobs.claims import deliver
-from tests.jobs.durables import atomic, bodies, groups, new_relay, open, sql
+from tests.jobs.durables import atomic, bodies, groups, new_relay, open, result_of, sql
 from tests.jobs.probes import probe
 from tests.leftovers import LEFTOVERS, by_sql, leave_everything, what_is_found
 from tests.people import at_once
@@ -123,6 +125,56 @@ def test_the_next_owner_does_not_find(acme: Tenant, globex: Tenant, owner: str, 
     found = own(globex, lambda: (session(), sql("SELECT 1"), is_there()))
 
     assert found == [(before, [(1,)], False)]
+
+
+def test_a_plain_task_that_leaves_a_transaction_open_fails(acme: Tenant) -> None:
+    """What it wrote is not committed, and nobody would hear of that."""
+
+    def begin() -> None:
+        sql("BEGIN")
+        Group.objects.create(name="lost")
+
+    as_plain_task(acme, begin)
+    assert result_of(acme.schema_name, "0").status == "FAILURE"
+    assert groups(acme.schema_name) == []
+
+
+@pytest.mark.parametrize("own", [as_plain_task, as_task(atomic)], ids=["plain task", "job"])
+def test_who_is_told_of_a_task_before_it_runs_is_bound_to_nothing(acme: Tenant, own: Owner) -> None:
+    told: list[str | None] = []
+
+    def tell(**kwargs: Any) -> None:
+        told.append(bound_schema())
+
+    signals.task_prerun.connect(tell)
+    try:
+        own(acme, lambda: None)
+    finally:
+        signals.task_prerun.disconnect(tell)
+    assert told == [None]
+
+
+found: list[Any] = []
+
+
+@shared_task
+def leaves(request: Any, exc: Exception, traceback: Any) -> None:
+    leave_everything()
+
+
+@shared_task
+def finds(request: Any, exc: Exception, traceback: Any) -> None:
+    found.append((connection.schema_name, what_is_found()))
+
+
+def test_an_errback_that_celery_calls_in_place_finds_nothing_of_the_one_before(acme: Tenant, globex: Tenant) -> None:
+    found.clear()
+    for tenant, errback in ((acme, leaves), (globex, finds)):
+        with schema_context(tenant.schema_name):
+            header = {HEADER: {"schema": tenant.schema_name}}
+            request = Context({"id": "0", "task": probe.name, "errbacks": [errback.s()], "headers": header, **header})
+        current_app.backend.mark_as_failure("0", ValueError(), request=request)
+    assert found == [(globex.schema_name, [])]
 
 
 @pytest.mark.parametrize("what", ["an advisory lock", "a limit"])
