@@ -11,7 +11,7 @@ from celery.utils.serialization import get_pickleable_exception
 from kombu.utils.encoding import safe_repr
 
 from jobs.celery_hooks import child, soft_limits
-from tenants.binding import unbind
+from tenants.binding import current_owner, set_owner, unbind
 from tenants.context import copy_clean_context
 
 
@@ -22,7 +22,7 @@ def in_own_context(tracer: Callable[..., Any]) -> Callable[..., Any]:
         soft_limits.start_task()
         child.remember_pipes()
         context = copy_clean_context()
-        context.run(unbind)  # from the process's own tenant, `public`, which is not the message's
+        context.run(_unbind)
         outcome = context.run(tracer, *args, **options)
         child.end_if_exhausted()
         if isinstance(outcome.retval, ExceptionInfo):
@@ -30,6 +30,13 @@ def in_own_context(tracer: Callable[..., Any]) -> Callable[..., Any]:
         return outcome
 
     return trace
+
+
+def _unbind() -> None:
+    """From the process's own tenant, `public`, which is not the message's. The process is the owner until a task is."""
+    owner = current_owner()
+    unbind()
+    set_owner(owner)
 
 
 def _sendable(error: BaseException) -> Any:

@@ -41,13 +41,10 @@ class Cursor(CursorMixin, ClientCursor[Any]):
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """As psycopg's."""
-        connection = self._conn
-        if (
-            connection.autocommit
-            and connection.is_idle()
-            and not connection.shares_sessions
-            and RUNS_ALONE.match(_text(query, self._conn))
-        ):
+        connection, text = self._conn, _text(query, self._conn)
+        if self.needs_path and not connection.runs_alone:
+            refuse_statements_without_path(text)  # before the parameters are in it, in which clients may say anything
+        if connection.autocommit and connection.is_idle() and not connection.shares_sessions and RUNS_ALONE.match(text):
             with connection.alone(needs_path=self.needs_path):
                 return super().execute(query, params, **options)
         return super().execute(query, params, **options)
@@ -83,8 +80,6 @@ class Cursor(CursorMixin, ClientCursor[Any]):
         self._leading = len(self.prelude)
         self._conn.may_hold_locks |= SESSION_LOCK in query.query.lower()
         if self._conn.carrier is self:
-            if not self._conn.runs_alone:
-                refuse_statements_without_path(query.query)
             self._conn.refuse_end(query.query)
         if self.prelude:
             self._query = query

@@ -1,5 +1,6 @@
 """Every cursor, in every situation, is in the schema that is bound and in the transaction that is open, or raises."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
@@ -19,6 +20,7 @@ from psycopg.sql import SQL
 from tenants.connection import connection
 from tenants.models import Tenant
 from tests.jobs.durables import sql
+from tests.jobs.probes import probe
 from tests.tenants.cursors import (
     ALL_READS,
     ALL_WRITES,
@@ -622,6 +624,16 @@ def test_a_message_may_hold_an_end_that_nothing_follows(acme: Tenant, observer: 
         sql(message.format(insert=literal("a row")))
 
     assert observer.groups() == {acme.schema_name: ["a row"]}
+
+
+@pytest.mark.parametrize("name", ["the end; a row", "\\'; COMMIT; a row", "it''s\\", "ROLLBACK TO here; a row"])
+def test_a_client_may_say_anything(acme: Tenant, observer: Observer, name: str) -> None:
+    with schema_context(acme.schema_name), transaction.atomic():
+        Group.objects.create(name=name)
+        probe.delay_on_commit(name)
+
+    assert observer.groups() == {acme.schema_name: [name]}
+    assert observer.jobs() == [(acme.schema_name, json.dumps([name]))]
 
 
 def test_a_rollback_to_a_savepoint_may_end_a_message(acme: Tenant, globex: Tenant, observer: Observer) -> None:
