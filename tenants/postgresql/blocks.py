@@ -48,6 +48,7 @@ class _Entered(NamedTuple):
     before: Any
 
 
+# What a soft time limit must not tear apart
 _ways_in_and_out: set[CodeType] = {BaseDatabaseWrapper.set_autocommit.__code__}
 # Those that this context is in
 _entered: ContextVar[tuple[_Entered, ...]] = ContextVar("tenantry_entered", default=())
@@ -139,7 +140,7 @@ def _ending_its_own(end: Exit) -> Exit:
                 raise TransactionManagementError(OUT_OF_ORDER)
             return None
         was_closed = connection.closed_in_transaction
-        was_ended = connection.connection is not None and connection.connection.has_ended
+        was_ended = getattr(connection.connection, "has_ended", False)  # other backends know nothing of it
         handled = end(self, exc_type, exc_value, traceback)
         if exc_type is None and not connection.in_atomic_block:
             # Where an error of a savepoint was swallowed, Django rolls back and says nothing.

@@ -16,6 +16,7 @@ from celery import shared_task
 from django.contrib.auth.models import Group
 from django.core.cache import cache, caches
 from django.db import OperationalError, connections, transaction
+from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 from django.db.models import Func, TextField
 from django.db.models.functions import Cast
 from django.db.utils import Error
@@ -221,6 +222,28 @@ def test_an_atomic_block_that_is_left_before_one_inside_of_it_raises(acme: Tenan
 
     as_served(acme, body)
     assert groups_of(acme) == ["after"]
+
+
+@pytest.fixture
+def other_alias() -> Iterator[str]:
+    """Another database, of another backend."""
+    other = SQLite({**connection.settings_dict, "NAME": ":memory:", "OPTIONS": {}}, alias="other")
+    connections["other"] = other
+    yield "other"
+    other.close()
+    del connections["other"]
+
+
+def test_another_backends_blocks_are_as_django_has_them(acme: Tenant, other_alias: str) -> None:
+    other = connections[other_alias]
+    with schema_context(acme.schema_name), transaction.atomic(using=other_alias), transaction.atomic():
+        other.cursor().execute("CREATE TABLE kept (name text)")
+        Group.objects.create(name="one")
+    with suppress(ZeroDivisionError), transaction.atomic(using=other_alias):
+        other.cursor().execute("INSERT INTO kept VALUES ('undone')")
+        raise ZeroDivisionError
+    assert other.cursor().execute("SELECT * FROM kept").fetchall() == []
+    assert groups_of(acme) == ["one"]
 
 
 def test_who_swallows_that_commits_nothing(acme: Tenant) -> None:

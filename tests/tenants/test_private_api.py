@@ -72,6 +72,7 @@ METHODS = [
     (DJANGO, django_postgresql, "TIMESTAMPTZ_OID", None, POSTGRESQL),
     (DJANGO, BaseDatabaseWrapper, "_savepoint", ["sid"], POSTGRESQL),
     (DJANGO, BaseDatabaseWrapper, "_savepoint_commit", ["sid"], POSTGRESQL),
+    (DJANGO, BaseDatabaseWrapper, "run_and_clear_commit_hooks", [], BLOCKS),
     (DJANGO, psycopg_any, "register_tzloader", ["tz", "context"], POSTGRESQL),
     (DJANGO_TENANTS, TenantDatabaseWrapper, "_handle_search_path", ["cursor"], POSTGRESQL),
     (DJANGO_TENANTS, TenantDatabaseWrapper, "set_tenant", ["tenant", "include_public"], POSTGRESQL),
