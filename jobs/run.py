@@ -132,7 +132,7 @@ def _run_atomic(task: RunnableTask, request: Context) -> Any:
     with _ending(request.lease) as completion:
         _pass_gate(request.lease)
         completion.result = _run_body(task, request)
-    refuse_open_transaction()
+    _refuse_open_transaction()
     return completion.result
 
 
@@ -140,7 +140,7 @@ def _run_outside_transaction(task: RunnableTask, request: Context) -> Any:
     with transaction.atomic(durable=True):
         _pass_gate(request.lease)
     result = _run_body(task, request)
-    refuse_open_transaction()
+    _refuse_open_transaction()
     completed = request.get("completion")
     if completed is not None:
         return completed.result
@@ -149,8 +149,7 @@ def _run_outside_transaction(task: RunnableTask, request: Context) -> Any:
     return result
 
 
-def refuse_open_transaction() -> None:
-    """Raise RuntimeError if a body that has ended has a transaction open, of its own making."""
+def _refuse_open_transaction() -> None:
     if connection.in_transaction():
         raise RuntimeError("The body left a transaction open, so nothing of it was committed.")
 

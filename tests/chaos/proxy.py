@@ -58,8 +58,6 @@ class Link:
                 down.cancel()
         except OSError:
             pass
-        finally:
-            self.break_off()
 
     def break_off(self) -> None:
         """A reset, not a farewell."""
@@ -119,7 +117,7 @@ class Proxy:
         self.target = target
         self.mode = Mode.PASS
         self.trap: Trap | None = None
-        self._links: set[Link] = set()
+        self._links: dict[asyncio.Task[None], Link] = {}
         self._listener: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -160,7 +158,7 @@ class Proxy:
             self._listener = None
 
     async def _break_all(self) -> None:
-        for link in list(self._links):
+        for link in self._links.values():
             link.break_off()
 
     async def _end_tasks(self) -> None:
@@ -168,14 +166,17 @@ class Proxy:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # for what they have aborted
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # No coroutine: one that is cancelled before it begins would leave its connection open.
         link = Link(self, (reader, writer))
-        self._links.add(link)
-        try:
-            await link.run()
-        finally:
-            self._links.discard(link)
+        task = asyncio.ensure_future(link.run())
+        self._links[task] = link
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._links.pop(task).break_off()
 
     def _do(self, deed: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(deed, self._loop).result(10)
