@@ -144,6 +144,15 @@ def test_who_goes_on_after_a_limit_is_at_home_and_its_blocks_have_ended(
     assert groups(globex.schema_name) == []
 
 
+def test_a_job_that_swallows_a_limit_amid_a_stream_ends(worker: Process, acme: Tenant, globex: Tenant) -> None:
+    """What its transaction had so far is lost with the statement that was cancelled, if one was."""
+    for number in range(4):
+        job_id = send(acts, acme, f"row {number}", "stream", globex.schema_name, soft_time_limit=0.05 + 0.003 * number)
+        eventually(partial(ended, job_id), "it ended")
+        wrote = f"row {number}" in groups(acme.schema_name)
+        assert results_of(job_id) == {acme.schema_name: "SUCCESS" if wrote else "FAILURE"}
+
+
 def test_a_limit_that_passes_in_the_completion_comes_after_it(worker: Process, acme: Tenant) -> None:
     job_id = send(completes_late, acme, "complete", soft_time_limit=3 * LIMIT)
     eventually(lambda: notes("complete"), "the body began")
