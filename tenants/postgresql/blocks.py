@@ -130,14 +130,12 @@ def _ending_its_own(end: Exit) -> Exit:
             return end(self, exc_type, exc_value, traceback)
         connection: Any = get_connection(self.using)
         blocks = connection.atomic_blocks
-        if not any(block is self for block in blocks):
+        if not (blocks and blocks[-1] is self):
+            is_gone = not any(block is self for block in blocks)
+            if not is_gone:
+                _end_out_of_order(self, connection)
             if exc_type is None:
-                raise TransactionManagementError(GONE)
-            return None
-        if blocks[-1] is not self:
-            _end_out_of_order(self, connection)
-            if exc_type is None:
-                raise TransactionManagementError(OUT_OF_ORDER)
+                raise TransactionManagementError(GONE if is_gone else OUT_OF_ORDER)
             return None
         was_closed = connection.closed_in_transaction
         was_ended = getattr(connection.connection, "has_ended", False)  # other backends know nothing of it

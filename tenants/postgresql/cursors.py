@@ -41,10 +41,12 @@ class Cursor(CursorMixin, ClientCursor[Any]):
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """As psycopg's."""
-        connection, text = self._conn, _text(query, self._conn)
+        connection = self._conn
+        may_be_alone = connection.autocommit and connection.is_idle() and not connection.shares_sessions
+        text = _text(query, connection) if may_be_alone or self.needs_path else b""
         if self.needs_path and not connection.runs_alone:
             refuse_statements_without_path(text)  # before the parameters are in it, in which clients may say anything
-        if connection.autocommit and connection.is_idle() and not connection.shares_sessions and RUNS_ALONE.match(text):
+        if may_be_alone and RUNS_ALONE.match(text):
             with connection.alone(needs_path=self.needs_path):
                 return super().execute(query, params, **options)
         return super().execute(query, params, **options)

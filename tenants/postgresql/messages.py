@@ -99,6 +99,8 @@ class Connection(psycopg.Connection[Any]):
         self.runs_alone = False
         # Whether our own cursor is at work
         self._is_known = False
+        # Whether a statement of the transaction did not name the schema of every table: triggers may not, too
+        self._needs_path = True
         self._transaction: OpenTransaction | None = None
 
     def remember_defaults(self) -> None:
@@ -318,6 +320,7 @@ class Connection(psycopg.Connection[Any]):
                 prelude += self._cleaning()
             if not self._autocommit:
                 prelude.append(self._get_tx_start_command())
+        self._needs_path = needs_path or (self._needs_path and status != TransactionStatus.IDLE)
         if needs_path:
             prelude.append(self._path())
         return prelude
@@ -408,7 +411,9 @@ class Connection(psycopg.Connection[Any]):
         try:
             if begins and self._must_clean():
                 result = yield from self._send([*self._cleaning(), text])
-            elif COMMIT.match(text) and self.pgconn.transaction_status == TransactionStatus.INTRANS:
+            elif (
+                self._needs_path and COMMIT.match(text) and self.pgconn.transaction_status == TransactionStatus.INTRANS
+            ):
                 result = yield from self._send([self.path_of_commit(), text])
             else:
                 result = yield from super()._exec_command(text, *args, **options)
