@@ -99,7 +99,7 @@ class Connection(psycopg.Connection[Any]):
         self.runs_alone = False
         # Whether our own cursor is at work
         self._is_known = False
-        # Whether a statement of the transaction did not name the schema of every table: triggers may not, too
+        # Whether a statement of the transaction needed the search path: triggers that wait for the COMMIT may, too
         self._needs_path = True
         self._transaction: OpenTransaction | None = None
 
