@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from contextvars import Context, copy_context
 from functools import partial
+from multiprocessing import get_context
 from typing import Any, cast
 
 import psycopg
@@ -21,6 +22,7 @@ from django.db.models import Func, TextField
 from django.db.models.functions import Cast
 from django.db.utils import Error
 from django_tenants.utils import schema_context, tenant_context
+from psycopg.rows import dict_row
 
 from tenants.binding import bound_schema
 from tenants.connection import connection
@@ -28,6 +30,7 @@ from tenants.models import Tenant
 from tenants.wsgi import OwnContext
 from tests.jobs.durables import atomic, sql
 from tests.jobs.probes import broker, probe
+from tests.tenants.cursors import ALL_WRITES
 from tests.tenants.observer import observing
 from tests.tenants.test_clean_owners import as_request, as_task
 
@@ -478,6 +481,28 @@ def test_a_commit_runs_deferred_triggers_at_home(
     assert audited() == [["acme's"], []]
 
 
+@OWNERS
+@pytest.mark.parametrize("write", ALL_WRITES)
+@pytest.mark.parametrize("first", ["a dispatch", "a write"])
+def test_a_commit_runs_them_at_home_whoever_wrote(
+    acme: Tenant, globex: Tenant, audited: Any, own: Any, write: str, first: str
+) -> None:
+    """A dispatch alone needs no path at its COMMIT. The session's leads away here."""
+
+    def body() -> None:
+        connection.ensure_connection()
+        sql(f'SET search_path = "{globex.schema_name}"')
+        acts: list[Callable[[], Any]] = [lambda: probe.delay_on_commit("one"), lambda: ALL_WRITES[write]("at home")]
+        with transaction.atomic():
+            probe.delay_on_commit("zero")
+        with transaction.atomic():
+            for act in acts if first == "a dispatch" else acts[::-1]:
+                act()
+
+    own(acme, body)
+    assert audited() == [["at home"], []]
+
+
 def test_a_commit_where_nothing_is_bound(acme: Tenant) -> None:
     with transaction.atomic(), schema_context(acme.schema_name):
         Group.objects.create(name="acme's")
@@ -676,6 +701,23 @@ def test_a_forked_child_has_a_session_of_its_own(acme: Tenant, own: Any) -> None
     assert groups_of(acme) == ["before"]
 
 
+def test_a_forked_process_of_multiprocessing_commits_by_itself(acme: Tenant) -> None:
+    def write(name: str) -> None:
+        Group.objects.create(name=name)
+        connections.close_all()
+
+    def body() -> None:
+        sql("CREATE TEMP TABLE mine ()")
+        child = get_context("fork").Process(target=write, args=("a child's",))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+        assert sql("SELECT FROM pg_temp.mine") == []
+
+    as_served(acme, body)
+    assert groups_of(acme) == ["a child's"]
+
+
 def by_djangos_cursor() -> Callable[[str], Any]:
     return cast("Callable[[str], Any]", connection.cursor().execute)
 
@@ -685,13 +727,21 @@ def by_psycopgs_connection() -> Callable[[str], Any]:
     return cast("Callable[[str], Any]", connection.connection.execute)
 
 
+def by_psycopgs_cursor_with_dictionaries() -> Callable[[str], Any]:
+    connection.ensure_connection()
+    return cast("Callable[[str], Any]", connection.connection.cursor(row_factory=dict_row).execute)
+
+
 def by_a_cursor_made_by_hand() -> Callable[[str], Any]:
     connection.ensure_connection()
     return cast("Callable[[str], Any]", psycopg.ClientCursor(connection.connection).execute)
 
 
 @OWNERS
-@pytest.mark.parametrize("keep", [by_djangos_cursor, by_psycopgs_connection, by_a_cursor_made_by_hand])
+@pytest.mark.parametrize(
+    "keep",
+    [by_djangos_cursor, by_psycopgs_connection, by_psycopgs_cursor_with_dictionaries, by_a_cursor_made_by_hand],
+)
 @pytest.mark.parametrize("block", [transaction.atomic, nullcontext])
 def test_a_threads_kept_cursor_does_nothing_in_the_next_ones_session(
     acme: Tenant, globex: Tenant, own: Any, keep: Callable[[], Any], block: Any

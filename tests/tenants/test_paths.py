@@ -594,9 +594,14 @@ def test_a_statement_behind_a_rollback_in_the_same_message_raises(
 @pytest.mark.parametrize(
     "end", ["COMMIT", "ROLLBACK", "BEGIN; COMMIT", "END", "ABORT", "COMMIT AND CHAIN", "COMMIT; BEGIN"]
 )
+@pytest.mark.parametrize(
+    "execute",
+    [sql, lambda text: by_django(SQL(text)), lambda text: connection.connection.execute(text.encode())],
+    ids=["text", "composed", "bytes"],
+)
 @pytest.mark.parametrize("set_path", ['SET search_path = "{}"', "SELECT set_config('search_path', '{}', false)"])
 def test_a_statement_behind_an_end_in_the_same_message_raises(
-    acme: Tenant, globex: Tenant, observer: Observer, end: str, set_path: str
+    acme: Tenant, globex: Tenant, observer: Observer, end: str, set_path: str, execute: Any
 ) -> None:
     """Its path would be the session's, which an earlier call may have set."""
     with schema_context(acme.schema_name):
@@ -604,7 +609,7 @@ def test_a_statement_behind_an_end_in_the_same_message_raises(
         if not end.startswith("BEGIN"):
             sql("BEGIN")
         with pytest.raises(ERRORS):
-            sql(f"{end}; {literal('a row')}")
+            execute(f"{end}; {literal('a row')}")
         connection.close()
 
     assert observer.groups() == {}
