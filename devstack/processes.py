@@ -40,9 +40,12 @@ def is_running(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    status = Path(f"/proc/{pid}/stat")
-    if status.exists():
-        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    if Path("/proc/self/stat").exists():
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            return False
+        return status.rpartition(")")[2].split()[0] != "Z"
     state = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True).stdout
     return state != "" and not state.startswith("Z")
 

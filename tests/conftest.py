@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 
 from jobs import testing
-from tenants.binding import bind_to_public
+from tenants.binding import bind_to_public, set_owner
 from tenants.connection import connection
 from tenants.models import Tenant
 from tenants.role import write_role_defaults
@@ -99,8 +99,11 @@ def _make_tenant(name: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _in_public() -> Iterator[None]:
+    """With no owner but the process, whatever owners the test before has started."""
+    set_owner(None)
     bind_to_public()
     yield
+    set_owner(None)
     bind_to_public()
 
 

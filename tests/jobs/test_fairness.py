@@ -205,8 +205,9 @@ def test_a_neighbours_slow_jobs_are_not_all_before_mine(acme: Tenant, globex: Te
     begun = len(ran())
     eventually(lambda: len(ran()) == 31, "all ran")
 
-    # The one that ran, one in the worker's hands, and two at the broker.
-    assert names_of(ran()).index("mine") - begun <= 4
+    # The one in the worker's hands, three at the broker (half a second's worth), one that the relay had picked before
+    # it saw mine, and one that began meanwhile. It was eight at the broker, whatever they took.
+    assert names_of(ran()).index("mine") - begun <= 6
 
 
 def names_of(bodies: list[dict[str, Any]]) -> list[str]:
