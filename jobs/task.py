@@ -19,7 +19,7 @@ from django_tenants.utils import schema_context
 from jobs import outbox, run
 from jobs.celery_hooks import soft_limits, user_code
 from jobs.celery_hooks.internals import runs_in_greenlets
-from jobs.celery_hooks.signatures import check_arguments
+from jobs.celery_hooks.signatures import check_arguments, schemas_of
 from jobs.celery_hooks.tracing import in_own_context
 from jobs.errors import presentable
 from jobs.message import OPTION, header_of, is_durable
@@ -230,9 +230,13 @@ class TenantTask(DjangoTask):
         return seconds(self.default_retry_delay if countdown is None else countdown, "countdown").total_seconds()
 
     def replace(self, sig: Signature[Any]) -> Any:
-        """Like Celery's `replace`. Raises TypeError for a durable job."""
+        """Like Celery's `replace`. Raises TypeError for a durable job, ValueError for a signature of another tenant."""
         if is_durable(self.request):
             raise TypeError("A durable job can't be replaced: dispatch the other task with delay_on_commit and return.")
+        home = schema_of(self.request)
+        if strangers := schemas_of(sig) - {home}:
+            # Its result would be there, and here the task would be started for ever.
+            raise ValueError(f"A task of schema {home!r} can't be replaced by one of {min(strangers)!r}.")
         return super().replace(sig)
 
 

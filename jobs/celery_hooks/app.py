@@ -73,7 +73,7 @@ class TenantCelery(Celery):
         _set_up_django()
         self.refuse_foreign(self._tasks.get(name))
         schema = tenant_schema or mapped_schema(name, kwargs) or connection.schema_name
-        refuse_mixed_chord(options.get("chord"), schema)
+        refuse_mixed_chord(options, schema)
         return super().send_task(
             name,
             args,

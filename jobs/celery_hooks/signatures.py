@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
-from celery import Task
-from celery.canvas import Signature
+from celery import Task, current_app
+from celery.canvas import Signature, maybe_signature
 from django.apps import apps
 
 from jobs.message import OPTION
@@ -31,14 +31,31 @@ def mapped_schema(name: str, kwargs: Mapping[str, Any] | None) -> str | None:
     return schema
 
 
-def refuse_mixed_chord(body: Mapping[str, Any] | None, schema: str) -> None:
-    """Raise ValueError if a chord's body belongs elsewhere than `schema`, to which a task of its header belongs."""
+def schemas_of(signature: Signature[Any]) -> set[str]:
+    """The schemas that a signature keeps, and those that its parts keep."""
+    own = signature.options.get(OPTION) or mapped_schema(signature.task, signature.kwargs)
+    kept: set[str] = {own} if own else set()
+    for part in (*getattr(signature, "tasks", ()), getattr(signature, "body", None)):
+        if part is not None:
+            kept |= schemas_of(maybe_signature(part, app=current_app))
+    return kept
+
+
+def refuse_mixed_chord(options: Mapping[str, Any], schema: str) -> None:
+    """Raise ValueError if a call in `schema`, or one that follows it in a chain, is a part of another tenant's chord.
+
+    `options` are those of the call.
+    """
     # The header's parts are counted, and their results collected, where the body belongs.
-    home = body["options"].get(OPTION) if body else None
-    if home is not None and home != schema:
-        raise ValueError(
-            f"The chord's body belongs to schema {home!r}, a task of its header to {schema!r}: build both in one tenant"
-        )
+    for call in (options, *(follower["options"] for follower in reversed(options.get("chain") or ()))):
+        schema = call.get(OPTION, schema)
+        body = call.get("chord")
+        home = body["options"].get(OPTION) if body else None
+        if home not in (None, schema):
+            raise ValueError(
+                f"The chord's body belongs to schema {home!r}, a task of its header to {schema!r}: "
+                "build both in one tenant"
+            )
 
 
 def check_arguments(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 from celery import current_app, shared_task
-from celery.canvas import Signature
+from celery.canvas import Signature, maybe_signature
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import DatabaseError, transaction
@@ -70,6 +70,13 @@ def nest(name: str) -> str:
 def replaced(self: TenantTask, name: str) -> None:
     note(name)
     self.replace(probe.s(f"{name}'s substitute"))
+
+
+@shared_task(bind=True)
+def replaced_by(self: TenantTask, substitute: Any) -> None:
+    """`substitute` is a signature, as it arrives: a dictionary."""
+    note("replaced")
+    self.replace(maybe_signature(substitute, app=current_app))
 
 
 @shared_task(bind=True, max_retries=1)

@@ -21,6 +21,7 @@ from tests.jobs.probes import (
     own,
     probe,
     replaced,
+    replaced_by,
     retries_by_itself,
     sleeps,
     tries_again,
@@ -218,6 +219,40 @@ def test_a_chord_of_two_tenants_is_refused(a: str, g: str) -> None:
 
     with pytest.raises(ValueError, match="build both in one tenant"):
         chord(header, body).delay()
+
+
+def test_a_chord_of_chains_of_two_tenants_is_refused_before_its_first_task_runs(a: str, g: str) -> None:
+    with schema_context(a):
+        body, first = probe.si("body"), probe.si("first")
+    with schema_context(g):
+        last = probe.si("last")
+
+    with pytest.raises(ValueError, match="build both in one tenant"):
+        chord([first | last, first | probe.si("other")], body).delay()
+    with schema_context(a):
+        probe.delay("afterwards")
+    expect({"afterwards": a})
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(lambda: probe.si("substitute"), id="task"),
+        pytest.param(lambda: chain(probe.si("first"), probe.si("substitute")), id="chain"),
+        pytest.param(lambda: group(probe.si("first"), probe.si("substitute")), id="group"),
+        pytest.param(lambda: chord([probe.si("first")], probe.si("substitute")), id="chord"),
+        pytest.param(lambda: probe.map(["substitute"]), id="map"),
+    ],
+)
+def test_a_task_cant_be_replaced_by_another_tenants(a: str, g: str, build: Callable[[], Signature[Any]]) -> None:
+    """What takes its place would have its result in another tenant, and the task would be started for ever."""
+    with schema_context(g):
+        substitute = build()
+    with schema_context(a):
+        result = replaced_by.delay(substitute)
+
+    eventually(lambda: results_of(result.id) == {a: "FAILURE"}, "it says that it failed")
+    expect({"replaced": a})
 
 
 def test_replace_runs_at_home(a: str) -> None:
