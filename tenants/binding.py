@@ -34,6 +34,8 @@ class Owner:
 
     #: Statements that set a session up for it, after the cleaning and in the same transaction
     limits: tuple[bytes, ...] = ()
+    #: Whether another one has taken its place: what is left of it ends nothing of anybody's
+    is_gone = False
 
 
 class Unbound(RuntimeError):
@@ -112,7 +114,9 @@ def bind_to_public() -> None:
 def unbind() -> None:
     """Let this context work for nobody."""
     _binding.set(None)
-    if isinstance(_owner.get(), Block):
+    owner = _owner.get()
+    if isinstance(owner, Block):
+        owner.is_gone = True
         _owner.set(None)
 
 

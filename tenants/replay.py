@@ -75,7 +75,7 @@ def replay(script: str, schema: str) -> None:
     """Migrate a schema by a recording. Raises what the database raises, and leaves no migration half applied."""
     try:
         # The script holds several transactions: their search path is the session's.
-        with schema_context(schema), connection.cursor() as cursor, cursor.connection.alone():
+        with schema_context(schema), connection.cursor() as cursor, cursor.connection.alone(cursor.cursor):
             cursor.execute(script)
     except BaseException:
         # The transaction ends with its session.

@@ -13,7 +13,7 @@ from django.utils import timezone, translation
 
 from tenants.binding import Owner, bind, bound_tenant, current_owner, set_owner, unbind
 from tenants.connection import connection
-from tenants.postgresql.transactions import open_transaction
+from tenants.postgresql.transactions import kept_apart_from, open_transaction
 
 # What was bound before each of the requests that this context is in, and whom it served
 _requests: ContextVar[tuple[tuple[Any, Owner | None], ...]] = ContextVar("tenantry_requests", default=())
@@ -34,6 +34,8 @@ def start_owner(limits: tuple[bytes, ...] = ()) -> None:
     """
     if connection.in_transaction():
         connection.abandon_transaction()
+    if isinstance(owner := current_owner(), _Own):  # not a process, which goes on
+        owner.is_gone = True
     unbind()
     set_owner(_Own(limits))
     if connection.start_clean():
@@ -44,7 +46,6 @@ def start_owner(limits: tuple[bytes, ...] = ()) -> None:
 def end_owner() -> None:
     """Leave nothing of this context's owner behind, before another one comes."""
     start_owner()
-    connection.forget_owner()
     set_owner(None)
 
 
@@ -75,11 +76,14 @@ def end_request(**kwargs: Any) -> None:
 def separate_transaction() -> Iterator[None]:
     """Let this context write on a connection of its own, though it has a transaction open on another thread's.
 
-    What is written here is committed by itself, whatever becomes of that transaction.
+    What is written here is committed by itself, whatever becomes of that transaction. On that one's own connection, a
+    statement raises TransactionManagementError.
     """
-    transaction = open_transaction.get()
+    transaction, outer = open_transaction.get(), kept_apart_from.get()
     open_transaction.set(None)
+    kept_apart_from.set(transaction or outer)
     try:
         yield
     finally:
         open_transaction.set(transaction)
+        kept_apart_from.set(outer)

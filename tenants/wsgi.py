@@ -37,10 +37,11 @@ class OwnContext:
         # Before Django's own handlers, which would close what another request has left open, and keep it open.
         context.run(start_owner, self._limits)
         try:
-            return Response(context, context.run(self._application, environ, start_response))
+            response = context.run(self._application, environ, start_response)
         except BaseException:
             context.run(end_owner)  # Django says so only of a request with a response
             raise
+        return Response(context, response)
 
 
 class Response:
@@ -49,7 +50,12 @@ class Response:
     def __init__(self, context: Context, response: Iterable[bytes]) -> None:
         self._context = context
         self._response = response
-        self._chunks = iter(response)
+        try:
+            # In the context: here Django reads an asynchronous stream, to its end.
+            self._chunks = context.run(iter, response)
+        except BaseException:
+            self.close()
+            raise
 
     def __iter__(self) -> "Response":
         return self

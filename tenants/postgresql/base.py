@@ -5,7 +5,7 @@ tenants/postgresql/messages.py has what goes over the wire.
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -28,6 +28,8 @@ from tenants.postgresql.messages import Connection
 from tenants.postgresql.options import refuse
 from tenants.postgresql.poolers import Pooling, find_pooling
 from tenants.postgresql.silence import path, patience, wait_no_longer_than
+
+Wrapper = Callable[..., Any]
 
 # For so many seconds a connection that was kept may say nothing, where there is a limit at all
 CHECK_SECONDS = 3.0
@@ -78,6 +80,45 @@ def _connect(parameters: dict[str, Any], **options: Any) -> psycopg.Connection[A
     return psycopg.connect(**{**parameters, **options})
 
 
+def _is_anothers(owner: binding.Owner | None) -> bool:
+    """Whether what this owner has added to a connection is over. That of a process, and of nobody, never is."""
+    if owner is None or owner is binding.current_owner():
+        return False
+    return owner.is_gone or not isinstance(owner, binding.Block)
+
+
+class Wrappers(list[Wrapper]):
+    """Django's list of execute wrappers. Each belongs to the owner that has added it, and goes with that one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owners: list[tuple[Wrapper, binding.Owner]] = []
+        self._are_nobodys = False
+
+    def append(self, wrapper: Wrapper) -> None:
+        """As a list's."""
+        super().append(wrapper)
+        owner = binding.current_owner()
+        if owner is not None and not self._are_nobodys:
+            self._owners.append((wrapper, owner))
+
+    @contextmanager
+    def of_nobody(self) -> Iterator[None]:
+        """Those that are added inside stay."""
+        self._are_nobodys = True
+        try:
+            yield
+        finally:
+            self._are_nobodys = False
+
+    def forget_those_of_others(self) -> None:
+        """Take out those of requests and tasks before this one, and of blocks that were left."""
+        for wrapper, owner in self._owners:
+            if _is_anothers(owner) and wrapper in self:
+                self.remove(wrapper)
+        self._owners = [(wrapper, owner) for wrapper, owner in self._owners if wrapper in self]
+
+
 class DatabaseWrapper(TenantDatabaseWrapper):
     """django-tenants' backend, without its ways of falling through to another schema.
 
@@ -88,7 +129,6 @@ class DatabaseWrapper(TenantDatabaseWrapper):
 
     connection: Connection
     settings_dict: dict[str, Any]
-    force_debug_cursor: bool
     pool = None  # as if it was not configured; it is refused
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -97,9 +137,10 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         self.introspection = DatabaseSchemaIntrospection(self)
         #: Statements that go with the transaction's COMMIT
         self._with_commit: list[str] = []
-        # The execute wrappers that were there before the owner, if there is one, and whether queries were logged
-        self._kept_wrappers: list[Any] | None = None
-        self._kept_log = False
+        self.execute_wrappers: Wrappers = Wrappers()
+        # The settings that direct() has put aside, and for whom
+        self._pooled: dict[str, Any] | None = None
+        self._direct_for: binding.Owner | None = None
 
     # The tenant
 
@@ -128,14 +169,12 @@ class DatabaseWrapper(TenantDatabaseWrapper):
 
     def connect(self) -> None:
         """As Django's, which may send what needs no tenant: nothing has to be bound yet."""
-        before = list(self.execute_wrappers)
-        super().connect()
+        with self.execute_wrappers.of_nobody():
+            super().connect()
         self.connection.remember_defaults()
         owner = binding.current_owner()
         self.connection.serve(owner)
         self.connection.must_clean = bool(owner and owner.limits)
-        if self._kept_wrappers is not None:
-            self._kept_wrappers += [wrapper for wrapper in self.execute_wrappers if wrapper not in before]
 
     def get_connection_params(self) -> dict[str, Any]:
         """As Django's. Raises ImproperlyConfigured for options that would break a promise."""
@@ -170,18 +209,25 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         """
         if self.in_transaction():
             raise TransactionManagementError("Leave atomic() first: its transaction is this connection's alone.")
-        pooled = self.settings_dict
         direct = self._direct_settings()
-        if direct is None:
-            yield
-            return
-        self.close()
-        self.settings_dict = direct
+        if direct is not None:
+            self.close()
+            self._pooled, self.settings_dict = self.settings_dict, direct
+            self._direct_for = binding.current_owner()
         try:
             yield
+            if self.in_transaction():
+                self.close()
+                raise TransactionManagementError("A transaction that was begun in it is still open: it is rolled back.")
         finally:
+            # Else a generator has left it unfinished, and the next owner has done so, or will.
+            if direct is not None and direct is self.settings_dict and self._thread_ident == threading.get_ident():
+                self._leave_direct()
+
+    def _leave_direct(self) -> None:
+        if self._pooled is not None:
             self.close()
-            self.settings_dict = pooled
+            self._pooled, self._direct_for, self.settings_dict = None, None, self._pooled
 
     def _direct_settings(self) -> dict[str, Any] | None:
         if "DIRECT" not in self.settings_dict:
@@ -293,12 +339,16 @@ class DatabaseWrapper(TenantDatabaseWrapper):
     def in_transaction(self) -> bool:
         """Whether a transaction is open that a body, or its caller, began. That around a Django TestCase is not one."""
         if self.in_atomic_block:
-            return not self.atomic_blocks[-1]._from_testcase
+            return not self._is_in_testcase()
         # One that a lost connection had is gone.
         if self.connection is None or self.connection.closed:
             return False
         # By psycopg's word too: Django does not know of a BEGIN that a body executed.
         return not self.get_autocommit() or not self.connection.is_idle()
+
+    def _is_in_testcase(self) -> bool:
+        # An exception of a signal's handler may have come before the block was noted.
+        return bool(self.atomic_blocks) and self.atomic_blocks[-1]._from_testcase
 
     def abandon_transaction(self) -> None:
         """Close the connection in the midst of a transaction, whose atomic blocks nobody will leave any more."""
@@ -318,20 +368,35 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         session: Connection | None = self.connection
         owner = binding.current_owner()
         if session and owner and session.owner is not owner and not (session.is_new or session.closed):
-            self._hand_over(owner)
+            self._forget_others()
+            if self._direct_for not in (None, owner):
+                self._leave_direct()
+            else:
+                self._hand_over(owner, at_once=True)
         super().ensure_connection()
 
-    def _hand_over(self, owner: binding.Owner | None) -> None:
-        if self.autocommit and self.connection.autocommit and self.connection.is_idle():
-            if patience.get() is not None and path.was_silent_since(self.connection.connected_at):
+    def _hand_over(self, owner: binding.Owner | None, *, at_once: bool = False) -> None:
+        session = self.connection
+        if self.autocommit and session.autocommit and session.is_idle():
+            if patience.get() is not None and path.was_silent_since(session.connected_at):
                 self.close()
                 return
-            self.connection.start_clean()
-            self.connection.serve(owner)
-            self.connection.let_go_of_locks()
-        elif self.connection.owner is None or (self.in_atomic_block and self.atomic_blocks[0]._from_testcase):
-            self.connection.serve(owner)
+            session.start_clean()
+            session.serve(owner)
+            # What others may wait for, and what the next message would be read by. A thread of its own has no small
+            # statement of ours before the body's: a time-out of the last owner's could end that.
+            if at_once or session.may_hold_locks or session.is_read_oddly():
+                session.clean_now()
+                if session.closed:
+                    self.close()
+        elif session.owner is None or (self.in_atomic_block and self._is_in_testcase()):
+            session.serve(owner)
         elif owner is not None and not isinstance(owner, binding.Block):
+            if not session.owner.is_gone:
+                raise TransactionManagementError(
+                    "This thread's connection has a transaction open that another request or task has begun, and this "
+                    "context is of one before it."
+                )
             self.abandon_transaction()
         elif not self.in_atomic_block:  # in which one thing after the other may be bound
             self.close()
@@ -348,17 +413,37 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         """Let the next message clean the session, which has a new owner. False, and nothing, inside an atomic block."""
         if self.in_atomic_block:
             return False
-        if self._kept_wrappers is None:
-            self._kept_wrappers = list(self.execute_wrappers)
-            self._kept_log = self.force_debug_cursor
-        self.force_debug_cursor = self._kept_log
-        if not self._kept_log:
-            self.queries_log.clear()
-        self.execute_wrappers[:] = [wrapper for wrapper in self.execute_wrappers if wrapper in self._kept_wrappers]
+        self._forget_others()
+        self._leave_direct()
         if self.connection is not None:
             self._hand_over(binding.current_owner())
         return True
 
-    def forget_owner(self) -> None:
-        """The owner is gone: an execute wrapper that is added now is not its own."""
-        self._kept_wrappers = None
+    def _forget_others(self) -> None:
+        """Let the execute wrappers of owners before this one go, and their log of queries."""
+        self.execute_wrappers.forget_those_of_others()
+        if _is_anothers(self._logs_for):
+            self.force_debug_cursor = False
+        if not self.force_debug_cursor:
+            self.queries_log.clear()
+
+    @property
+    def force_debug_cursor(self) -> bool:
+        """As Django's: whether queries are logged."""
+        return self._logs
+
+    @force_debug_cursor.setter
+    def force_debug_cursor(self, logs: bool) -> None:
+        self._logs = logs
+        self._logs_for = binding.current_owner() if logs else None
+
+    @contextmanager
+    def execute_wrapper(self, wrapper: Wrapper) -> Iterator[None]:
+        """As Django's. One whose owner is gone, that a generator has left unfinished, ends no other."""
+        own = partial(wrapper)
+        self.execute_wrappers.append(own)
+        try:
+            yield
+        finally:
+            if own in self.execute_wrappers:
+                self.execute_wrappers.remove(own)

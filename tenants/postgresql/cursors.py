@@ -42,12 +42,14 @@ class Cursor(CursorMixin, ClientCursor[Any]):
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """As psycopg's."""
         connection = self._conn
+        connection.make_readable()
         may_be_alone = connection.autocommit and connection.is_idle() and not connection.shares_sessions
         text = _text(query, connection) if may_be_alone or self.needs_path else b""
-        if self.needs_path and not connection.runs_alone:
-            refuse_statements_without_path(text)  # before the parameters are in it, in which clients may say anything
+        if self.needs_path and connection.runs_alone is not self:
+            # Before the parameters are in it, in which clients may say anything
+            refuse_statements_without_path(text, connection.refuse_end)
         if may_be_alone and RUNS_ALONE.match(text):
-            with connection.alone(needs_path=self.needs_path):
+            with connection.alone(self):
                 return super().execute(query, params, **options)
         return super().execute(query, params, **options)
 
@@ -70,11 +72,12 @@ class Cursor(CursorMixin, ClientCursor[Any]):
 
     def _execute_gen(self, *args: Any, **options: Any) -> Generator[Any, Any, None]:
         connection = self._conn
-        connection.carrier = self
+        # While the parameters of one statement are made ready, another may be sent.
+        outer, connection.carrier = connection.carrier, self
         try:
             yield from super()._execute_gen(*args, **options)
         finally:
-            connection.carrier = None
+            connection.carrier = outer
             self.prelude = []
             connection.note_transaction()
 

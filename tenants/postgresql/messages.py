@@ -25,7 +25,7 @@ from tenants import binding
 from tenants.postgresql.poolers import Pooling
 from tenants.postgresql.silence import Silence, listen, path, patience
 from tenants.postgresql.statements import CLEANING, COMMIT, END
-from tenants.postgresql.transactions import OpenTransaction, open_transaction
+from tenants.postgresql.transactions import OpenTransaction, kept_apart_from, open_transaction
 
 # When the transaction began, to the microsecond: no two of a session's have it in common
 BEGAN_AT = b"SELECT pg_catalog.now()"
@@ -33,6 +33,8 @@ BEGAN_AT = b"SELECT pg_catalog.now()"
 NO_PATH = b"SET LOCAL search_path = pg_catalog, pg_temp"
 # For how long to try to cancel a statement
 CANCEL_SECONDS = 2
+# Tags of what may follow ROLLBACK TO SAVEPOINT in one message
+HARMLESS = {b"ROLLBACK", b"SAVEPOINT", b"SET"}
 # What psycopg lets an owner set on a connection
 OWNERS_TO_SET = (
     "row_factory",
@@ -48,6 +50,11 @@ OWNERS_TO_SET = (
 ENDED_INSIDE = (
     "The transaction of an atomic() block, or of a job, was ended inside of it, by COMMIT or ROLLBACK. What was "
     "written after that is not committed."
+)
+
+ENDS_BLOCK = (
+    "This would end the transaction of an atomic() block, or of a job, inside of it. Raise an exception to roll it "
+    "back; give what may fail an atomic() block of its own."
 )
 
 
@@ -95,8 +102,10 @@ class Connection(psycopg.Connection[Any]):
         self.is_new = True
         #: The cursor that sends the next message, if that has room
         self.carrier: Carrier | None = None
-        #: Whether the search path is the session's for a while
-        self.runs_alone = False
+        #: The cursor whose search path is the session's for a while
+        self.runs_alone: Carrier | None = None
+        # The path that was sent before a statement which is not sent yet
+        self._sent_path: bytes | None = None
         # Whether our own cursor is at work
         self._is_known = False
         # Whether a statement of the transaction needed the search path: triggers that wait for the COMMIT may, too
@@ -108,6 +117,7 @@ class Connection(psycopg.Connection[Any]):
         self.is_new = False
         self._defaults = {name: vars(self)[name] for name in OWNERS_TO_SET}
         self._default_threshold = self.prepare_threshold
+        self._default_reading = self._reading()
         self._adapters_template = self.adapters
         self._adapters = AdaptersMap(self._adapters_template)
 
@@ -134,15 +144,30 @@ class Connection(psycopg.Connection[Any]):
         self.owner = owner
         self._thread = get_ident()
 
-    def let_go_of_locks(self) -> None:
-        """Clean the session at once if others may wait for what it holds. One that fails to is closed."""
-        if self.may_hold_locks:
-            self.may_hold_locks = False
-            try:
-                with self.lock:
-                    self.wait(self._send(self._cleaning()))
-            except psycopg.Error:
-                self.close()
+    def clean_now(self) -> None:
+        """Clean the session in a message of its own. One that fails to is closed."""
+        self.may_hold_locks = False
+        try:
+            with self.lock:
+                self.wait(self._send(self._cleaning()))
+        except psycopg.Error:
+            self.close()
+
+    def is_read_oddly(self) -> bool:
+        """Whether a message would be written, or read by the server, otherwise than in a new session. Then one that
+        begins with CLEANING is, too.
+        """
+        return not self.is_new and self._reading() != self._default_reading
+
+    def make_readable(self) -> None:
+        """Before a statement is written: see that nothing of another owner, or transaction, says how it is read."""
+        self._meet_owner()
+        if self.shares_sessions and self.is_idle() and self.is_read_oddly():
+            self.clean_now()
+
+    def _reading(self) -> tuple[bytes | None, bytes | None]:
+        status = self.pgconn.parameter_status
+        return status(b"client_encoding"), status(b"standard_conforming_strings")
 
     @property
     def shares_sessions(self) -> bool:
@@ -175,6 +200,7 @@ class Connection(psycopg.Connection[Any]):
         """
         seconds = patience.get()
         heard = gen if seconds is None or "timeout" in options else listen(gen, seconds)
+        path_of_outer, self._sent_path = self._sent_path, None
         try:
             return super().wait(heard, *args, **{"timeout": self.patience, **options})
         except Silence:
@@ -195,6 +221,11 @@ class Connection(psycopg.Connection[Any]):
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.close()
             raise
+        finally:
+            self._sent_path = path_of_outer
+            if path_of_outer is not None and self.pgconn.transaction_status == TransactionStatus.INTRANS:
+                # This was asked while the parameters of another statement were made ready, whose path is sent already.
+                super().wait(self._send([path_of_outer]))
 
     def begin_atomic(self, in_atomic: bool) -> None:
         """A transaction of Django's atomic() begins with the next statement; or there is none any more."""
@@ -212,19 +243,25 @@ class Connection(psycopg.Connection[Any]):
         if self.has_ended:
             raise errors.InFailedSqlTransaction(ENDED_INSIDE)
 
+    def _set_autocommit_gen(self, value: bool) -> Generator[Any, Any, None]:
+        if self.in_atomic and value:
+            raise psycopg.ProgrammingError(ENDS_BLOCK)
+        yield from super()._set_autocommit_gen(value)
+
     def refuse_end(self, command: bytes) -> None:
         """Raise if this would end the transaction of atomic(): what follows in the block would be in another one."""
         if self.in_atomic and END.match(command):
-            raise psycopg.ProgrammingError(
-                "This would end the transaction of an atomic() block, or of a job, inside of it. Raise an exception to "
-                "roll it back; give what may fail an atomic() block of its own."
-            )
+            raise psycopg.ProgrammingError(ENDS_BLOCK)
 
     def note_results(self, results: Sequence[Any]) -> None:
         """Find out that a message of several statements has ended the transaction of atomic(), and begun another."""
-        tags = {result.command_status for result in results} if self.in_atomic and len(results) > 1 else set()
-        if b"COMMIT" in tags or {b"ROLLBACK", b"BEGIN"} <= tags:
-            self.has_ended = True
+        if not self.in_atomic or len(results) == 1:
+            return
+        tags = [result.command_status for result in results]
+        back = tags.index(b"ROLLBACK") if b"ROLLBACK" in tags else len(tags)
+        # What follows a ROLLBACK TO SAVEPOINT has the search path of the savepoint.
+        self.has_ended |= b"COMMIT" in tags or not HARMLESS.issuperset(tags[back:])
+        self._may_have_ended |= b"ROLLBACK" in tags
 
     def note_transaction(self) -> None:
         """Let this context know whether it has a transaction open here."""
@@ -277,16 +314,16 @@ class Connection(psycopg.Connection[Any]):
                 self._is_known = False
 
     @contextmanager
-    def alone(self, *, needs_path: bool = True) -> Iterator[None]:
+    def alone(self, cursor: Carrier) -> Iterator[None]:
         """For a statement that can't be in a transaction: a search path of the session, for as long as it runs."""
-        path = [self._path().replace(b"SET LOCAL", b"SET", 1)] if needs_path else []
+        path = [self._path().replace(b"SET LOCAL", b"SET", 1)] if cursor.needs_path else []
         with self.lock:
             self.wait(self._send([*self._prelude(needs_path=False), *path]))
-        self.runs_alone = True
+        self.runs_alone = cursor
         try:
             yield
         finally:
-            self.runs_alone = False
+            self.runs_alone = None
             if not self.closed and self.is_idle():
                 with self.lock:
                     self.wait(self._send([b"RESET search_path"]))
@@ -327,6 +364,10 @@ class Connection(psycopg.Connection[Any]):
 
     def refuse_second_transaction(self) -> None:
         """Raise TransactionManagementError if this context has a transaction open on another connection."""
+        if self._transaction is not None and kept_apart_from.get() is self._transaction:
+            raise TransactionManagementError(
+                "separate_transaction() is for another thread's connection: this one has the transaction open."
+            )
         # By itself, what is written here would be committed, whatever becomes of the work that it belongs to.
         other = open_transaction.get()
         while other is not None and (other.over or other is self._transaction or other.alias != self.alias):
@@ -343,7 +384,7 @@ class Connection(psycopg.Connection[Any]):
     def _start_query(self) -> Generator[Any, Any, None]:
         """What psycopg does before each statement of each cursor."""
         self._refuse_while_streaming()
-        if self.runs_alone:
+        if self.carrier is not None and self.carrier is self.runs_alone:
             return
         if self.carrier is not None:
             if self._may_have_ended:
@@ -367,6 +408,7 @@ class Connection(psycopg.Connection[Any]):
                 yield from super()._exec_command(command)
         else:
             yield from self._send(prelude)
+            self._sent_path = prelude[-1]
         self.may_hold_locks |= not self._is_known
         self._may_have_ended |= self._is_unseen()
 
@@ -399,6 +441,7 @@ class Connection(psycopg.Connection[Any]):
     def _exec_command(self, command: Any, *args: Any, **options: Any) -> Generator[Any, Any, Any]:
         """What psycopg itself executes: BEGIN, COMMIT, ROLLBACK, savepoints, and what it does with named cursors."""
         text = command if isinstance(command, bytes) else self._as_bytes(command)
+        self._refuse_stale_thread()
         self._refuse_while_streaming()
         self.refuse_end(text)
         if text.startswith((b"FETCH", b"MOVE")) and not self.is_idle():
@@ -426,14 +469,10 @@ class Connection(psycopg.Connection[Any]):
     def _meet_owner(self) -> None:
         """For psycopg's own ways to the session, past Django, which hands it over in another place."""
         owner = binding.current_owner()
-        if self.is_new or owner is None or owner is self.owner or self.owner is None:
+        if owner is self.owner or self.owner is None or self.is_new:
             return
-        if self._thread != get_ident():
-            raise TransactionManagementError(
-                "This connection serves another request or task by now, on another thread. A thread of your own has a "
-                "connection of its own: call django.db.connection.cursor() there."
-            )
-        if self.in_atomic:
+        self._refuse_stale_thread()
+        if owner is None or self.in_atomic:
             return
         if not (self._autocommit and self.is_idle()):
             raise TransactionManagementError(
@@ -442,6 +481,16 @@ class Connection(psycopg.Connection[Any]):
             )
         self.start_clean()
         self.serve(owner)
+        if self.is_read_oddly():
+            self.clean_now()
+
+    def _refuse_stale_thread(self) -> None:
+        if self._thread == get_ident() or self.is_new or self.owner in (None, binding.current_owner()):
+            return
+        raise TransactionManagementError(
+            "This connection serves another request or task by now, on another thread. A thread of your own has a "
+            "connection of its own: call django.db.connection.cursor() there."
+        )
 
     def _must_clean(self) -> bool:
         return self.must_clean or self.shares_sessions

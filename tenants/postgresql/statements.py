@@ -1,12 +1,14 @@
 """What the backend has to know of a statement by its text, and the statements of its own."""
 
 import re
+from collections.abc import Callable
 
 import psycopg
 import sqlparse
 from psycopg import errors
 
-SPACE = rb"(?:[\s;]|--[^\n]*\n|/\*.*?\*/)"
+# A comment ends at its first `*/`. A match that could try another one would take twice as long for each comment more.
+SPACE = rb"(?:[\s;]|--[^\n]*\n|(?>/\*.*?\*/))"
 # A statement that commits. Its reply tells whether PostgreSQL did.
 COMMIT = re.compile(rb"%s*(?:COMMIT|END|PREPARE%s+TRANSACTION)\b" % (SPACE, SPACE), re.IGNORECASE | re.DOTALL)
 ROLLBACK_TO = re.compile(
@@ -47,7 +49,8 @@ DIRECT_HINT = (
 LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
 # What an owner may have left in a session, in a transaction of its own: a ROLLBACK of the next owner must not undo it.
 CLEANING = (
-    b"BEGIN",
+    # Whatever it left as the defaults: a deferrable one may wait for others.
+    b"BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE",
     b"RESET SESSION AUTHORIZATION",
     b"RESET ROLE",
     b"RESET ALL",
@@ -61,14 +64,18 @@ CLEANING = (
 )
 
 
-def refuse_statements_without_path(message: bytes) -> None:
-    """Raise NotSupportedError if a message has more behind a COMMIT, ROLLBACK or ROLLBACK TO SAVEPOINT."""
+def refuse_statements_without_path(message: bytes, refuse_end: Callable[[bytes], None]) -> None:
+    """Raise NotSupportedError if a message has more behind a COMMIT, ROLLBACK or ROLLBACK TO SAVEPOINT.
+
+    `refuse_end` gets each of its statements, if one may end the transaction.
+    """
     # It would run with the search path of the session, or of the savepoint.
     if not (b";" in message and MAY_END.search(message)):
         return
     ended = ""
     for statement in sqlparse.split(message.decode(errors="replace")):
         text = statement.encode() + b"\n"
+        refuse_end(text)
         if ended and not NAMES_NOTHING.match(text):
             raise psycopg.NotSupportedError(f"Send what follows {ended!r} in another call.")
         if END.match(text) or ROLLBACK_TO.match(text):

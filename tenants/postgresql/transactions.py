@@ -19,3 +19,5 @@ class OpenTransaction:
 
 #: The transaction that this context, or the one that it is a copy of, has begun.
 open_transaction: ContextVar[OpenTransaction | None] = ContextVar("tenantry_open_transaction", default=None)
+#: The one from which separate_transaction() keeps apart what is written here
+kept_apart_from: ContextVar[OpenTransaction | None] = ContextVar("tenantry_kept_apart_from", default=None)

@@ -123,3 +123,17 @@ def test_a_requests_time_outs_hold_in_each_of_its_transactions_and_no_job_has_th
 
     assert seen == 20 * [("15s", "5s")]
     assert [sql(look) for _ in range(20)] == 20 * [[("0", "0")]]
+
+
+@pytest.mark.usefixtures("pooled")
+def test_how_a_statement_is_read_ends_with_its_transaction(acme: Tenant) -> None:
+    """As each setting does. A pooler hands these on to the next session."""
+    with schema_context(acme.schema_name):
+        sql("SET standard_conforming_strings = off")
+        assert sql(r"SELECT '\d+'") == [(r"\d+",)]
+        sql("SET client_encoding = 'LATIN1'")
+        assert sql("SELECT %s", "日本") == [("日本",)]
+        with transaction.atomic():
+            sql("SET client_encoding = 'LATIN1'")
+        with transaction.atomic():
+            assert sql("SELECT %s", "日本") == [("日本",)]

@@ -404,6 +404,26 @@ def test_a_separate_transaction_can_be_entered_by_the_caller(acme: Tenant, obser
     assert observer.groups() == {acme.schema_name: ["a row"]}
 
 
+@pytest.mark.parametrize("deed", REFUSED)
+def test_a_separate_transaction_is_not_on_the_connection_of_the_other(
+    acme: Tenant, observer: Observer, deed: str
+) -> None:
+    connection.ensure_connection()
+    with schema_context(acme.schema_name), transaction.atomic():
+        Group.objects.create(name="kept")
+        with (
+            separate_transaction(),
+            pytest.raises(TransactionManagementError, match="this one has the transaction open"),
+        ):
+            REFUSED[deed]()
+        with separate_transaction(), separate_transaction(), pytest.raises(TransactionManagementError):
+            REFUSED[deed]()
+
+    # The ORM's own block inside of this one has told Django to roll it back.
+    assert observer.groups() == ({} if deed == "the ORM" else {acme.schema_name: ["kept"]})
+    assert observer.jobs() == []
+
+
 @pytest.mark.parametrize("open_transaction", OPENERS)
 @pytest.mark.parametrize("place", OTHER_THREADS)
 def test_another_connection_works_when_the_transaction_is_over(

@@ -182,13 +182,13 @@ REFUSED_ENDS: dict[str, Callable[[], object]] = {
     "psycopg's commit()": lambda: connection.connection.commit(),
     "psycopg's rollback()": lambda: connection.connection.rollback(),
     "PREPARE TRANSACTION": lambda: execute("PREPARE TRANSACTION 'x'"),
+    "COMMIT behind another statement": lambda: execute("SELECT 1; COMMIT"),
+    "COMMIT and BEGIN": lambda: execute("SELECT 1; COMMIT; BEGIN"),
+    "ROLLBACK and BEGIN": lambda: execute("SELECT 1; ROLLBACK; BEGIN"),
 }
 NOTICED_ENDS: dict[str, Callable[[], object]] = {
     "COMMIT by hand": lambda: psycopg.Cursor(connection.connection).execute("COMMIT"),
     "ROLLBACK by hand": lambda: psycopg.ClientCursor(connection.connection).execute("ROLLBACK"),
-    "COMMIT behind another statement": lambda: execute("SELECT 1; COMMIT"),
-    "COMMIT and BEGIN": lambda: execute("SELECT 1; COMMIT; BEGIN"),
-    "ROLLBACK and BEGIN": lambda: execute("SELECT 1; ROLLBACK; BEGIN"),
 }
 
 

@@ -1,11 +1,14 @@
 """What outlives its owner: a thread that is kept, a block that nobody leaves, a hook that runs later."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from contextvars import copy_context
-from typing import Any
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any, cast
 
+import psycopg
 import pytest
 from django.contrib.auth.models import Group
 from django.core.cache import caches
@@ -13,7 +16,9 @@ from django.core.exceptions import ValidationError
 from django.db import DatabaseError, transaction
 from django.db.transaction import TransactionManagementError
 from django_tenants.utils import schema_context
+from psycopg.sql import SQL, Literal
 
+from devstack.processes import wait_until
 from tenants.connection import connection
 from tenants.context import copy_clean_context
 from tenants.models import Tenant
@@ -34,6 +39,13 @@ def kept() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(1) as pool:
         yield pool
         pool.submit(lambda: connection.close()).result()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[psycopg.Connection[Any]]:
+    """Another session."""
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as session:
+        yield session
 
 
 def with_its_context(pool: ThreadPoolExecutor, tenant: Tenant, deed: Deed) -> Any:
@@ -200,3 +212,202 @@ def test_a_name_that_no_schema_of_a_tenant_can_have_raises(name: str) -> None:
 def test_owners_have_contexts_of_their_own_and_the_threads_client_of_a_cache() -> None:
     clients = [copy_clean_context().run(lambda: caches["shared"]) for _ in range(2)]
     assert clients[0] is clients[1]
+
+
+def in_the_main_thread(pool: ThreadPoolExecutor, tenant: Tenant, deed: Deed) -> Any:
+    """As a script does, which is no owner."""
+
+    def enter() -> Any:
+        with schema_context(tenant.schema_name):
+            return deed()
+
+    return Context().run(enter)
+
+
+BACKSLASH = r"SELECT E'\\d+' = '\d+'"
+# Each was set by the owner before, and is in force while the message is written and read that resets it.
+READ_TOO_EARLY: dict[str, tuple[str, Deed]] = {
+    "quotes": ("SET standard_conforming_strings = off", lambda: sql(BACKSLASH)),
+    "quotes at the end": ("SET standard_conforming_strings = off", lambda: sql(r"SELECT length('C:\') = 3")),
+    "an encoding": ("SET client_encoding = 'LATIN1'", lambda: sql("SELECT length(%s) = 2", "日本")),
+    "an encoding of an error": ("SET client_encoding = 'SQL_ASCII'", lambda: sql("SELECT %s = 'ü'", "ü")),
+    "composed": (
+        "SET client_encoding = 'LATIN1'",
+        lambda: sql(SQL("SELECT {} = chr(26085)").format(Literal("日"))),  # type: ignore[arg-type]  # as Django's cursors
+    ),
+    "many": ("SET client_encoding = 'LATIN1'", lambda: _written_by_executemany("日本")),
+    "copied": ("SET client_encoding = 'LATIN1'", lambda: _written_by_copy("日本")),
+    "by a named cursor": ("SET client_encoding = 'LATIN1'", lambda: _read_by_a_named_cursor("日本")),
+    "in a block": ("SET standard_conforming_strings = off", transaction.atomic(lambda: sql(BACKSLASH))),
+}
+
+
+def _written_by_executemany(text: str) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.executemany("INSERT INTO auth_group (name) VALUES (%s)", [(text,)])
+    return [(Group.objects.filter(name=text).exists(),)]
+
+
+def _written_by_copy(text: str) -> list[Any]:
+    with connection.cursor() as cursor, cursor.copy("COPY auth_group (name) FROM STDIN") as copy:
+        copy.write_row([text])
+    return [(Group.objects.filter(name=text).exists(),)]
+
+
+def _read_by_a_named_cursor(text: str) -> list[Any]:
+    with transaction.atomic(), connection.connection.cursor("named") as cursor:
+        cursor.execute("SELECT %s::text = %s::text", (text, text))
+        return cast("list[Any]", cursor.fetchall())
+
+
+@pytest.mark.parametrize("what", READ_TOO_EARLY)
+@pytest.mark.parametrize("way", [with_its_context, with_the_schema, in_the_main_thread])
+def test_the_next_owners_first_statement_is_read_as_it_would_be_in_a_new_session(
+    acme: Tenant, globex: Tenant, kept: ThreadPoolExecutor, way: Any, what: str
+) -> None:
+    leave, deed = READ_TOO_EARLY[what]
+    connection.close()
+    way(kept, acme, lambda: sql("SELECT 1"))
+    way(kept, acme, lambda: sql(leave))
+
+    assert way(kept, globex, deed) == [(True,)]
+
+
+@pytest.mark.parametrize("way", [with_its_context, with_the_schema, in_the_main_thread])
+def test_what_the_next_owner_begins_with_waits_for_no_safe_snapshot(
+    acme: Tenant, globex: Tenant, kept: ThreadPoolExecutor, way: Any, elsewhere: psycopg.Connection[Any]
+) -> None:
+    """As a deferrable transaction does, for all that write serializably."""
+    connection.close()
+    for setting in ("isolation = serializable", "read_only = on", "deferrable = on"):
+        way(kept, acme, partial(sql, f"SET default_transaction_{setting}"))
+    with elsewhere.transaction():
+        elsewhere.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+        elsewhere.execute(f'SELECT count(*) FROM "{acme.schema_name}".auth_group')
+        elsewhere.execute(f'INSERT INTO "{acme.schema_name}".auth_group (name) VALUES (%s)', ["elsewhere"])
+        # What waits for it outlasts it, which the end of this block says then.
+        elsewhere.execute("SET LOCAL idle_in_transaction_session_timeout = '3s'")
+        assert way(kept, globex, lambda: sql("SELECT 1")) == [(1,)]
+
+
+@pytest.mark.parametrize("way", [with_its_context, with_the_schema, in_the_main_thread])
+def test_a_session_that_ended_meanwhile_is_replaced_for_the_next_owner(
+    acme: Tenant, globex: Tenant, kept: ThreadPoolExecutor, way: Any, elsewhere: psycopg.Connection[Any]
+) -> None:
+    connection.close()
+
+    def ends_soon() -> int:
+        sql("SET idle_session_timeout = '1ms'")
+        return int(connection.connection.info.backend_pid)
+
+    session = way(kept, acme, ends_soon)
+    wait_until(
+        lambda: not elsewhere.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [session]).fetchall(),
+        seconds=10,
+        what="PostgreSQL has ended the session",
+    )
+    assert way(kept, globex, lambda: sql("SELECT current_schema()")) == [(globex.schema_name,)]
+
+
+@pytest.mark.parametrize("way", [with_its_context, with_the_schema])
+def test_an_execute_wrapper_and_the_log_of_queries_go_with_their_owner(
+    acme: Tenant, globex: Tenant, kept: ThreadPoolExecutor, way: Any
+) -> None:
+    seen: list[str] = []
+
+    def listen(execute: Any, statement: str, *rest: Any) -> Any:
+        seen.append(statement)
+        return execute(statement, *rest)
+
+    def leave() -> None:
+        connection.execute_wrappers.append(listen)
+        connection.force_debug_cursor = True
+        sql("SELECT 'of acme'")
+
+    def look() -> tuple[int, list[Any]]:
+        sql("SELECT 'of globex'")
+        return len(connection.execute_wrappers), list(connection.queries_log)
+
+    way(kept, acme, leave)
+    assert way(kept, globex, look) == (0, [])
+    assert seen == ["SELECT 'of acme'"]
+
+
+def test_an_execute_wrapper_of_the_thread_itself_stays(acme: Tenant, globex: Tenant, kept: ThreadPoolExecutor) -> None:
+    seen: list[str] = []
+
+    def listen(execute: Any, statement: str, *rest: Any) -> Any:
+        seen.append(statement)
+        return execute(statement, *rest)
+
+    kept.submit(lambda: connection.execute_wrappers.append(listen)).result()
+    for tenant in (acme, globex):
+        with_the_schema(kept, tenant, lambda: sql("SELECT 1"))
+    assert seen == ["SELECT 1"] * 2
+
+
+def test_a_context_that_was_kept_ends_nothing_of_who_comes_after_it(
+    acme: Tenant, globex: Tenant, kept: ThreadPoolExecutor
+) -> None:
+    contexts: list[Context] = []
+    with_its_context(kept, acme, lambda: contexts.append(copy_context()))
+
+    def write() -> None:
+        with transaction.atomic():
+            Group.objects.create(name="before")
+            with pytest.raises(TransactionManagementError, match="one before it"):
+                contexts[0].run(sql, "INSERT INTO auth_group (name) VALUES ('inner')")
+            Group.objects.create(name="after")
+
+    with_its_context(kept, globex, write)
+    assert (groups(acme.schema_name), groups(globex.schema_name)) == ([], ["after", "before"])
+
+
+def test_nor_of_a_transaction_that_was_begun_by_hand(acme: Tenant, globex: Tenant, kept: ThreadPoolExecutor) -> None:
+    contexts: list[Context] = []
+    with_its_context(kept, acme, lambda: contexts.append(copy_context()))
+
+    def write() -> None:
+        begin()
+        with pytest.raises(TransactionManagementError):
+            contexts[0].run(probe.delay_on_commit, "inner")
+        sql("COMMIT")
+
+    with_its_context(kept, globex, write)
+    assert groups(globex.schema_name) == ["never committed"]
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+@pytest.mark.parametrize("how", ["with its context", "with nothing bound"])
+def test_a_thread_that_kept_a_connection_cant_end_the_next_owners_transaction(
+    acme: Tenant, globex: Tenant, kept: ThreadPoolExecutor, how: str, end: str
+) -> None:
+    sessions: list[Any] = []
+    contexts: list[Context] = []
+    connection.close()
+
+    def serve(tenant: Tenant, deed: Deed) -> None:
+        def own() -> None:
+            start_owner()
+            with schema_context(tenant.schema_name):
+                deed()
+            end_owner()
+
+        Context().run(own)
+
+    def keep() -> None:
+        sql("SELECT 1")
+        sessions.append(connection.connection)
+        contexts.append(copy_context() if how == "with its context" else Context())
+
+    def write() -> None:
+        sql("BEGIN")
+        Group.objects.create(name="first")
+        with pytest.raises(TransactionManagementError, match="another request or task"):
+            kept.submit(contexts[0].run, getattr(sessions[0], end)).result()
+        Group.objects.create(name="second")
+        sql("ROLLBACK")
+
+    serve(acme, keep)
+    serve(globex, write)
+    assert groups(globex.schema_name) == []

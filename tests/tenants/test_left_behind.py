@@ -10,6 +10,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from multiprocessing import get_context
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -28,7 +29,7 @@ from tenants.binding import bound_schema
 from tenants.connection import connection
 from tenants.models import Tenant
 from tenants.wsgi import OwnContext
-from tests.jobs.durables import atomic, sql
+from tests.jobs.durables import atomic, groups, sql
 from tests.jobs.probes import broker, probe
 from tests.tenants.cursors import ALL_WRITES
 from tests.tenants.observer import observing
@@ -899,3 +900,129 @@ def test_an_async_generator_that_is_closed_restores_what_was_bound(acme: Tenant,
 
     with schema_context(acme.schema_name):
         assert asyncio.run(first()) == (globex.schema_name, acme.schema_name)
+
+
+@pytest.fixture
+def way_past_a_pooler(committed_db: None) -> Iterator[None]:
+    """As if this process reached its database through a pooler."""
+    url = urlsplit(os.environ["DATABASE_URL"])
+    configured = connections["default"].settings_dict
+    way = {"HOST": url.hostname, "PORT": url.port or ""}
+    connection.close()
+    configured.update(DIRECT=way, DISABLE_SERVER_SIDE_CURSORS=True)
+    yield
+    connection.close()
+    del configured["DIRECT"], configured["DISABLE_SERVER_SIDE_CURSORS"]
+
+
+def directly() -> Iterator[None]:
+    with connection.direct():
+        yield
+
+
+@OWNERS
+@pytest.mark.usefixtures("way_past_a_pooler", "no_gc")
+def test_a_way_past_the_pooler_that_was_left_unfinished_is_not_the_next_owners(
+    acme: Tenant, globex: Tenant, own: Any
+) -> None:
+    def write() -> None:
+        assert "DIRECT" in connection.settings_dict
+        with transaction.atomic():
+            Group.objects.create(name="before")
+            gc.collect()
+            Group.objects.create(name="after")
+
+    own(acme, lambda: abandon(directly()))
+    own(globex, write)
+    assert "DIRECT" in connection.settings_dict
+    assert groups(globex.schema_name) == ["after", "before"]
+
+
+@OWNERS
+@pytest.mark.usefixtures("way_past_a_pooler", "no_gc")
+def test_nor_one_that_another_thread_collects(acme: Tenant, globex: Tenant, own: Any) -> None:
+    own(acme, lambda: abandon(directly()))
+    with ThreadPoolExecutor(1) as other:
+        other.submit(gc.collect).result()
+    own(globex, lambda: Group.objects.create(name="kept"))
+    assert "DIRECT" in connection.settings_dict
+    assert groups(globex.schema_name) == ["kept"]
+
+
+@OWNERS
+@pytest.mark.usefixtures("way_past_a_pooler")
+def test_nor_that_of_a_helper_thread(acme: Tenant, globex: Tenant, own: Any) -> None:
+    kept: list[Any] = []
+
+    def leave() -> None:
+        kept.append(directly())
+        next(kept[0])
+        sql("SELECT 1")
+
+    with ThreadPoolExecutor(1) as pool:
+        own(acme, lambda: pool.submit(copy_context().run, leave).result())
+        own(globex, lambda: pool.submit(copy_context().run, sql, "SELECT 1").result())
+        assert "DIRECT" in pool.submit(lambda: connection.settings_dict).result()
+        pool.submit(kept.clear).result()
+        pool.submit(lambda: connection.close()).result()
+
+
+@pytest.mark.parametrize("begin", [lambda: sql("BEGIN"), lambda: connection.set_autocommit(False)])
+@pytest.mark.parametrize("is_pooled", [False, True])
+def test_a_transaction_that_is_open_at_the_end_of_the_way_past_the_pooler_raises(
+    acme: Tenant, begin: Callable[[], Any], is_pooled: bool, request: pytest.FixtureRequest
+) -> None:
+    if is_pooled:
+        request.getfixturevalue("way_past_a_pooler")
+
+    def write() -> None:
+        with connection.direct():
+            begin()
+            Group.objects.create(name="lost")
+
+    def view() -> None:
+        with pytest.raises(transaction.TransactionManagementError, match="rolled back"):
+            write()
+
+    as_request(acme, view)
+    assert groups(acme.schema_name) == []
+    assert "DIRECT" in connection.settings_dict or not is_pooled
+
+
+@OWNERS
+@pytest.mark.usefixtures("no_gc")
+def test_an_execute_wrapper_that_was_left_unfinished_ends_no_other(acme: Tenant, globex: Tenant, own: Any) -> None:
+    seen: list[str] = []
+
+    def listen(execute: Any, statement: str, *rest: Any) -> Any:
+        seen.append(statement)
+        return execute(statement, *rest)
+
+    def wrapped() -> Iterator[None]:
+        with connection.execute_wrapper(listen):
+            yield
+
+    def look() -> None:
+        with connection.execute_wrapper(listen):
+            gc.collect()
+            sql("SELECT 'of globex'")
+
+    own(acme, lambda: abandon(wrapped()))
+    own(globex, look)
+    assert seen.count("SELECT 'of globex'") == 1
+
+
+@OWNERS
+def test_a_block_that_an_alarm_tore_apart_is_not_the_next_owners(acme: Tenant, globex: Tenant, own: Any) -> None:
+    """What a signal's handler raises may come between two lines of Django's, which then believes to be in no block."""
+
+    def tear() -> None:
+        atomic_block = transaction.atomic()
+        atomic_block.__enter__()
+        sql("SELECT 1")
+        connection.atomic_blocks.clear()
+
+    with suppress(IndexError, Error):
+        own(acme, tear)
+    own(globex, lambda: Group.objects.create(name="kept"))
+    assert groups(globex.schema_name) == ["kept"]
