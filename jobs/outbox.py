@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -50,6 +51,10 @@ class Terms:
         transaction of another database.
         """
         _refuse_other_database()
+        return cls._of(task, options, expires) if options else _terms_of_a_task(task, expires)
+
+    @classmethod
+    def _of(cls, task: str, options: Mapping[str, Any], expires: float | None) -> "Terms":
         if refused := set(options) - OPTIONS:
             raise TypeError(
                 f"A durable job takes no {', '.join(sorted(refused))}: it has a queue and a line of its own. "
@@ -95,6 +100,12 @@ class Terms:
             "hard_limit": self.hard_limit,
             "request_id": storable(str(get_contextvars().get("request_id", "")), MAX_REQUEST_ID)[:MAX_REQUEST_ID],
         }
+
+
+# Nearly all dispatches have no options, and checking them again takes as long as inserting one does on the client.
+@lru_cache(maxsize=1000, typed=True)
+def _terms_of_a_task(task: str, expires: float | None) -> Terms:
+    return Terms._of(task, {}, expires)
 
 
 def insert_one(terms: Terms, args: Sequence[Any], kwargs: Mapping[str, Any], *, schema: str) -> str:
