@@ -14,6 +14,7 @@ from celery.canvas import Signature
 from celery.utils.saferepr import saferepr
 from django.conf import settings
 from django.db import DatabaseError, transaction
+from psycopg.errors import UndefinedFunction
 
 from jobs import outbox, results, statements
 from jobs.celery_hooks.internals import encodable
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 MAX_SHOWN = 1_024
 #: The SQLSTATE of `jobs_lease_lost()`.
 LEASE_LOST = "TN001"
+#: How the names of all functions begin that the release step makes.
+OWN_FUNCTIONS = "public.jobs_"
 
 
 class LeaseLost(Exception):
@@ -53,6 +56,18 @@ def complete(lease: Lease, result: Any) -> None:
 def is_lease_lost(error: DatabaseError) -> bool:
     """Whether it is what `complete` raises on the server once the lease is lost."""
     return getattr(error.__cause__, "sqlstate", None) == LEASE_LOST
+
+
+def lacks_function_of_ours(error: DatabaseError) -> bool:
+    """Whether a statement of this app named a function that the release step makes.
+
+    What a trigger lacks is its author's affair: PostgreSQL tells of the trigger, as the context.
+    """
+    cause = error.__cause__
+    if not isinstance(cause, UndefinedFunction) or cause.diag.context:
+        return False
+    # In whatever language the server speaks, it repeats the name.
+    return OWN_FUNCTIONS in (cause.diag.message_primary or "")
 
 
 def retry(lease: Lease, when: datetime | float | None, *, error: BaseException, counted: bool = True) -> bool:

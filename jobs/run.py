@@ -12,7 +12,6 @@ from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from django.conf import settings
 from django.db import DatabaseError, Error, transaction
-from psycopg.errors import UndefinedFunction
 
 from jobs import claim, endings
 from jobs.celery_hooks import soft_limits, user_code
@@ -155,7 +154,12 @@ def _refuse_open_transaction() -> None:
 
 
 def _pass_gate(lease: Lease) -> None:
-    if not claim.pass_gate(lease):
+    try:
+        passed = claim.pass_gate(lease)
+    except DatabaseError as error:
+        _hand_back_if_not_released(error)
+        raise
+    if not passed:
         raise HandedBack("its lease ran out, or its tenant is not active any more")
     if soft_limits.is_due():
         # Counted: a limit that is too short for any body would let it wait for ever.
@@ -179,9 +183,15 @@ def _ending(lease: Lease) -> Iterator[Completion]:
     except DatabaseError as error:
         if over and endings.is_lease_lost(error):
             raise LeaseLost(f"Job {lease.id} is not held by this worker any more") from error
-        if over and isinstance(error.__cause__, UndefinedFunction):
-            raise HandedBack("The database lacks a function of ours: the release step has not run") from error
+        if over:
+            _hand_back_if_not_released(error)
         raise
+
+
+def _hand_back_if_not_released(error: DatabaseError) -> None:
+    # Workers of a new release may start before its release step. It is no fault of the job, however long it takes.
+    if endings.lacks_function_of_ours(error):
+        raise HandedBack("The database lacks a function of ours: the release step has not run") from error
 
 
 def _record(lease: Lease, ending: BaseException) -> bool:

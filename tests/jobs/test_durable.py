@@ -1,7 +1,7 @@
 """How a durable job ends: in one transaction with its effects, and in a state that its tenant can read."""
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -121,18 +121,117 @@ def test_the_terminal_row_is_in_the_database_with_a_cache_for_results_too(
 # A deploy: workers of the new code may start before the release step has made its functions.
 
 
+@contextmanager
+def lacking(function: str) -> Iterator[None]:
+    sql(f"ALTER FUNCTION public.{function} RENAME TO {function}_later")
+    try:
+        yield
+    finally:
+        sql(f"ALTER FUNCTION public.{function}_later RENAME TO {function}")
+
+
 @pytest.mark.usefixtures("committed_db")
-def test_a_completion_without_its_function_is_tried_again(acme: Tenant, task: TenantTask, run_jobs: RunJobs) -> None:
+@pytest.mark.parametrize("function", ["jobs_pass_gate", "jobs_complete"])
+def test_a_job_for_which_a_function_of_ours_is_missing_is_tried_again(
+    acme: Tenant, task: TenantTask, run_jobs: RunJobs, function: str
+) -> None:
     bodies(lambda task: "done")
     job_id = dispatch(acme, task)
-    sql("ALTER FUNCTION public.jobs_complete RENAME TO jobs_complete_later")
-    run_jobs(limit=1)
-    job = Job.objects.get()
-    assert (job.state, job.token, job.kills, job.lost) == ("waiting", None, 0, 0)
+    with lacking(function):
+        run_jobs(limit=1)
+        job = Job.objects.get()
+        assert (job.state, job.token, job.kills, job.lost) == ("waiting", None, 0, 0)
 
-    sql("ALTER FUNCTION public.jobs_complete_later RENAME TO jobs_complete")
     run_jobs(ahead=True)
     assert result_of(acme.schema_name, job_id).status == "SUCCESS"
+
+
+# What a trigger of the tenant's own lacks, no release step makes. It raises in the COMMIT.
+
+LACKING = {
+    "a function": ("PERFORM no_such()", "42883"),
+    "a table": ("PERFORM FROM no_such", "42P01"),
+    "a column": ("PERFORM no_such FROM auth_group", "42703"),
+    "a function of our own name": ("PERFORM public.jobs_complete(no_such => 1)", "42883"),
+    "what it says is ours": ("RAISE 'no public.jobs_complete()' USING ERRCODE = '42883'", "42883"),
+    "a lease, as it says": ("RAISE 'lease_lost' USING ERRCODE = 'TN001'", None),
+}
+TRIGGER = """
+    CREATE FUNCTION public.fails_at_the_commit() RETURNS trigger LANGUAGE plpgsql
+    AS $$ BEGIN {act}; RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER fails AFTER INSERT ON "{schema}".auth_group DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION public.fails_at_the_commit()
+"""
+
+
+@pytest.fixture
+def add_trigger(committed_db: None, acme: Tenant) -> Iterator[Callable[[str], Any]]:
+    yield lambda act: sql(TRIGGER.format(act=act, schema=acme.schema_name))
+    sql("DROP FUNCTION public.fails_at_the_commit() CASCADE")
+
+
+def complete_with_effect(task: TenantTask) -> None:
+    with task.completion():
+        Group.objects.create(name="effect")
+
+
+def write_at_once(task: TenantTask) -> None:
+    Group.objects.create(name="effect")
+
+
+@pytest.mark.usefixtures("committed_db")
+@pytest.mark.parametrize("lack", LACKING)
+@pytest.mark.parametrize(
+    ("task", "body"), [(atomic, write_at_once), (open, complete_with_effect), (open, write_at_once)]
+)
+def test_what_a_trigger_lacks_at_the_commit_is_the_jobs_death(
+    acme: Tenant,
+    run_jobs: RunJobs,
+    add_trigger: Callable[[str], Any],
+    task: TenantTask,
+    body: Callable[[TenantTask], None],
+    lack: str,
+) -> None:
+    act, sqlstate = LACKING[lack]
+    calls: list[int] = []
+
+    def call_and_write(task: TenantTask) -> None:
+        calls.append(1)
+        body(task)
+
+    bodies(call_and_write)
+    job_id = dispatch(acme, task)
+    add_trigger(act)
+    run_jobs(ahead=True, limit=3)
+    job = Job.objects.get()
+    assert (job.state, job.attempt, len(calls), groups(acme.schema_name)) == ("dead", 1, 1, [])
+    assert result_of(acme.schema_name, job_id).status == "FAILURE"
+    assert "fails_at_the_commit" in job.traceback
+    if sqlstate is not None:
+        assert job.error == f"ProgrammingError: SQLSTATE {sqlstate}"
+
+
+@pytest.mark.parametrize("act", ["SELECT no_such()", "SELECT public.jobs_no_such()", "SELECT FROM public.jobs_no_such"])
+@pytest.mark.usefixtures("committed_db")
+def test_what_a_body_lacks_is_the_jobs_death(acme: Tenant, task: TenantTask, run_jobs: RunJobs, act: str) -> None:
+    bodies(lambda task: sql(act))
+    dispatch(acme, task)
+    run_jobs(ahead=True)
+    job = Job.objects.get()
+    assert (job.state, job.attempt) == ("dead", 1)
+    assert "no_such" in job.traceback
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_what_a_body_lacks_in_its_completion_is_the_jobs_death(acme: Tenant, run_jobs: RunJobs) -> None:
+    def body(task: TenantTask) -> None:
+        with task.completion():
+            sql("SELECT public.jobs_no_such()")
+
+    bodies(body)
+    dispatch(acme, open)
+    run_jobs(ahead=True)
+    assert (Job.objects.get().state, Job.objects.get().attempt) == ("dead", 1)
 
 
 # Death
