@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import psycopg
 from celery.app.task import Context
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry, TaskPredicate
 from django.conf import settings
 from django.db import DatabaseError, Error, transaction
 
@@ -32,6 +32,8 @@ class RunnableTask(Protocol):
     name: str
     atomic: bool
     time_limit: float | None
+    max_retries: Any
+    MaxRetriesExceededError: type[Exception]
 
     @property
     def request(self) -> Context: ...
@@ -102,6 +104,15 @@ def hard_limit(task: RunnableTask, of_call: float | None) -> float:
     """Seconds after which the pool kills the body: the lease follows it."""
     limit: float = of_call or task.time_limit or settings.CELERY_TASK_TIME_LIMIT
     return limit
+
+
+def out_of_retries(task: RunnableTask, lease: Lease, *, limit: float | None, exc: Any) -> Exception | None:
+    """What a job ends with that was tried so often: the reason for another try, if it has one. None below the limit."""
+    if limit is None or lease.retries < limit:
+        return None
+    if isinstance(exc, Exception):
+        return exc
+    return task.MaxRetriesExceededError(f"{task.name} {lease.id} is out of retries ({limit})")
 
 
 @contextmanager
@@ -246,6 +257,8 @@ def _ending_of(error: BaseException, task: RunnableTask, request: Context, sessi
     lease: Lease = request.lease
     if isinstance(error, Snooze) and error.limited and lease.snoozes >= settings.JOB_MAX_SNOOZES:
         return TooManySnoozes(f"It was snoozed {lease.snoozes} times.")
+    if isinstance(error, Retry) and error is not request.get("retry_within_limit"):
+        return _beyond_limit(error, task, lease) or error
     # Outside of a transaction, the body may have called the outside world. Only its author knows, and can say retry().
     called = not task.atomic and request.get("has_begun") and error is not request.get("passing_error")
     if lease.transients >= settings.JOB_MAX_TRANSIENT:
@@ -257,6 +270,18 @@ def _ending_of(error: BaseException, task: RunnableTask, request: Context, sessi
         passing.__cause__ = error
         return passing
     return error
+
+
+def _beyond_limit(retry: Retry, task: RunnableTask, lease: Lease) -> Exception | None:
+    """What a job ends with that raised a Retry of other making than its own `retry()`, at the limit of its task."""
+    limit = task.max_retries
+    if limit is not None and not isinstance(limit, int | float):
+        return TypeError(f"max_retries of {task.name} is a number, or None for no limit.")
+    reason = None if isinstance(retry.exc, TaskPredicate) else retry.exc
+    ending = out_of_retries(task, lease, limit=limit, exc=reason)
+    if ending is not None and ending is not reason:
+        ending.__cause__ = retry
+    return ending
 
 
 def _backoff(attempt: int) -> float:

@@ -190,7 +190,13 @@ class TenantTask(DjangoTask):
     ) -> Retry:
         """Like Celery's `retry`. A durable job's next try is stored on its row, after the rollback."""
         if not is_durable(self.request):
-            return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
+            try:
+                return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
+            except Retry as bare:
+                # Celery names no time where the task was called as a function. A durable job's body may have done that.
+                if bare.when is None:
+                    bare.when = countdown if eta is None else eta
+                raise
         if args is not None or kwargs is not None or options:
             raise TypeError(
                 "A durable job is tried again as it was dispatched: retry() takes exc, eta, countdown, max_retries."
@@ -200,14 +206,15 @@ class TenantTask(DjangoTask):
         limit = self.max_retries if max_retries is None else max_retries
         if limit is not None and not isinstance(limit, int | float):
             raise TypeError("retry() takes a number as its max_retries, or None: the task's own.")
-        if limit is not None and self.request.retries >= limit:
-            error = exc or self.MaxRetriesExceededError(f"{self.name} {self.request.id} is out of retries ({limit})")
+        error = run.out_of_retries(self, self.request.lease, limit=limit, exc=exc)
+        if error is not None:
             self.request.out_of_retries = error
             raise error
         if exc is not None and exc.__context__ is None and exc is not sys.exception():
             # As if it had been raised here: staff see what the body was handling, and members nothing of a driver's.
             exc.__context__ = sys.exception()
         retry = Retry(exc=exc and presentable(exc), when=self._next_try(eta, countdown))
+        self.request.retry_within_limit = retry
         if throw:
             raise retry
         return retry

@@ -1,13 +1,15 @@
 """How a durable job ends: in one transaction with its effects, and in a state that its tenant can read."""
 
+import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
-from celery import current_app
+from celery import current_app, shared_task
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from celery.result import AsyncResult
 from django.contrib.auth.models import Group
@@ -386,6 +388,107 @@ def test_what_names_no_time_is_tried_again_soon(acme: Tenant, error: Exception, 
     assert (job.state, job.token) == ("waiting", None)
     assert timedelta(seconds=0) < job.due_at - timezone.now() <= timedelta(seconds=10)
     assert groups(acme.schema_name) == []
+
+
+@shared_task(bind=True, max_retries=100)
+def plain_function(self: TenantTask, **terms: Any) -> None:
+    self.retry(**terms)
+
+
+def in_a_helper_thread(act: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as helpers:
+        return helpers.submit(act).result()
+
+
+kept_retries: list[Retry] = []
+
+
+def raise_a_kept_one(task: TenantTask) -> None:
+    if not kept_retries:
+        kept_retries.append(task.retry(countdown=60, throw=False))
+    raise kept_retries[0]
+
+
+def retry_for_a_retry(task: TenantTask) -> None:
+    task.retry(exc=Retry(when=60), countdown=60)
+
+
+def pretend_to_be_the_first_try(task: TenantTask) -> None:
+    task.request.retries = 0
+    task.retry(countdown=60)
+
+
+# All of them in 60 seconds
+RETRIES: dict[str, Callable[[TenantTask], Any]] = {
+    "in a helper thread": lambda task: in_a_helper_thread(lambda: task.retry(countdown=60)),
+    "in asyncio's": lambda task: asyncio.run(asyncio.to_thread(lambda: task.retry(countdown=60))),
+    "at a time, in a helper thread": lambda task: in_a_helper_thread(lambda: task.retry(eta=in_a_minute())),
+    "of another task, called as a function": lambda task: plain_function(countdown=60),
+    "of another task, whose body is called": lambda task: plain_function.run(countdown=60),
+    "made by hand": lambda task: _raise(Retry(when=60)),
+    "made by hand, for a reason": lambda task: _raise(Retry(exc=ValueError("in vain"), when=60)),
+    "made by hand, for itself": lambda task: _raise(Retry(exc=Retry(), when=60)),
+    "kept from the first try": raise_a_kept_one,
+    "for a retry": retry_for_a_retry,
+    "of a body that counts itself": pretend_to_be_the_first_try,
+}
+
+
+def in_a_minute() -> Any:
+    return timezone.now() + timedelta(seconds=60)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("case", RETRIES)
+def test_whatever_raises_a_retry_the_jobs_own_limit_holds(
+    acme: Tenant, task: TenantTask, run_jobs: RunJobs, case: str
+) -> None:
+    kept_retries.clear()
+    bodies(RETRIES[case])
+    job_id = dispatch(acme, task)
+    run_jobs(limit=1)
+    job = Job.objects.get()
+    assert (job.state, job.retries) == ("waiting", 1)
+    assert timedelta(seconds=50) < job.due_at - timezone.now() <= timedelta(seconds=60)
+
+    run_jobs(ahead=True, limit=4)
+    job = Job.objects.get()
+    assert (job.state, job.attempt, job.retries) == ("dead", 3, 2)
+    assert job.error.startswith("ValueError: in vain" if "reason" in case else "MaxRetriesExceededError: ")
+    assert result_of(acme.schema_name, job_id).status == "FAILURE"
+
+
+def test_a_retry_that_raises_the_limit_has_its_own(acme: Tenant, run_jobs: RunJobs) -> None:
+    bodies(lambda task: task.retry(countdown=60, max_retries=4))
+    dispatch(acme, atomic)
+    run_jobs(ahead=True, limit=9)
+    assert (Job.objects.get().state, Job.objects.get().attempt) == ("dead", 5)
+
+
+@shared_task(bind=True, max_retries=None)
+def endless(self: TenantTask) -> None:
+    raise Retry(when=60)
+
+
+@shared_task(bind=True, max_retries="twice")
+def absurd(self: TenantTask) -> None:
+    raise Retry(when=60)
+
+
+def test_a_task_without_a_limit_is_tried_again_and_again(acme: Tenant, run_jobs: RunJobs) -> None:
+    dispatch(acme, endless)
+    run_jobs(ahead=True, limit=9)
+    assert (Job.objects.get().state, Job.objects.get().retries) == ("waiting", 9)
+
+
+def test_a_limit_that_is_no_number_is_the_jobs_death(acme: Tenant, run_jobs: RunJobs) -> None:
+    dispatch(acme, absurd)
+    run_jobs(ahead=True, limit=9)
+    assert (Job.objects.get().state, Job.objects.get().attempt) == ("dead", 1)
+    assert "max_retries" in Job.objects.get().error
 
 
 def test_a_durable_job_refuses_to_be_replaced(acme: Tenant, run_jobs: RunJobs) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from celery import shared_task
+from celery.exceptions import Retry
 from django.contrib.auth.models import Group
 from django.db import OperationalError, connections, transaction
 from django.db.utils import Error
@@ -202,6 +203,20 @@ def test_a_retry_policy_comes_first_and_has_the_last_word(acme: Tenant, run_jobs
     run_jobs(ahead=True, limit=1)
     job = Job.objects.get()
     assert (job.state, job.retries, job.transients) == ("dead", 1, 0)
+
+
+def test_a_retry_made_by_hand_has_the_last_word_too(acme: Tenant, run_jobs: RunJobs) -> None:
+    def body(task: TenantTask) -> None:
+        try:
+            fail("40P01")
+        except OperationalError as error:
+            raise Retry(exc=error, when=0) from None
+
+    bodies(body)
+    dispatch(acme, atomic)
+    run_jobs(ahead=True, limit=9)
+    job = Job.objects.get()
+    assert (job.state, job.retries, job.transients, job.error) == ("dead", 2, 0, "OperationalError: SQLSTATE 40P01")
 
 
 def after_the_call(task: TenantTask) -> None:
