@@ -25,6 +25,9 @@ from tenants.session import start_owner
 
 logger = logging.getLogger(__name__)
 
+# The tasks whose durable bodies run in this process, each once for each of them.
+_running: "list[RunnableTask]" = []
+
 
 class RunnableTask(Protocol):
     """What an attempt needs to know of its task."""
@@ -106,6 +109,11 @@ def hard_limit(task: RunnableTask, of_call: float | None) -> float:
     return limit
 
 
+def is_running(task: RunnableTask) -> bool:
+    """Whether a durable job of this task is under way in this process, in whichever thread."""
+    return task in _running
+
+
 def out_of_retries(task: RunnableTask, lease: Lease, *, limit: float | None, exc: Any) -> Exception | None:
     """What a job ends with that was tried so often: the reason for another try, if it has one. None below the limit."""
     if limit is None or lease.retries < limit:
@@ -179,7 +187,11 @@ def _pass_gate(lease: Lease) -> None:
 
 def _run_body(task: RunnableTask, request: Context) -> Any:
     request.has_begun = True
-    return user_code.run_body(task, request.lease.id, request.lease.args, request.lease.kwargs)
+    _running.append(task)
+    try:
+        return user_code.run_body(task, request.lease.id, request.lease.args, request.lease.kwargs)
+    finally:
+        _running.remove(task)
 
 
 @contextmanager
@@ -258,7 +270,8 @@ def _ending_of(error: BaseException, task: RunnableTask, request: Context, sessi
     if isinstance(error, Snooze) and error.limited and lease.snoozes >= settings.JOB_MAX_SNOOZES:
         return TooManySnoozes(f"It was snoozed {lease.snoozes} times.")
     if isinstance(error, Retry) and error is not request.get("retry_within_limit"):
-        return _beyond_limit(error, task, lease) or error
+        beyond = _beyond_limit(error, task, lease)
+        return error if beyond is None else beyond
     # Outside of a transaction, the body may have called the outside world. Only its author knows, and can say retry().
     called = not task.atomic and request.get("has_begun") and error is not request.get("passing_error")
     if lease.transients >= settings.JOB_MAX_TRANSIENT:

@@ -151,7 +151,9 @@ class TenantTask(DjangoTask):
         """For `atomic = False`: the one transaction that holds the job's effects and its completion.
 
         Set its `result` to what the job shall return. Raises, and rolls back, if another worker holds the job by now.
+        Raises RuntimeError in another thread than the body's.
         """
+        self._refuse_other_thread("completion")
         if not is_durable(self.request):
             with transaction.atomic():
                 yield run.Completion()
@@ -172,8 +174,10 @@ class TenantTask(DjangoTask):
         """For `atomic = False`: what the body does in the database before it calls the outside world.
 
         A passing error of the database in here lets the job run again. Elsewhere in such a body it is the job's death,
-        unless a retry policy covers it: the call may have been made.
+        unless a retry policy covers it: the call may have been made. Raises RuntimeError in another thread than the
+        body's.
         """
+        self._refuse_other_thread("before_call")
         with run.passing_errors(self.request):
             yield
 
@@ -225,11 +229,21 @@ class TenantTask(DjangoTask):
 
         A job that was snoozed JOB_MAX_SNOOZES times is dead. `limited=False` lifts that limit, for a body that waits
         for its turn behind others, however many they are. Raises TypeError for a plain task, TypeError or ValueError
-        for what is no such number.
+        for what is no such number, RuntimeError in another thread than the body's.
         """
+        self._refuse_other_thread("snooze")
         if not is_durable(self.request):
             raise TypeError("Only a durable job can be snoozed: use retry(), or dispatch with delay_on_commit.")
         return run.Snooze(seconds(delay, "delay"), limited=limited)
+
+    def _refuse_other_thread(self, method: str) -> None:
+        # Celery keeps a request for the thread that runs it. In a helper thread the job would look like a function
+        # call, and no lease would fence what that commits. A true function call has a request of its own.
+        if self.request_stack.top is None and run.is_running(self):
+            raise RuntimeError(
+                f"self.{method}() belongs in the thread of the body: this one knows of no job. "
+                "Let the helper return what it found, and go on in the body."
+            )
 
     def _next_try(self, eta: datetime | None, countdown: float | None) -> datetime | float:
         if eta is not None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from celery import current_app, shared_task
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from celery.result import AsyncResult
@@ -19,6 +20,8 @@ from django_celery_results.models import TaskResult
 from django_tenants.utils import schema_context
 
 from jobs.celery_hooks.backends import TenantCacheBackend
+from jobs.celery_hooks.tracing import trace
+from jobs.message import HEADER
 from jobs.models import Job
 from jobs.relay.line import wake
 from jobs.relay.maintenance import run_maintenance
@@ -720,6 +723,112 @@ def test_a_completion_is_no_part_of_another_transaction(acme: Tenant, run_jobs: 
     run_jobs()
     assert Job.objects.get().state == "dead"
     assert groups(acme.schema_name) == []
+
+
+def by_asyncio(act: Callable[[], Any]) -> Any:
+    return asyncio.run(asyncio.to_thread(act))
+
+
+def by_asgiref(act: Callable[[], Any]) -> Any:
+    return asyncio.run(sync_to_async(act, thread_sensitive=False)())
+
+
+HELPERS: dict[str, Callable[[Callable[[], Any]], Any]] = {
+    "a pool of threads": at_once,
+    "asyncio": by_asyncio,
+    "asgiref": by_asgiref,
+}
+
+
+def enter(block: Any) -> None:
+    with block:
+        Group.objects.create(name="effect")
+
+
+ELSEWHERE: dict[str, Callable[[TenantTask], Any]] = {
+    "completion": lambda task: enter(task.completion()),
+    "before_call": lambda task: enter(task.before_call()),
+    "snooze": lambda task: task.snooze(60),
+}
+
+
+@pytest.mark.usefixtures("committed_db")
+@pytest.mark.parametrize("helper", HELPERS)
+@pytest.mark.parametrize("deed", ELSEWHERE)
+def test_another_thread_than_the_bodys_knows_of_no_job(
+    acme: Tenant, run_jobs: RunJobs, task: TenantTask, helper: str, deed: str
+) -> None:
+    def act(task: TenantTask) -> None:
+        try:
+            with schema_context(acme.schema_name):
+                ELSEWHERE[deed](task)
+        finally:
+            connection.close()
+
+    bodies(lambda task: HELPERS[helper](lambda: act(task)))
+    dispatch(acme, task)
+    run_jobs(ahead=True, limit=3)
+    job = Job.objects.get()
+    assert (job.state, job.attempt, groups(acme.schema_name)) == ("dead", 1, [])
+    assert f"self.{deed}()" in job.error
+    assert "thread of the body" in job.error
+
+
+def write_in_a_completion(task: TenantTask, *args: Any) -> None:
+    with task.before_call(), task.completion() as done:
+        Group.objects.create(name="effect")
+        done.result = "for nobody"
+
+
+@pytest.mark.parametrize("call", [lambda: open("x"), lambda: open.run("x"), lambda: open.apply(("x",))])
+def test_a_completion_of_a_function_call_is_a_plain_transaction(acme: Tenant, call: Callable[[], Any]) -> None:
+    bodies(write_in_a_completion)
+    with schema_context(acme.schema_name):
+        call()
+    assert groups(acme.schema_name) == ["effect"]
+
+
+@pytest.mark.parametrize("call", [lambda: plainly_complete("x"), lambda: plainly_complete.run("x")])
+def test_so_it_is_in_the_body_of_another_job(acme: Tenant, run_jobs: RunJobs, call: Callable[[], Any]) -> None:
+    bodies(lambda task: call())
+    dispatch(acme, open)
+    run_jobs()
+    assert (Job.objects.count(), groups(acme.schema_name)) == (0, ["effect"])
+
+
+@shared_task(bind=True, atomic=False)
+def plainly_complete(self: TenantTask, name: str) -> None:
+    write_in_a_completion(self)
+
+
+@shared_task(bind=True, atomic=False)
+def plainly_complete_elsewhere(self: TenantTask, name: str) -> None:
+    by_asyncio(lambda: write_and_close(self))
+
+
+def write_and_close(task: TenantTask) -> None:
+    try:
+        write_in_a_completion(task)
+    finally:
+        connection.close()
+
+
+@pytest.mark.usefixtures("committed_db")
+@pytest.mark.parametrize("plain", [plainly_complete, plainly_complete_elsewhere])
+def test_so_it_is_in_a_plain_task(acme: Tenant, plain: TenantTask) -> None:
+    trace(plain, "0190b8a0-0000-7000-8000-000000000001", {HEADER: {"schema": acme.schema_name}}, ("x",))
+    assert groups(acme.schema_name) == ["effect"]
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_job_that_has_ended_keeps_nobody_from_a_completion(acme: Tenant, run_jobs: RunJobs) -> None:
+    bodies(raising(ValueError()))
+    dispatch(acme, open)
+    run_jobs()
+    bodies(write_in_a_completion)
+    with schema_context(acme.schema_name):
+        open.run("x")
+    assert groups(acme.schema_name) == ["effect"]
 
 
 # Links
