@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import ProgrammingError
@@ -13,7 +14,7 @@ from kombu.serialization import dumps
 from psycopg.errors import InvalidSchemaName, UndefinedTable
 
 from jobs.codec import encode_result
-from tenants.connection import connection, execute
+from tenants.connection import connection, execute, fetch_one
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,15 @@ STORE = """
         date_started = coalesce(excluded.date_started, stored.date_started), date_done = excluded.date_done
     WHERE stored.status NOT IN ('SUCCESS', 'FAILURE', 'REVOKED', 'IGNORED')
 """
+
+
+def is_of_job(task_id: str) -> bool:
+    """Whether a row of that id waits, or is dead: then its own endings alone write its result."""
+    try:
+        job_id = UUID(task_id)
+    except ValueError:
+        return False
+    return fetch_one("SELECT FROM public.jobs_job WHERE id = %s", [job_id]) is not None
 
 
 def store(schema: str, row: dict[str, Any]) -> None:

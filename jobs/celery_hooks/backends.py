@@ -34,7 +34,8 @@ CLEANUP_BATCH = 1000
 class FollowsTenant:
     """Enters the schema of the request, for what is stored and what is dispatched then (errbacks, chord bodies).
 
-    A durable job's outcome is stored by its own fenced statements alone: its requests pass here without a trace.
+    A durable job's outcome is stored by its own fenced statements alone: its requests pass here without a trace. So
+    does what somebody stores by a job's id.
     """
 
     def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any) -> None:
@@ -65,7 +66,7 @@ class FollowsTenant:
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
-        if is_durable(request):
+        if is_durable(request) or (getattr(request, "id", None) != task_id and _is_job(task_id)):
             return result
         with schema_context(schema_of_result(request)):
             return self._store(task_id, result, state, traceback, request, **kwargs)
@@ -157,6 +158,11 @@ class TenantCacheBackend(FollowsTenant, CacheBackend):
 
     def _at_home(self, key: bytes) -> bytes:
         return f"{connection.schema_name}:".encode() + key
+
+
+def _is_job(task_id: Any) -> bool:
+    """Whether it is the id of a durable job that has not ended, or is dead. The result of another is there already."""
+    return retry_on_broken_connection(lambda: results.is_of_job(str(task_id)))
 
 
 def _received(task_id: str) -> Context | None:

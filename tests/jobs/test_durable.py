@@ -21,6 +21,7 @@ from django_tenants.utils import schema_context
 
 from jobs.celery_hooks.backends import TenantCacheBackend
 from jobs.celery_hooks.tracing import trace
+from jobs.endings import cancel
 from jobs.message import HEADER
 from jobs.models import Job
 from jobs.relay.line import wake
@@ -324,6 +325,97 @@ def test_a_body_whose_transaction_can_not_be_committed_is_a_failure(
     assert groups(acme.schema_name) == []
     assert Job.objects.get().state == "dead"
     assert result_of(acme.schema_name, job_id).status == "FAILURE"
+
+
+# A result that somebody stores by a job's id
+
+
+def store_as(status: str) -> Callable[[TenantTask], None]:
+    return lambda task: task.backend.store_result(task.request.id, "untrue", status)
+
+
+UNTRUE: dict[str, Callable[[TenantTask], Any]] = {
+    "SUCCESS": store_as("SUCCESS"),
+    "FAILURE": lambda task: task.backend.mark_as_failure(task.request.id, ValueError("untrue")),
+    "REVOKED": store_as("REVOKED"),
+    "IGNORED": store_as("IGNORED"),
+    "done": lambda task: task.backend.mark_as_done(task.request.id, "untrue"),
+    "update_state": lambda task: task.update_state(state="SUCCESS", meta="untrue"),
+}
+ENDS: dict[str, Ending] = {
+    "SUCCESS": lambda task: "true",
+    "FAILURE": raising(ValueError("true")),
+    "IGNORED": raising(Ignore("true")),
+}
+
+
+@pytest.mark.parametrize("untrue", UNTRUE)
+@pytest.mark.parametrize("end", ENDS)
+def test_the_end_that_is_recorded_wins_over_what_the_body_stored(
+    acme: Tenant, task: TenantTask, run_jobs: RunJobs, end: str, untrue: str
+) -> None:
+    def body(task: TenantTask) -> Any:
+        UNTRUE[untrue](task)
+        return ENDS[end](task)
+
+    bodies(body)
+    job_id = dispatch(acme, task)
+    run_jobs()
+    result = result_of(acme.schema_name, job_id)
+    assert (result.status, result.task_name) == (end, task.name)
+    assert "true" in result.result
+    assert "untrue" not in result.result
+
+
+def test_so_it_does_in_a_completion(acme: Tenant, run_jobs: RunJobs) -> None:
+    def body(task: TenantTask) -> None:
+        with task.completion() as done:
+            task.backend.store_result(task.request.id, "untrue", "FAILURE")
+            done.result = "true"
+
+    bodies(body)
+    job_id = dispatch(acme, open)
+    run_jobs()
+    assert result_of(acme.schema_name, job_id).result == '"true"'
+
+
+@pytest.mark.parametrize("status", ["FAILURE", "SUCCESS", "STARTED"])
+def test_what_is_stored_after_the_end_changes_nothing(acme: Tenant, run_jobs: RunJobs, status: str) -> None:
+    bodies(lambda task: "true")
+    job_id = dispatch(acme, atomic)
+    run_jobs()
+    with schema_context(acme.schema_name):
+        atomic.backend.store_result(job_id, "untrue", status)
+    assert result_of(acme.schema_name, job_id).result == '"true"'
+
+
+def test_what_a_plain_task_stores_of_a_job_changes_nothing(acme: Tenant, run_jobs: RunJobs) -> None:
+    job_id = dispatch(acme, atomic)
+    trace(stores, "0190b8a0-0000-7000-8000-000000000001", {HEADER: {"schema": acme.schema_name}}, (job_id,))
+    bodies(lambda task: "true")
+    run_jobs()
+    assert result_of(acme.schema_name, job_id).result == '"true"'
+
+
+@shared_task(bind=True)
+def stores(self: TenantTask, job_id: str) -> None:
+    self.backend.store_result(job_id, "untrue", "SUCCESS")
+    self.backend.store_result(job_id, "untrue", "SUCCESS", request=self.request)
+
+
+@pytest.mark.parametrize("task_id", ["0190b8a0-0000-7000-8000-000000000001", "no uuid"])
+def test_what_is_no_jobs_is_stored_as_ever(acme: Tenant, task_id: str) -> None:
+    with schema_context(acme.schema_name):
+        atomic.backend.store_result(task_id, "by hand", "SUCCESS")
+        assert AsyncResult(task_id, app=current_app).get(timeout=1) == "by hand"
+
+
+def test_a_cancelled_job_is_revoked_whatever_somebody_stored(acme: Tenant) -> None:
+    job_id = dispatch(acme, atomic)
+    with schema_context(acme.schema_name):
+        atomic.backend.store_result(job_id, "untrue", "SUCCESS")
+    assert cancel(Job.objects.get())
+    assert result_of(acme.schema_name, job_id).status == "REVOKED"
 
 
 # Retries
