@@ -55,6 +55,7 @@ class Run:
 def run_of(periodic: PeriodicTask) -> Run:
     """What a schedule runs. Raises NotSchedulable, with a reason for people."""
     _refuse_routing(periodic)
+    _refuse_no_time(periodic)
     _check_schedule(periodic)
     if not periodic.task.strip():
         raise NotSchedulable("It names no task.", field="task")
@@ -121,6 +122,13 @@ def _refuse_routing(periodic: PeriodicTask) -> None:
             raise NotSchedulable(reason, field=field)
 
 
+def _refuse_no_time(periodic: PeriodicTask) -> None:
+    # Celery's own `expires=0` is "at once", django-celery-beat's is "never": nobody can tell what its author meant.
+    if periodic.expire_seconds == 0:
+        reason = "Each run would expire before it begins: leave expire_seconds empty for runs that never expire."
+        raise NotSchedulable(reason, field="expire_seconds")
+
+
 def _check_schedule(periodic: PeriodicTask) -> None:
     try:
         # None in a form that is not filled in yet.
@@ -158,5 +166,5 @@ def _fan_out(periodic: PeriodicTask, args: list[Any], kwargs: dict[str, Any]) ->
 
 
 def _options(periodic: PeriodicTask) -> Mapping[str, Any]:
-    expires = periodic.expires or periodic.expire_seconds
-    return {"expires": expires} if expires else {}
+    expires = periodic.expire_seconds if periodic.expires is None else periodic.expires
+    return {} if expires is None else {"expires": expires}

@@ -15,5 +15,5 @@ def run_in_each_tenant(
     """Dispatch a task in each active tenant, for a schedule that runs there. Returns how many tenants these are."""
     registered = current_app.tasks.get(task)
     default = registered and registered.expires
-    options = {"expires": expire_seconds} if expire_seconds else {}
+    options = {} if expire_seconds is None else {"expires": expire_seconds}
     return outbox.insert_for_each_tenant(outbox.Terms.of(task, options, expires=default), args, kwargs)

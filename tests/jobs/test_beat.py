@@ -28,6 +28,7 @@ from django_celery_beat.tzcrontab import TzAwareCrontab
 from devstack.ports import free_port
 from jobs import schedules
 from jobs.models import Job
+from jobs.tasks import run_in_each_tenant
 from tenants.connection import connection
 from tenants.models import Tenant
 from tests.jobs.conftest import RESULTS
@@ -424,6 +425,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "arguments that the body does not take": {"args": "[1, 2, 3]"},
     "a task that needs a tenant": {"task": "notifications.tasks.deliver_message", "args": '["1"]'},
     "a task of the platform's": {"task": "tenants.tasks.fill_spares", "args": "[]", "headers": '{"run_in": "tenants"}'},
+    "runs that expire at once": {"expire_seconds": 0},
+    "the tenants' expire at once": {"expire_seconds": 0, "headers": '{"run_in": "tenants"}'},
     "the fan-out itself": {"task": schedules.FAN_OUT, "args": '["x", [], {}]'},
 }
 
@@ -572,6 +575,16 @@ def test_the_tenants_jobs_expire_too(schedule: Make, acme: Tenant, run_jobs: Cal
     tick(beat())
     run_jobs(limit=1)
     assert [job.tenant for job in Job.objects.filter(expires_at__gt=timezone.now())] != []
+
+
+@pytest.mark.usefixtures("committed_db")
+@pytest.mark.parametrize(("seconds", "left"), [(0, 0), (60, 1), (None, 1)])
+def test_a_fan_out_takes_no_seconds_for_none_at_all(
+    acme: Tenant, run_jobs: Callable[..., int], seconds: float | None, left: int
+) -> None:
+    run_in_each_tenant.delay_on_commit(mark.name, ["one"], {}, expire_seconds=seconds)
+    run_jobs()
+    assert len(groups(acme.schema_name)) == left
 
 
 def test_the_cleanup_of_results_runs_as_a_job(schedule: Make, run_jobs: Callable[[], int]) -> None:

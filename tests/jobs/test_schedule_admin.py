@@ -87,6 +87,8 @@ def test_a_task_is_refused_where_it_can_not_run(client: Client, task: str, place
         ({"exchange": "x"}, "leave exchange empty"),
         ({"routing_key": "x"}, "leave routing_key empty"),
         ({"priority": "0"}, "leave priority empty"),
+        ({"expire_seconds": "0"}, "leave expire_seconds empty"),
+        ({"expire_seconds": "0", "run_in": "tenants"}, "leave expire_seconds empty"),
         ({"args": '{"a": 1}'}, "args is"),
         ({"kwargs": "[]"}, "kwargs is"),
         ({"args": "[]"}, "missing 1 required positional argument"),
