@@ -225,9 +225,11 @@ class DatabaseWrapper(TenantDatabaseWrapper):
                 self._leave_direct()
 
     def _leave_direct(self) -> None:
-        if self._pooled is not None:
+        pooled = self._pooled
+        if pooled is not None:
             self.close()
-            self._pooled, self._direct_for, self.settings_dict = None, None, self._pooled
+            self.settings_dict = pooled
+            self._pooled = self._direct_for = None
 
     def _direct_settings(self) -> dict[str, Any] | None:
         if "DIRECT" not in self.settings_dict:

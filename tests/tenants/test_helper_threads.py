@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 import pytest
@@ -257,7 +257,7 @@ def _written_by_copy(text: str) -> list[Any]:
 def _read_by_a_named_cursor(text: str) -> list[Any]:
     with transaction.atomic(), connection.connection.cursor("named") as cursor:
         cursor.execute("SELECT %s::text = %s::text", (text, text))
-        return cast("list[Any]", cursor.fetchall())
+        return cursor.fetchall()
 
 
 @pytest.mark.parametrize("what", READ_TOO_EARLY)
