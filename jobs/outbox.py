@@ -51,10 +51,11 @@ class Terms:
         transaction of another database.
         """
         _refuse_other_database()
-        return cls._of(task, options, expires) if options else _terms_of_a_task(task, expires)
+        return cls.checked(task, options, expires) if options else _terms_of_a_task(task, expires)
 
     @classmethod
-    def _of(cls, task: str, options: Mapping[str, Any], expires: float | None) -> "Terms":
+    def checked(cls, task: str, options: Mapping[str, Any], expires: float | None) -> "Terms":
+        """As `of`, in whatever transaction."""
         if refused := set(options) - OPTIONS:
             raise TypeError(
                 f"A durable job takes no {', '.join(sorted(refused))}: it has a queue and a line of its own. "
@@ -105,7 +106,7 @@ class Terms:
 # Nearly all dispatches have no options, and checking them again takes as long as inserting one does on the client.
 @lru_cache(maxsize=1000, typed=True)
 def _terms_of_a_task(task: str, expires: float | None) -> Terms:
-    return Terms._of(task, {}, expires)
+    return Terms.checked(task, {}, expires)
 
 
 def insert_one(terms: Terms, args: Sequence[Any], kwargs: Mapping[str, Any], *, schema: str) -> str:

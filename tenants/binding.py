@@ -99,6 +99,8 @@ class Block(Owner):
 def bind(tenant: Any) -> None:
     """Let this context work for a tenant: a `Tenant`, or whatever has a `schema_name`. NOBODY unbinds."""
     if tenant is NOBODY:
+        if isinstance(owner := _owner.get(), Block):
+            owner.is_gone = True
         unbind()
     else:
         if _owner.get() is None:
@@ -114,9 +116,7 @@ def bind_to_public() -> None:
 def unbind() -> None:
     """Let this context work for nobody."""
     _binding.set(None)
-    owner = _owner.get()
-    if isinstance(owner, Block):
-        owner.is_gone = True
+    if isinstance(_owner.get(), Block):
         _owner.set(None)
 
 
