@@ -23,7 +23,7 @@ from django_tenants.models import TenantMixin
 from django_tenants.utils import schema_context, tenant_context
 
 from tenants import binding
-from tenants.postgresql.messages import ENDED_INSIDE
+from tenants.postgresql.messages import ENDED_INSIDE, TransactionOfOne
 
 GONE = (
     "The connection was replaced inside of this atomic() block. What was written before that is not committed; what "
@@ -73,6 +73,7 @@ def keep_blocks_apart() -> None:
         context.__enter__ = _entering(enter)
         context.__exit__ = _leave
         _ways_in_and_out.update((context.__enter__.__code__, _leave.__code__))
+    _ways_in_and_out.update((TransactionOfOne.__enter__.__code__, TransactionOfOne.__exit__.__code__))
     atomic: Any = Atomic
     atomic.__exit__ = _ending_its_own(atomic.__exit__)
     _ways_in_and_out.update((atomic.__enter__.__code__, atomic.__exit__.__code__))

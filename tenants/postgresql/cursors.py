@@ -13,7 +13,7 @@ from psycopg import ClientCursor
 from psycopg.client_cursor import ClientCursorMixin
 from psycopg.pq import ExecStatus
 
-from tenants.postgresql.messages import Connection
+from tenants.postgresql.messages import Connection, TransactionOfOne
 from tenants.postgresql.statements import (
     DIRECT_HINT,
     LINE,
@@ -56,25 +56,26 @@ class Cursor(CursorMixin, ClientCursor[Any]):
     def executemany(self, query: Any, *args: Any, **options: Any) -> None:
         """As psycopg's, in one transaction."""
         self._conn.refuse_end(_text(query, self._conn))
-        with self._conn.in_transaction():
+        with TransactionOfOne(self._conn):
             super().executemany(query, *args, **options)
 
     @contextmanager
     def copy(self, *args: Any, **options: Any) -> Iterator[Any]:
         """As psycopg's, in one transaction."""
-        with self._conn.in_transaction(), super().copy(*args, **options) as copy:
+        with TransactionOfOne(self._conn), super().copy(*args, **options) as copy:
             yield copy
 
     def stream(self, *args: Any, **options: Any) -> Iterator[Any]:
         """As psycopg's, in one transaction."""
-        with self._conn.in_transaction():
+        with TransactionOfOne(self._conn):
             yield from super().stream(*args, **options)
 
     def _execute_gen(self, *args: Any, **options: Any) -> Generator[Any, Any, None]:
         connection = self._conn
         # While the parameters of one statement are made ready, another may be sent.
-        outer, connection.carrier = connection.carrier, self
+        outer = connection.carrier
         try:
+            connection.carrier = self
             yield from super()._execute_gen(*args, **options)
         finally:
             connection.carrier = outer
@@ -131,7 +132,7 @@ class ServerCursor(CursorMixin, ClientCursorMixin[Any, Any], psycopg.ServerCurso
     def execute(self, query: Any, *args: Any, **options: Any) -> Any:
         """As psycopg's. Outside of a transaction its rows can be fetched if it was made `withhold`."""
         self._conn.may_hold_locks |= SESSION_LOCK in _text(query, self._conn).lower()
-        with self._conn.in_transaction():
+        with TransactionOfOne(self._conn):
             executed = super().execute(query, *args, **options)
             self._opened_in = self._conn.place_of_cursors(withhold=self._withhold)
             return executed

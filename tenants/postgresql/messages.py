@@ -9,7 +9,7 @@ This leans on parts of psycopg that are not documented. tests/tenants/test_priva
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from threading import RLock, get_ident
 from typing import Any, Protocol
 from weakref import ref
@@ -65,6 +65,32 @@ class Carrier(Protocol):
     prelude: list[bytes]
 
 
+class TransactionOfOne:
+    """A transaction for a statement that can't be one message with its search path; the one that is open, if one is.
+
+    A class, and no generator: a time limit that came between a generator and its `with` would leave the transaction
+    open, until the generator is collected and rolls back what came after it.
+    """
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self._begun: psycopg.Transaction | None = None
+
+    def __enter__(self) -> None:
+        connection = self._connection
+        if connection.autocommit and connection.is_idle():
+            self._begun = psycopg.Transaction(connection)
+            self._begun.__enter__()
+        else:
+            connection.begin_late()
+        connection.is_known = True
+
+    def __exit__(self, *exception: Any) -> None:
+        self._connection.is_known = False
+        if self._begun is not None:
+            self._begun.__exit__(*exception)
+
+
 class Connection(psycopg.Connection[Any]):
     """psycopg's connection, which sends the search path before each statement of whatever cursor."""
 
@@ -106,8 +132,8 @@ class Connection(psycopg.Connection[Any]):
         self.runs_alone: Carrier | None = None
         # The path that was sent before a statement which is not sent yet
         self._sent_path: bytes | None = None
-        # Whether our own cursor is at work
-        self._is_known = False
+        #: Whether our own cursor is at work
+        self.is_known = False
         # Whether a statement of the transaction needed the search path: triggers that wait for the COMMIT may, too
         self._needs_path = True
         self._transaction: OpenTransaction | None = None
@@ -290,28 +316,16 @@ class Connection(psycopg.Connection[Any]):
     @contextmanager
     def transaction(self, *args: Any, **options: Any) -> Iterator[psycopg.Transaction]:
         """As psycopg's; inside Django's atomic() it is a savepoint, even if that has sent nothing yet."""
-        if not self._autocommit and self.is_idle():
-            with self.lock:
-                self.wait(self._send(self._prelude(needs_path=False)))
+        self.begin_late()
         with super().transaction(*args, **options) as transaction:
             yield transaction
 
-    @contextmanager
-    def in_transaction(self) -> Iterator[None]:
-        """A transaction for what can't be one message with its search path; the one that is open, if one is."""
-        begun: AbstractContextManager[Any] = nullcontext()
-        if self._autocommit and self.is_idle():
-            begun = self.transaction()
-        elif self.is_idle():
-            # psycopg's executemany() would have to begin it in a pipeline, where a message holds one statement.
+    def begin_late(self) -> None:
+        """Begin the transaction of atomic(), if that has sent nothing yet."""
+        # psycopg's executemany() would have to begin it in a pipeline, where a message holds one statement.
+        if not self._autocommit and self.is_idle():
             with self.lock:
                 self.wait(self._send(self._prelude(needs_path=False)))
-        with begun:
-            self._is_known = True
-            try:
-                yield
-            finally:
-                self._is_known = False
 
     @contextmanager
     def alone(self, cursor: Carrier) -> Iterator[None]:
@@ -409,7 +423,7 @@ class Connection(psycopg.Connection[Any]):
         else:
             yield from self._send(prelude)
             self._sent_path = prelude[-1]
-        self.may_hold_locks |= not self._is_known
+        self.may_hold_locks |= not self.is_known
         self._may_have_ended |= self._is_unseen()
 
     def _refuse_while_streaming(self) -> None:
@@ -427,7 +441,7 @@ class Connection(psycopg.Connection[Any]):
 
     def _is_unseen(self) -> bool:
         """Whether a cursor that was made by hand is at work in atomic(), which may end its transaction."""
-        return self.in_atomic and not self._is_known
+        return self.in_atomic and not self.is_known
 
     def _look_when_it_began(self) -> Generator[Any, Any, None]:
         """Find out that a cursor made by hand has ended the transaction of atomic(), and begun another."""

@@ -126,13 +126,7 @@ def test_a_limit_that_passes_before_any_body_begins_is_the_jobs_death_at_last(wo
     ("task", "act", "durable"),
     [
         (acts, "bind", True),
-        *[(acts_outside, act, durable) for act in ACTS for durable in (True, False) if durable or act != "stream"],
-        pytest.param(
-            *(acts_outside, "stream", False),
-            marks=pytest.mark.xfail(
-                strict=False, reason="A limit in psycopg's way into the transaction of a stream() leaves that open."
-            ),
-        ),
+        *[(acts_outside, act, durable) for act in ACTS for durable in (True, False)],
     ],
 )
 def test_who_goes_on_after_a_limit_is_at_home_and_its_blocks_have_ended(
