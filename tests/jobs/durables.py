@@ -263,7 +263,7 @@ ODD_ERRORS: dict[str, Callable[[], Exception]] = {
     "OSError": lambda: OSError(threading.Lock()),  # can't be pickled
     "Unprinted": Unprinted,
     "SyntaxError": _odd_syntax,
-    "ValueError": lambda: ValueError("x" * 50_000_000),
+    "ValueError": lambda: ValueError("x" * 10_000_000),
 }
 
 

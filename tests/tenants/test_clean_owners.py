@@ -399,3 +399,11 @@ def test_an_owner_inside_another_one_cleans_nothing(acme: Tenant) -> None:
         sql("SET LOCAL statement_timeout = '1h'")
         as_request(acme, lambda: None)
         assert sql("SHOW statement_timeout") == [("1h",)]
+
+
+@pytest.mark.parametrize("leave", ["SET client_encoding = 'LATIN1'", "SET standard_conforming_strings = off"])
+@pytest.mark.parametrize("owner", OWNERS)
+def test_a_sweep_is_read_as_in_a_new_session(acme: Tenant, owner: str, leave: str) -> None:
+    """Its first statement may be its body's own."""
+    OWNERS[owner](acme, lambda: sql(leave))
+    assert as_sweep(lambda: sql("SELECT %s", "日本 \\d")) == [[("日本 \\d",)]]

@@ -222,3 +222,26 @@ def test_psycopgs_autocommit_cant_be_turned_on_in_a_block(acme: Tenant) -> None:
             Group.objects.create(name="undone")
             transaction.set_rollback(True)
     assert groups(acme.schema_name) == []
+
+
+@pytest.mark.usefixtures("rows")
+def test_rows_that_are_copied_while_their_encoder_asks_raise_or_are_at_home(acme: Tenant, globex: Tenant) -> None:
+    def copy() -> None:
+        with connection.cursor() as cursor, cursor.copy("COPY auth_group (name) FROM STDIN") as copied:
+            copied.write_row([Jsonb("x", dumps=asking(globex, count))])
+
+    with schema_context(acme.schema_name), pytest.raises(Error, match="unfinished"):
+        copy()
+    assert (groups(acme.schema_name), groups(globex.schema_name)) == (["acme"], ["globex"])
+
+
+@pytest.mark.usefixtures("rows")
+def test_an_encoder_that_asks_twice_and_nests_is_at_home(acme: Tenant, globex: Tenant) -> None:
+    def nest() -> None:
+        with schema_context(acme.schema_name):
+            assert by_named_cursor(Jsonb("y", dumps=asking(globex, count))) == [("acme",)]
+        assert by_named_cursor(Jsonb("z")) == [("globex",)]
+
+    with schema_context(acme.schema_name), transaction.atomic():
+        assert by_named_cursor(Jsonb("x", dumps=asking(globex, nest))) == [("acme",)]
+        assert by_stream(Jsonb("x", dumps=asking(globex, nest))) == [("acme",)]
