@@ -346,7 +346,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
         if self.connection is None or self.connection.closed:
             return False
         # By psycopg's word too: Django does not know of a BEGIN that a body executed.
-        return not self.get_autocommit() or not self.connection.is_idle()
+        return not self.autocommit or not self.connection.is_idle()
 
     def _is_in_testcase(self) -> bool:
         # An exception of a signal's handler may have come before the block was noted.
