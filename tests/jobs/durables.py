@@ -325,3 +325,11 @@ def sql(statement: str, *parameters: Any) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters or None)
         return cursor.fetchall() if cursor.description is not None else []
+
+
+def end_other_sessions() -> None:
+    """Of this role in this database: PostgreSQL's own processes there, like autovacuum, have no role."""
+    sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND datname = current_database() AND usename = current_user"
+    )

@@ -28,7 +28,7 @@ from tenants.binding import bind_to_public
 from tenants.models import Tenant
 from tenants.services import suspend_tenant
 from tests.jobs.conftest import eventually
-from tests.jobs.durables import PARKING, sql
+from tests.jobs.durables import PARKING, end_other_sessions, sql
 from tests.jobs.probes import probe
 
 KINDS = list(Heartbeat.Kind)
@@ -82,8 +82,7 @@ def test_a_worker_leaves_one_in_each_pool(start_worker: Callable[..., Process], 
 def test_a_worker_goes_on_with_it_when_its_sessions_were_lost(start_worker: Callable[..., Process]) -> None:
     start_worker("-c", "1", HEARTBEAT_SECONDS="0.1")
     seen_twice(Heartbeat.Kind.WORKER)
-    others = "pid <> pg_backend_pid() AND datname = current_database() AND usename = current_user"
-    sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+    end_other_sessions()
     seen_twice(Heartbeat.Kind.WORKER)
 
 

@@ -22,7 +22,7 @@ from tenants.models import Domain, Tenant
 from tenants.services import delete_tenant, suspend_tenant
 from tests.jobs.claims import OVER, change, lock_out
 from tests.jobs.conftest import eventually, out_of_bounds
-from tests.jobs.durables import PARKING, queue_length, result_of, sql
+from tests.jobs.durables import PARKING, end_other_sessions, queue_length, result_of, sql
 from tests.jobs.probes import probe
 from tests.people import at_once
 
@@ -433,7 +433,6 @@ def test_a_stop_ends_both(start_relay: Callable[..., Process], acme: Tenant) -> 
 def test_it_goes_on_when_its_sessions_are_lost(acme: Tenant, relay: Process) -> None:
     eventually(Heartbeat.objects.exists, "a heartbeat")
     for _ in range(3):
-        others = "pid <> pg_backend_pid() AND datname = current_database() AND usename = current_user"
-        sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+        end_other_sessions()
         expired(acme)
         eventually(lambda: not Job.objects.exists(), "it is ended")

@@ -34,7 +34,7 @@ from jobs.relay.publisher import MIN_DEPTH, Publisher
 from tenants.models import Tenant
 from tenants.services import delete_tenant, resume_tenant, suspend_tenant
 from tests.jobs.conftest import eventually, out_of_bounds
-from tests.jobs.durables import PARKING, atomic, bodies, new_relay, queue_length, result_of, sql
+from tests.jobs.durables import PARKING, atomic, bodies, end_other_sessions, new_relay, queue_length, result_of, sql
 from tests.jobs.probes import probe
 from tests.people import at_once
 
@@ -559,8 +559,7 @@ def test_it_does_not_hang_for_ever(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("committed_db")
 def test_it_outlives_the_loss_of_its_database_sessions(acme: Tenant, relay: Process) -> None:
     eventually(Heartbeat.objects.exists, "a pulse")
-    others = "pid <> pg_backend_pid() AND datname = current_database() AND usename = current_user"
-    sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+    end_other_sessions()
     dispatch(acme)
     eventually(lambda: queue_length() == 1, "a message")
     current_app.control.purge()

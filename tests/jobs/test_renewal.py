@@ -14,7 +14,7 @@ from devstack.processes import Process
 from tenants.models import Tenant
 from tests.jobs import probes
 from tests.jobs.conftest import ended, eventually, results_of
-from tests.jobs.durables import dies_once, groups, lingers, locks_and_waits, result_of, sql
+from tests.jobs.durables import dies_once, end_other_sessions, groups, lingers, locks_and_waits, result_of, sql
 
 LEASE = 3
 SHORT = {"JOB_LEASE": str(LEASE)}
@@ -89,10 +89,9 @@ def test_an_outage_costs_a_running_call_no_second_one(start_worker: Callable[...
     start_worker(**SHORT)
     job_id = dispatch(acme, lingers, "outage", 3 * LEASE)
     eventually(lambda: begun("outage"), "it began")
-    others = "datname = current_database() AND pid <> pg_backend_pid()"
     over = "SELECT lease_until < clock_timestamp() FROM public.jobs_job"
     while not sql(over)[0][0]:
-        sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+        end_other_sessions()
     eventually(lambda: ended(job_id), "it ended")
     assert begun("outage")
     assert '"attempts": 1' in (result_of(acme.schema_name, job_id).meta or "")

@@ -19,7 +19,7 @@ from tenants.models import Tenant
 from tenants.services import register_tenant
 from tests.jobs import probes
 from tests.jobs.conftest import RESULTS, eventually, results_of, where_ran
-from tests.jobs.durables import queue_length
+from tests.jobs.durables import end_other_sessions, queue_length, sql
 from tests.jobs.probes import errback, inline_errback, own, probe
 
 
@@ -29,18 +29,13 @@ def initech(committed_db: None) -> Tenant:
     with transaction.atomic():
         tenant = register_tenant(name="Initech", slug="initech")
         Tenant.objects.filter(pk=tenant.pk).update(status=Tenant.Status.ACTIVE)
-        _execute(f"CREATE SCHEMA {tenant.schema_name}")
-        _execute(f"CREATE TABLE {tenant.schema_name}.{RESULTS} (LIKE public.{RESULTS} INCLUDING ALL)")
+        sql(f"CREATE SCHEMA {tenant.schema_name}")
+        sql(f"CREATE TABLE {tenant.schema_name}.{RESULTS} (LIKE public.{RESULTS} INCLUDING ALL)")
     return tenant
 
 
-def _execute(statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-
-
 def _drop_schema(tenant: Tenant) -> None:
-    _execute(f"DROP SCHEMA {tenant.schema_name} CASCADE")
+    sql(f"DROP SCHEMA {tenant.schema_name} CASCADE")
 
 
 def _become(status: str) -> Callable[[Tenant], None]:
@@ -204,7 +199,7 @@ def test_the_look_up_fails(start_worker: Callable[..., Process], acme: Tenant) -
     worker = start_worker("-c", "1", "-Q", "hasty", DATABASE_URL=hasty)
     with schema_context(acme.schema_name):
         with transaction.atomic():
-            _execute("LOCK TABLE public.tenants_tenant IN ACCESS EXCLUSIVE MODE")
+            sql("LOCK TABLE public.tenants_tenant IN ACCESS EXCLUSIVE MODE")
             task = probe.apply_async(("during",), queue="hasty")
             worker.wait_for(f"[{task.id}] raised unexpected: OperationalError")
         probe.apply_async(("afterwards",), queue="hasty")
@@ -238,7 +233,7 @@ def test_the_database_refuses_connections(one_child: Process, acme: Tenant, afte
 def test_every_backend_is_terminated(one_child: Process, acme: Tenant, afterwards: Callable[[], None]) -> None:
     """That is retry_on_broken_connection: the look-up is repeated on a new connection."""
     afterwards()
-    _terminate_others()
+    end_other_sessions()
     with schema_context(acme.schema_name):
         task = probe.delay("at once")
 
@@ -253,17 +248,10 @@ def _no_connections() -> Iterator[None]:
     with psycopg.connect(other, autocommit=True) as admin:
         admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         try:
-            _terminate_others()
+            end_other_sessions()
             yield
         finally:
             admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
-
-
-def _terminate_others() -> None:
-    _execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
-    )
 
 
 def test_parts_of_a_canvas_fail_one_by_one(
