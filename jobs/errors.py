@@ -1,5 +1,6 @@
 """What a job's row and its result tell of an exception: some of it to the tenant, all of it to staff."""
 
+import pickle
 import re
 import traceback
 from collections.abc import Iterator
@@ -66,12 +67,26 @@ def presentable(error: BaseException) -> BaseException:
     """The same exception, for Celery to print and to send to the parent; one in its place if it is no fit for that."""
     if isinstance(error, TaskPredicate) or not isinstance(error, Exception):
         return error
+    if ends_its_reader(error):
+        return Unpresentable(describe(error))
     try:
         if len("".join(traceback.format_exception(error))) + len(f"{error!r}{error.args}") <= MAX_PRESENTABLE:
             return error
     except Exception:  # what the exception's own methods raise
         pass
     return Unpresentable(describe(error))
+
+
+def ends_its_reader(error: Exception) -> bool:
+    """Whether its own methods raise what is no Exception, to who prints it, or sends it to another process."""
+    try:
+        f"{error!r}{error}{error.args}"
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # what Celery and `presentable` can deal with
+        return False
+    except BaseException:
+        return True
+    return False
 
 
 def storable(text: str, limit: int) -> str:

@@ -14,6 +14,7 @@ from celery import Task
 
 from jobs.celery_hooks import child, soft_limits
 from jobs.celery_hooks.internals import GreenletExit, runs_in_a_childs_process
+from jobs.errors import Unpresentable, describe, ends_its_reader
 from tenants.binding import NOBODY, bind, bound_tenant
 from tenants.connection import connection
 from tenants.session import start_owner
@@ -27,15 +28,20 @@ FOLLOWING = {"on_success": 2, "on_failure": 2, "on_retry": 2, "after_return": 3}
 @contextmanager
 def guarded() -> Iterator[None]:
     """Around a body or a hook: a soft limit raises in it. What is no Exception becomes a RuntimeError, unless it ends
-    the process or the greenlet: it would end the worker, or hang it.
+    the process or the greenlet: it would end the worker, or hang it. So would an Exception that raises it when Celery
+    prints or pickles it.
     """
     try:
         with soft_limits.raised():
             yield
-    except (Exception, SystemExit, GreenletExit):
+    except (SystemExit, GreenletExit):
+        raise
+    except Exception as error:
+        if ends_its_reader(error):
+            raise Unpresentable(describe(error)) from None
         raise
     except BaseException as error:
-        raise RuntimeError(f"The body raised {error!r}") from error
+        raise RuntimeError(f"The body raised {describe(error)}") from error
     finally:
         child.end_if_cut_off()
 
@@ -47,7 +53,7 @@ def staying_in_process() -> Iterator[None]:
         yield
     except SystemExit as error:
         if type(error) is SystemExit and not runs_in_a_childs_process():
-            raise RuntimeError(f"The body raised {error!r}") from error
+            raise RuntimeError(f"The body raised {describe(error)}") from error
         raise
 
 

@@ -6,6 +6,7 @@ import resource
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 from celery import shared_task
@@ -31,6 +32,30 @@ class Unreadable(Exception):
 
 def _fail_to_read() -> NoReturn:
     raise LookupError("nobody reads this")
+
+
+class Deadly(Exception):
+    """Whoever prints, writes or reads it ends."""
+
+
+class DeadlyToPrint(Deadly):
+    def __repr__(self) -> str:
+        raise SystemExit(3)
+
+    __str__ = __repr__
+
+
+class DeadlyToWrite(Deadly):
+    def __reduce__(self) -> Any:
+        raise SystemExit(3)
+
+
+class DeadlyToRead(Deadly):
+    def __reduce__(self) -> Any:
+        return _raise, (KeyboardInterrupt(),)
+
+
+DEADLY = (DeadlyToPrint, DeadlyToWrite, DeadlyToRead)
 
 
 def _raise(error: BaseException) -> NoReturn:
@@ -88,7 +113,9 @@ FAILURES: dict[str, tuple[Callable[[], Any], str]] = {
     "an exception of its own": (lambda: _raise(Own("one", "two")), "Own"),
     "a group of them": (lambda: _raise(BaseExceptionGroup("both", [Own("one", "two")])), "BaseExceptionGroup"),
     "an exception that can't be read": (lambda: _raise(Unreadable()), "Unreadable"),
+    "a reason that is deadly": (lambda: _raise(Reject(DeadlyToPrint(), requeue=False)), "Reject"),
     "a reason that can't be read": (lambda: _raise(Reject(Unreadable(), requeue=False)), "Reject"),
+    **{kind.__name__: (partial(_raise, kind()), kind.__name__) for kind in DEADLY},
     # The text of the system's is for staff.
     "uses up its descriptors": (_use_up_descriptors, "OSError"),
 }

@@ -11,7 +11,7 @@ from jobs.models import Job
 from tenants.models import Tenant
 from tests.jobs.conftest import ended, eventually, results_of, worker_and_relay
 from tests.jobs.durables import groups, result_of, writes
-from tests.jobs.hostile import CUTS, FAILURES, SUCCESSES, does
+from tests.jobs.hostile import CUTS, DEADLY, FAILURES, SUCCESSES, does
 
 INCLUDE = ["--include", "tests.jobs.hostile,tests.jobs.durables"]
 DURABLE = pytest.mark.parametrize("durable", [True, False], ids=["durable job", "plain task"])
@@ -95,7 +95,8 @@ def test_a_child_that_can_open_nothing_more_runs_no_other_task(
 @pytest.mark.parametrize("pool", ["threads", "gevent", "solo"])
 def test_no_pool_hangs_of_what_a_body_raises(start_worker: Callable[..., Process], acme: Tenant, pool: str) -> None:
     worker = start_worker("-P", pool, "-c", "1", *INCLUDE)
-    for deed in ("KeyboardInterrupt", "GeneratorExit", "CancelledError", "an exception of its own"):
+    deadly = tuple(kind.__name__ for kind in DEADLY)
+    for deed in ("KeyboardInterrupt", "GeneratorExit", "CancelledError", "an exception of its own", *deadly):
         task_id = send(does, acme, deed, durable=False)
         eventually(lambda task_id=task_id: ended(task_id), deed)  # type: ignore[misc]  # no types
         assert results_of(task_id) == {acme.schema_name: "FAILURE"}

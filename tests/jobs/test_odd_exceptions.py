@@ -31,6 +31,7 @@ from tenants.models import Tenant
 from tests.jobs.claims import dispatch
 from tests.jobs.deaths import JOB_ID, NAN, dead, member_of, raising
 from tests.jobs.durables import atomic, bodies, open, result_of, sql
+from tests.jobs.hostile import DeadlyToPrint, DeadlyToRead, DeadlyToWrite
 from tests.people import add_staff, add_user, client_of, client_of_staff
 
 RunJobs = Callable[..., int]
@@ -76,6 +77,9 @@ EXCEPTIONS: dict[str, Callable[[], Exception]] = {
     "surrogates": lambda: ValueError("\ud800" * 5000),
     "NaN": lambda: ValueError(NAN),
     "causes": endless_cause,
+    "deadly to print": DeadlyToPrint,
+    "deadly to write": DeadlyToWrite,
+    "deadly to read": DeadlyToRead,
     "a group": lambda: ExceptionGroup("many", [ValueError("\0"), Hostile()]),
     "a class that is gone": lambda: type("Gone" * 100, (Exception,), {"__module__": None})("x"),
     "rejected": lambda: Reject("\0\ud800", requeue=False),
