@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import psycopg
@@ -15,6 +16,7 @@ from django.db import DatabaseError, Error, transaction
 
 from jobs import claim, endings
 from jobs.celery_hooks import soft_limits, user_code
+from jobs.celery_hooks.internals import GreenletExit
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
 from jobs.errors import describe, format_traceback, is_refusal, presentable
@@ -150,7 +152,7 @@ def _run_atomic(task: RunnableTask, request: Context) -> Any:
     with _ending(request.lease) as completion:
         _pass_gate(request.lease)
         completion.result = _run_body(task, request)
-    _refuse_open_transaction()
+    _end_open_transaction(request.lease)
     return completion.result
 
 
@@ -158,18 +160,21 @@ def _run_outside_transaction(task: RunnableTask, request: Context) -> Any:
     with transaction.atomic(durable=True):
         _pass_gate(request.lease)
     result = _run_body(task, request)
-    _refuse_open_transaction()
-    completed = request.get("completion")
-    if completed is not None:
-        return completed.result
-    with completing(request) as completion:
-        completion.result = result
-    return result
+    completion = request.get("completion")
+    if completion is None:
+        if connection.in_transaction():
+            raise RuntimeError("The body left a transaction open, so nothing of it was committed.")
+        with completing(request) as completion:
+            completion.result = result
+    _end_open_transaction(request.lease)
+    return completion.result
 
 
-def _refuse_open_transaction() -> None:
+def _end_open_transaction(lease: Lease) -> None:
+    """That of an `on_commit` hook, or of what follows `self.completion()`: the job has ended as a success."""
     if connection.in_transaction():
-        raise RuntimeError("The body left a transaction open, so nothing of it was committed.")
+        logger.error("Job %s left a transaction open after its end, so nothing of that was committed", lease.id)
+        start_owner()
 
 
 def _pass_gate(lease: Lease) -> None:
@@ -196,17 +201,27 @@ def _run_body(task: RunnableTask, request: Context) -> Any:
 
 @contextmanager
 def _ending(lease: Lease) -> Iterator[Completion]:
-    """A transaction whose COMMIT ends the job. Raises LeaseLost, and commits nothing, once the lease is lost."""
+    """A transaction whose COMMIT ends the job. Raises LeaseLost, and commits nothing, once the lease is lost.
+
+    What an `on_commit` hook raises changes nothing of that end, so it is logged.
+    """
     completion, over = Completion(), False
+    committed: list[bool] = []
     try:
         with transaction.atomic(durable=True):
+            transaction.on_commit(partial(committed.append, True))  # before those of the body
             yield completion
             over = True
             endings.complete(lease, completion.result)
-    except DatabaseError as error:
-        if over and endings.is_lease_lost(error):
-            raise LeaseLost(f"Job {lease.id} is not held by this worker any more") from error
-        if over:
+    except (SystemExit, GreenletExit):
+        raise
+    except BaseException as error:
+        if committed:
+            logger.exception("An on_commit hook of job %s raised; the job's outcome stays as it is", lease.id)
+            return
+        if over and isinstance(error, DatabaseError):
+            if endings.is_lease_lost(error):
+                raise LeaseLost(f"Job {lease.id} is not held by this worker any more") from error
             _hand_back_if_not_released(error)
         raise
 

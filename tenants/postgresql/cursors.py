@@ -100,7 +100,8 @@ class Cursor(CursorMixin, ClientCursor[Any]):
             if self._leading:
                 # PostgreSQL counted the line before the statement, too.
                 error.args = (LINE.sub(lambda line: f"LINE {int(line[1]) - 1}:", str(error)),)
-            if self._conn.shares_sessions and isinstance(error, NEEDS_SESSION):
+            # In a transaction of the caller's it is that which is in the way, and not the pooler.
+            if self._conn.shares_sessions and isinstance(error, NEEDS_SESSION) and self._conn.is_idle():
                 error.args = (f"{error}\n{DIRECT_HINT}",)
             raise
 

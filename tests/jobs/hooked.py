@@ -4,10 +4,12 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery import shared_task
 from django.contrib.auth.models import Group
+from django.db import transaction
 
 from jobs.task import TenantTask
 from tenants.connection import connection
@@ -61,6 +63,7 @@ DEEDS: dict[str, Callable[[str], Any]] = {
     "cancel": lambda hook: _raise(asyncio.CancelledError(hook)),
     "begin": _begin,
     "wander": lambda hook: connection.set_schema("public"),
+    "divide by zero": lambda hook: sql("SELECT 1 / 0"),
     "hang": lambda hook: time.sleep(60),
 }
 
@@ -72,6 +75,8 @@ def _raise(error: BaseException) -> None:
 def _body(task: TenantTask, *args: Any, **kwargs: Any) -> str:
     note("body", arguments=[list(args), kwargs])
     Group.objects.get_or_create(name="body")
+    for number in range(2):
+        transaction.on_commit(partial(DEEDS[kwargs.get("deeds", {}).get("on_commit", "nothing")], f"on_commit {number}"))
     ending = kwargs.get("ending")
     if ending == "retry" and task.request.retries == 0:
         raise task.retry(countdown=0)
@@ -90,4 +95,9 @@ def hooked(self: Hooked, *args: Any, **kwargs: Any) -> str:
 
 @shared_task(base=Hooked, bind=True, max_retries=1, atomic=False)
 def hooked_outside(self: Hooked, *args: Any, **kwargs: Any) -> str:
-    return _body(self, *args, **kwargs)
+    if kwargs.get("ending") != "completion":
+        return _body(self, *args, **kwargs)
+    with self.completion() as completion:
+        completion.result = _body(self, *args, **kwargs)
+    note("after completion", arguments=[list(args), kwargs])
+    return "done"

@@ -114,6 +114,31 @@ def test_whatever_a_hook_does_after_the_end_the_outcome_stays_and_the_next_hook_
     assert groups("public") == []
 
 
+@pytest.mark.parametrize(
+    ("task", "ending", "ran"),
+    [(hooked, "success", ["body"]), (hooked_outside, "completion", ["body", "after completion"])],
+    ids=["atomic", "completion"],
+)
+@pytest.mark.parametrize("deed", ["fail", "divide by zero", "cancel", "begin"])
+def test_an_on_commit_hook_that_raises_does_so_after_the_end_of_its_job(
+    worker: Process, acme: Tenant, task: Any, ending: str, ran: list[str], deed: str
+) -> None:
+    job_id = send(task, acme, durable=True, ending=ending, deeds={"on_commit": deed, "after_return": "write"})
+    eventually(lambda: "after_return" in groups(acme.schema_name), "its hooks")
+
+    assert order() == ["before_start", *ran, "on_success", "after_return"]
+    assert results_of(job_id) == {acme.schema_name: "SUCCESS"}
+    assert groups(acme.schema_name) == ["after_return", "body"]
+    assert not Job.objects.exists()
+    assert "was held elsewhere" not in worker.output
+    if deed == "begin":
+        assert f"Job {job_id} left a transaction open after its end" in worker.output
+    else:
+        told = f"An on_commit hook of job {job_id} raised"
+        assert worker.output.count(told) == 1
+        assert "Traceback" in worker.output.partition(told)[2]
+
+
 @KINDS
 def test_a_hook_that_exits_ends_its_child_and_not_the_task(
     worker: Process, acme: Tenant, task: Any, durable: bool
