@@ -53,6 +53,16 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit("Run the tests with `make test`: they need a database of their own.", returncode=2)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    marker = item.get_closest_marker("django_db")
+    asked = marker is not None and (marker.kwargs.get("transaction") or any(marker.args[:1]))
+    if asked or "transactional_db" in getattr(item, "fixturenames", ()):
+        pytest.fail(
+            "This would delete acme and globex: use the fixture committed_db, of tests/conftest.py", pytrace=False
+        )
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if WORKER:

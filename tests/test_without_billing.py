@@ -11,7 +11,13 @@ import pytest
 
 CHECKOUT = Path(__file__).parent.parent
 # Those that start the product's processes, or migrate many schemas, take minutes, and say no more of this.
-API = ("api/test_idempotency.py", "api/test_pages.py", "api/test_problems.py", "api/test_schema.py", "api/test_strict.py")
+API = (
+    "api/test_idempotency.py",
+    "api/test_pages.py",
+    "api/test_problems.py",
+    "api/test_schema.py",
+    "api/test_strict.py",
+)
 TENANTS = ("tenants/test_hosts.py", "tenants/test_schemas.py", "tenants/test_status.py")
 JOBS = ("jobs/test_control.py", "jobs/test_lease.py", "jobs/test_outbox.py")
 NOT_COPIED = shutil.ignore_patterns(".venv*", ".git", ".devstack", ".peers", "__pycache__", ".*_cache", ".env")

@@ -76,7 +76,9 @@ def _body(task: TenantTask, *args: Any, **kwargs: Any) -> str:
     note("body", arguments=[list(args), kwargs])
     Group.objects.get_or_create(name="body")
     for number in range(2):
-        transaction.on_commit(partial(DEEDS[kwargs.get("deeds", {}).get("on_commit", "nothing")], f"on_commit {number}"))
+        transaction.on_commit(
+            partial(DEEDS[kwargs.get("deeds", {}).get("on_commit", "nothing")], f"on_commit {number}")
+        )
     ending = kwargs.get("ending")
     if ending == "retry" and task.request.retries == 0:
         raise task.retry(countdown=0)

@@ -80,6 +80,18 @@ def test_another_error_is_as_it_was(acme: Tenant) -> None:
     assert "direct" not in str(error.value)
 
 
+@pytest.mark.usefixtures("pooled", "remains")
+@pytest.mark.parametrize("what", [*ALONE.values(), "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"])
+def test_what_a_transaction_of_its_own_is_in_the_way_of_is_not_the_poolers_fault(acme: Tenant, what: str) -> None:
+    """`direct()` would raise there, too."""
+    with schema_context(acme.schema_name), transaction.atomic():
+        sql("SELECT 1")
+        with pytest.raises(DatabaseError) as error:
+            sql(what)
+        transaction.set_rollback(True)
+    assert "direct" not in str(error.value)
+
+
 @pytest.mark.usefixtures("pooled")
 def test_rows_can_be_iterated(acme: Tenant, globex: Tenant) -> None:
     for tenant in (acme, globex):
