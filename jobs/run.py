@@ -16,17 +16,18 @@ from django.db import DatabaseError, Error, transaction
 
 from jobs import claim, endings
 from jobs.celery_hooks import soft_limits, user_code
-from jobs.celery_hooks.internals import GreenletExit
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
 from jobs.errors import describe, format_traceback, is_refusal, presentable
-from jobs.transient import is_transient
+from jobs.transient import is_read_only, is_transient
 from tenants.binding import bind_to_public
 from tenants.connection import connection, retry_on_broken_connection, wait_for_database
 from tenants.session import start_owner
 
 logger = logging.getLogger(__name__)
 
+# For how many errors of a transaction for reading only a standby may be to blame, which takes over
+MAX_READ_ONLY = 2
 # The tasks whose durable bodies run in this process, each once for each of them.
 _running: "list[RunnableTask]" = []
 
@@ -164,6 +165,9 @@ def _run_outside_transaction(task: RunnableTask, request: Context) -> Any:
     if completion is None:
         if connection.in_transaction():
             raise RuntimeError("The body left a transaction open, so nothing of it was committed.")
+        # What the body has set in its session is not for the job's end: a limit, a role, reading only.
+        start_owner()
+        connection.set_schema(request.lease.schema)
         with completing(request) as completion:
             completion.result = result
     _end_open_transaction(request.lease)
@@ -213,9 +217,9 @@ def _ending(lease: Lease) -> Iterator[Completion]:
             yield completion
             over = True
             endings.complete(lease, completion.result)
-    except (SystemExit, GreenletExit):
-        raise
     except BaseException as error:
+        if user_code.ends_its_process(error):
+            raise
         if committed:
             logger.exception("An on_commit hook of job %s raised; the job's outcome stays as it is", lease.id)
             return
@@ -223,6 +227,8 @@ def _ending(lease: Lease) -> Iterator[Completion]:
             if endings.is_lease_lost(error):
                 raise LeaseLost(f"Job {lease.id} is not held by this worker any more") from error
             _hand_back_if_not_released(error)
+        if not isinstance(error, Exception):  # of a result's own methods
+            raise RuntimeError(f"The body's end raised {describe(error)}") from error
         raise
 
 
@@ -292,6 +298,13 @@ def _ending_of(error: BaseException, task: RunnableTask, request: Context, sessi
     if lease.transients >= settings.JOB_MAX_TRANSIENT:
         return TooManyTimes(str(error)) if isinstance(error, Passing) else error
     if called or error is request.get("out_of_retries"):
+        return error
+    if task.atomic and session.was_closed and isinstance(error, Error):
+        closed = RuntimeError("The body closed its database connection, so nothing of it was committed.")
+        closed.__cause__ = error
+        return closed
+    # A server for reading only could not have noted those attempts, either: it is the body that wants no writes.
+    if is_read_only(error) and lease.transients >= MAX_READ_ONLY:
         return error
     if is_transient(error, session):
         passing = Passing(str(error))

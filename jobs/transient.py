@@ -24,6 +24,12 @@ def is_transient(error: BaseException, session: Any) -> bool:
         sessions = (session, connection.connection)
         own = any(session is not None and session.raised(cause) for session in sessions)
         return own and PASSING.match(cause.sqlstate) is not None
-    # A session that was lost, or that could not be made again, has no more to say. Nor has one that a body has closed.
+    # A session that was lost, or that could not be made again, has no more to say.
     lost = isinstance(error, InterfaceError | OperationalError | psycopg.InterfaceError | psycopg.OperationalError)
-    return lost and bool(session.closed)
+    return lost and bool(session.closed) and not session.was_closed
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether something could not be written because the transaction, or the server, is for reading only."""
+    cause = error.__cause__ if isinstance(error, Error) else error
+    return isinstance(cause, psycopg.errors.ReadOnlySqlTransaction)

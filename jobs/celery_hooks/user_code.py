@@ -34,7 +34,7 @@ def guarded() -> Iterator[None]:
     try:
         with soft_limits.raised():
             yield
-    except (SystemExit, GreenletExit):
+    except (SystemExit, GreenletExit):  # see `staying_in_process`
         raise
     except Exception as error:
         if ends_its_reader(error):
@@ -52,9 +52,16 @@ def staying_in_process() -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
-        if type(error) is SystemExit and not runs_in_a_childs_process():
-            raise RuntimeError(f"The body raised {describe(error)}") from error
-        raise
+        if ends_its_process(error):
+            raise
+        raise RuntimeError(f"The body raised {describe(error)}") from error
+
+
+def ends_its_process(error: BaseException) -> bool:
+    """Whether it ends a prefork child, or a greenlet; or, raised by Celery itself, the worker."""
+    if type(error) is SystemExit:
+        return runs_in_a_childs_process()
+    return isinstance(error, SystemExit | GreenletExit)
 
 
 def run_body(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -361,6 +361,7 @@ class DatabaseWrapper(TenantDatabaseWrapper):
     def _close(self) -> None:
         if self.connection is not None:
             self.connection.cancel_statement()
+            self.connection.was_closed = not self.connection.closed
         super()._close()
 
     # The owner

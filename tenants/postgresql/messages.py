@@ -8,11 +8,11 @@ This leans on parts of psycopg that are not documented. tests/tenants/test_priva
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import RLock, get_ident
 from typing import Any, Protocol
-from weakref import ref
+from weakref import WeakSet
 
 import psycopg
 from django.db.transaction import TransactionManagementError
@@ -122,8 +122,10 @@ class Connection(psycopg.Connection[Any]):
         self._began_at: bytes | None = None
         # Whether a cursor made by hand, whose text nobody sees, may have ended it
         self._may_have_ended = False
-        # By a weak reference: an error keeps alive all that its traceback saw.
-        self._last_error: Callable[[], psycopg.Error | None] = lambda: None
+        # By weak references: an error keeps alive all that its traceback saw.
+        self._errors: WeakSet[psycopg.Error] = WeakSet()
+        #: Whether somebody has closed it in good order: it was not lost
+        self.was_closed = False
         #: Whether Django still sets the session up: with nothing bound, that is no error
         self.is_new = True
         #: The cursor that sends the next message, if that has room
@@ -155,6 +157,7 @@ class Connection(psycopg.Connection[Any]):
         self._notice_handlers = []
         self._notify_handlers = []
         self._notifies_backlog = deque()
+        self._errors.clear()
         self._prepared = PrepareManager()
         self.prepare_threshold = self._default_threshold
 
@@ -209,8 +212,8 @@ class Connection(psycopg.Connection[Any]):
         return self.pgconn.transaction_status == TransactionStatus.INERROR
 
     def raised(self, error: BaseException) -> bool:
-        """Whether it is what the server answered last, of all that were errors."""
-        return self._last_error() is error
+        """Whether it is an answer of the server's to this owner."""
+        return error in self._errors
 
     def cancel_statement(self) -> None:
         """Cancel the statement that runs, if one does."""
@@ -236,9 +239,9 @@ class Connection(psycopg.Connection[Any]):
             raise
         except psycopg.Error as error:
             if error.sqlstate:
-                self._last_error = ref(error)
+                self._errors.add(error)
             raise
-        except Exception:
+        except BaseException:  # gevent's Timeout is no Exception
             self.cancel_statement()
             # Its answer, which is an error, has to be read, also if it was the generator that was interrupted.
             for answer in (gen, generators.execute(self.pgconn)):
@@ -306,6 +309,19 @@ class Connection(psycopg.Connection[Any]):
     def place_of_cursors(self, *, withhold: bool) -> tuple[Any, Any]:
         """What a named cursor lives in: an owner, and unless it was made `withhold`, a transaction."""
         return self.owner, None if withhold else self._transaction
+
+    def notifies(self, *args: Any, **options: Any) -> Generator[psycopg.Notify, None, None]:
+        """As psycopg's. One that is left unfinished, and ends late, hands nothing of its owner's to the next one."""
+        received = super().notifies(*args, **options)
+        try:
+            for notify in received:  # noqa: UP028  # on close(), `yield from` would end psycopg's part first
+                yield notify
+        finally:
+            # psycopg has none while it is read, and puts its own back.
+            of_next = self._notifies_backlog
+            received.close()
+            if of_next is not None:
+                self._notifies_backlog = of_next
 
     def close(self) -> None:
         """As psycopg's; whatever transaction was open is over."""

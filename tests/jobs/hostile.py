@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from celery import shared_task
 from celery.exceptions import Reject
 from django.contrib.auth.models import Group
+from django.db import transaction
 
 MEGABYTE = 2**20
 
@@ -127,8 +128,25 @@ DEEDS: dict[str, Callable[[], Any]] = {
     **{name: deed for name, (deed, _) in FAILURES.items()},
     **CUTS,
     **SUCCESSES,
+    "exits": lambda: _raise(SystemExit(3)),
     "writes garbage": write_garbage,
 }
+
+
+@shared_task
+def does_at_its_end(name: str) -> str:
+    transaction.on_commit(DEEDS[name])
+    return name
+
+
+class HostileResult(dict[str, str]):
+    def items(self) -> Any:
+        raise KeyboardInterrupt
+
+
+@shared_task
+def returns_what_raises() -> dict[str, str]:
+    return HostileResult(a="b")
 
 
 @shared_task

@@ -1,6 +1,6 @@
 """Whatever a body does to its process, one task ends, with a reason; the worker goes on, or ends with a code."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from jobs.models import Job
 from tenants.models import Tenant
 from tests.jobs.conftest import ended, eventually, results_of, worker_and_relay
 from tests.jobs.durables import groups, result_of, writes
-from tests.jobs.hostile import CUTS, DEADLY, FAILURES, SUCCESSES, does
+from tests.jobs.hostile import CUTS, FAILURES, SUCCESSES, does
 
 INCLUDE = ["--include", "tests.jobs.hostile,tests.jobs.durables"]
 DURABLE = pytest.mark.parametrize("durable", [True, False], ids=["durable job", "plain task"])
@@ -90,17 +90,6 @@ def test_a_child_that_can_open_nothing_more_runs_no_other_task(
     assert results_of(task_id) == {acme.schema_name: "SUCCESS"}
     assert result_of(acme.schema_name, task_id).result == f'"{deed}"'
     goes_on(worker, pid, acme)
-
-
-@pytest.mark.parametrize("pool", ["threads", "gevent", "solo"])
-def test_no_pool_hangs_of_what_a_body_raises(start_worker: Callable[..., Process], acme: Tenant, pool: str) -> None:
-    worker = start_worker("-P", pool, "-c", "1", *INCLUDE)
-    deadly = tuple(kind.__name__ for kind in DEADLY)
-    for deed in ("KeyboardInterrupt", "GeneratorExit", "CancelledError", "an exception of its own", *deadly):
-        task_id = send(does, acme, deed, durable=False)
-        eventually(lambda task_id=task_id: ended(task_id), deed)  # type: ignore[misc]  # no types
-        assert results_of(task_id) == {acme.schema_name: "FAILURE"}
-    goes_on(worker, worker.pid, acme)
 
 
 def test_a_worker_whose_main_loop_dies_ends_with_a_code_and_a_line(worker: Process, acme: Tenant) -> None:

@@ -9,7 +9,8 @@ import pytest
 from celery import shared_task
 from celery.exceptions import Retry
 from django.contrib.auth.models import Group
-from django.db import OperationalError, connections, transaction
+from django.core.signals import request_finished
+from django.db import OperationalError, close_old_connections, connections, transaction
 from django.db.utils import Error
 from django_tenants.utils import schema_context
 from pytest_django import Settings
@@ -164,15 +165,9 @@ def test_an_error_that_a_savepoint_has_dealt_with_does_not_excuse_a_later_one(ac
     assert Job.objects.get().state == "dead"
 
 
-def close_and_go_on() -> None:
-    connections.close_all()
-    sql("SELECT 1")
-
-
 BREAKAGES: dict[str, Callable[[], Any]] = {
     "error": lambda: fail("40P01"),
     "its session ended": lambda: sql("SELECT pg_terminate_backend(pg_backend_pid())"),
-    "it closed its session": close_and_go_on,
 }
 
 
@@ -192,6 +187,102 @@ def test_what_never_passes_is_dead_at_last_with_the_reason(
     job = Job.objects.get()
     assert (job.state, job.attempt) == ("dead", 4)
     assert job.error
+
+
+def in_an_audit() -> None:
+    try:
+        fail("40P01")
+    except Error:
+        swallow("INSERT INTO auth_group (name) VALUES ('audit')")  # the transaction has failed
+        raise
+
+
+def after_a_savepoint() -> None:
+    try:
+        with transaction.atomic():
+            fail("40P01")
+    except Error as deadlock:
+        with suppress(Error), transaction.atomic():
+            fail("23505")
+        raise deadlock from deadlock.__cause__
+
+
+def after_another() -> None:
+    swallow_in_savepoint("40001")
+    fail("40P01")
+
+
+def swallow_in_savepoint(state: str) -> None:
+    with suppress(Error), transaction.atomic():
+        fail(state)
+
+
+@pytest.mark.parametrize("end", [in_an_audit, after_a_savepoint, after_another])
+def test_what_passes_does_so_whatever_else_has_failed(acme: Tenant, run_jobs: RunJobs, end: Callable[[], None]) -> None:
+    fails_at_first(end)
+    dispatch(acme, atomic)
+    run_jobs()
+    assert (Job.objects.get().state, Job.objects.get().transients) == ("waiting", 1)
+
+
+CLOSINGS: dict[str, Callable[[], Any]] = {
+    "close_old_connections()": close_old_connections,
+    "close_all()": lambda: connections.close_all(),
+    "close()": lambda: connection.close(),
+    "request_finished": lambda: request_finished.send(None),
+}
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("closing", CLOSINGS)
+def test_a_body_that_closes_its_session_is_no_outage(
+    acme: Tenant, run_jobs: RunJobs, monkeypatch: pytest.MonkeyPatch, closing: str, goes_on: bool
+) -> None:
+    def body(task: TenantTask) -> None:
+        Group.objects.create(name="effect")
+        CLOSINGS[closing]()
+        if goes_on:
+            sql("SELECT 1")
+
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
+    bodies(body)
+    dispatch(acme, atomic)
+    run_jobs(ahead=True)
+    job = Job.objects.get()
+    assert (job.state, job.attempt, job.transients) == ("dead", 1, 0)
+    assert ":" in job.error
+    assert groups(acme.schema_name) == []
+
+
+def test_a_body_that_reads_only_does_not_try_for_hours(acme: Tenant, run_jobs: RunJobs) -> None:
+    """A server that reads only for a while could not have noted its attempts."""
+    bodies(lambda task: (connection.ensure_connection(), fail("25006")))
+    dispatch(acme, atomic)
+    run_jobs(ahead=True)
+    job = Job.objects.get()
+    assert (job.state, job.attempt) == ("dead", 3)
+
+
+LEFT_ON: dict[str, Callable[[], Any]] = {
+    "reading only": lambda: sql("SET default_transaction_read_only = on"),
+    "psycopg's": lambda: setattr(connection.connection, "read_only", True),
+    "a limit": lambda: sql("SET statement_timeout = 1"),
+    "a search path": lambda: sql("SET search_path = nowhere"),
+}
+
+
+@pytest.mark.parametrize("setting", LEFT_ON)
+def test_what_a_body_has_set_is_not_for_the_end_of_its_job(acme: Tenant, run_jobs: RunJobs, setting: str) -> None:
+    def body(task: TenantTask) -> str:
+        sql("SELECT 1")
+        LEFT_ON[setting]()
+        return "done"
+
+    bodies(body)
+    job_id = dispatch(acme, open)
+    run_jobs()
+    assert '"attempts": 1' in (result_of(acme.schema_name, job_id).meta or "")
+    assert result_of(acme.schema_name, job_id).status == "SUCCESS"
 
 
 def test_a_retry_policy_comes_first_and_has_the_last_word(acme: Tenant, run_jobs: RunJobs) -> None:

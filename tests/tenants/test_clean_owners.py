@@ -3,7 +3,7 @@
 import signal
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from io import StringIO
 from typing import Any
 
@@ -288,12 +288,15 @@ def test_a_body_may_close_a_connection_that_a_time_limit_left_active(acme: Tenan
     assert as_request(acme, work) == [[(1,)]]
 
 
-@contextmanager
-def soft_limit() -> Iterator[None]:
+def soft_limit() -> AbstractContextManager[None]:
     """As a child of a prefork pool has it: an exception in the midst of things."""
+    return interrupted(SoftTimeLimitExceeded)
 
+
+@contextmanager
+def interrupted(by: type[BaseException]) -> Iterator[None]:
     def interrupt(*args: Any) -> None:
-        raise SoftTimeLimitExceeded
+        raise by
 
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.2)
@@ -302,6 +305,32 @@ def soft_limit() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+class Bored(BaseException):
+    """As gevent's Timeout, no Exception."""
+
+
+@pytest.mark.parametrize("block", [transaction.atomic, nullcontext])
+def test_what_is_no_exception_ends_a_statement_and_not_the_session(acme: Tenant, block: Any) -> None:
+    def act() -> None:
+        sql("CREATE TABLE kept ()")
+        with suppress(Bored), interrupted(Bored), block():
+            sql("SELECT pg_sleep(60)")
+        sql("DROP TABLE kept")
+
+    as_request(acme, act)
+
+
+def test_what_is_no_exception_ends_a_savepoint_and_not_what_is_around_it(acme: Tenant) -> None:
+    def act() -> None:
+        with transaction.atomic():
+            sql("CREATE TABLE kept ()")
+            with suppress(Bored), interrupted(Bored), transaction.atomic():
+                sql("SELECT pg_sleep(60)")
+            sql("DROP TABLE kept")
+
+    as_request(acme, act)
 
 
 def test_the_cleaning_costs_no_message(acme: Tenant) -> None:

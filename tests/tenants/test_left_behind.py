@@ -661,6 +661,43 @@ def test_nobody_hears_what_was_sent_to_who_has_ended(acme: Tenant, globex: Tenan
     assert heard == []
 
 
+@pytest.mark.parametrize("listens", [True, False])
+def test_nobody_hears_what_an_unfinished_generator_has_kept(acme: Tenant, globex: Tenant, listens: bool) -> None:
+    kept: list[Any] = []
+    heard: list[str] = []
+
+    def listen() -> None:
+        sql("LISTEN orders")
+        for number in range(3):
+            sql(f"NOTIFY orders, 'secret {number}'")
+        kept.append(connection.connection.notifies(timeout=1))
+        assert next(kept[0]).payload == "secret 0"
+
+    def hear() -> None:
+        if listens:
+            sql("LISTEN orders; NOTIFY orders, 'own'")
+        kept.clear()
+        heard.extend(note.payload for note in connection.connection.notifies(timeout=0.2))
+
+    as_served(acme, listen)
+    as_served(globex, hear)
+    assert heard == (["own"] if listens else [])
+
+
+def test_who_stops_listening_for_a_while_hears_the_rest(acme: Tenant) -> None:
+    heard: list[str] = []
+
+    def listen() -> None:
+        sql("LISTEN orders")
+        for number in range(3):
+            sql(f"NOTIFY orders, '{number}'")
+        for _ in range(3):
+            heard.extend(note.payload for note in connection.connection.notifies(timeout=1, stop_after=1))
+
+    as_served(acme, listen)
+    assert heard == ["0", "1", "2"]
+
+
 def in_a_fork(act: Callable[[], Any]) -> str:
     """What came of it in a child of this process, which lives on with what it was given."""
     reading, writing = os.pipe()
