@@ -16,6 +16,7 @@ from django.db import DatabaseError, Error, transaction
 
 from jobs import claim, endings
 from jobs.celery_hooks import soft_limits, user_code
+from jobs.celery_hooks.internals import GreenletExit
 from jobs.claim import Lease
 from jobs.endings import LeaseLost
 from jobs.errors import describe, format_traceback, is_refusal, presentable
@@ -177,7 +178,7 @@ def _run_outside_transaction(task: RunnableTask, request: Context) -> Any:
 def _end_open_transaction(lease: Lease) -> None:
     """That of an `on_commit` hook, or of what follows `self.completion()`: the job has ended as a success."""
     if connection.in_transaction():
-        logger.error("Job %s left a transaction open after its end, so nothing of that was committed", lease.id)
+        logger.warning("Job %s left a transaction open after its end, so nothing of that was committed", lease.id)
         start_owner()
 
 
@@ -218,16 +219,14 @@ def _ending(lease: Lease) -> Iterator[Completion]:
             over = True
             endings.complete(lease, completion.result)
     except BaseException as error:
-        if user_code.ends_its_process(error):
-            raise
-        if committed:
+        if committed and not user_code.ends_its_process(error):
             logger.exception("An on_commit hook of job %s raised; the job's outcome stays as it is", lease.id)
             return
         if over and isinstance(error, DatabaseError):
             if endings.is_lease_lost(error):
                 raise LeaseLost(f"Job {lease.id} is not held by this worker any more") from error
             _hand_back_if_not_released(error)
-        if not isinstance(error, Exception):  # of a result's own methods
+        if not isinstance(error, Exception | SystemExit | GreenletExit):  # of a result's own methods
             raise RuntimeError(f"The body's end raised {describe(error)}") from error
         raise
 
