@@ -319,9 +319,11 @@ class Connection(psycopg.Connection[Any]):
         finally:
             # psycopg has none while it is read, and puts its own back.
             of_next = self._notifies_backlog
-            received.close()
-            if of_next is not None:
-                self._notifies_backlog = of_next
+            try:
+                received.close()  # which raises where another thread collects it
+            finally:
+                if of_next is not None:
+                    self._notifies_backlog = of_next
 
     def close(self) -> None:
         """As psycopg's; whatever transaction was open is over."""
