@@ -128,7 +128,7 @@ class OwnCounts:
     def seconds_left(self, name: str) -> int:
         """Until a count ends; 0 if there is none."""
         with self._lock:
-            return max(math.ceil(self._find(name)[1] - self._clock()), 0)
+            return max(_whole_seconds(self._find(name)[1] - self._clock()), 0)
 
     def delete(self, names: Sequence[str]) -> None:
         """End these counts."""
@@ -143,7 +143,7 @@ class OwnCounts:
             value, end = 0, now + hit.seconds
             self._make_room(hit.name)
         self._counts[hit.name] = value + hit.by, end
-        return Count(value + hit.by, max(math.ceil(end - now), 1))
+        return Count(value + hit.by, max(_whole_seconds(end - now), 1))
 
     def _find(self, name: str) -> tuple[int, float]:
         return self._counts.get(name, (0, 0.0))
@@ -152,3 +152,8 @@ class OwnCounts:
         self._counts.pop(name, None)
         while len(self._counts) >= self._room:
             del self._counts[next(iter(self._counts))]
+
+
+def _whole_seconds(seconds: float) -> int:
+    # Floats: an hour from 1000.1 on is a little more than an hour away.
+    return math.ceil(round(seconds, 3))

@@ -31,19 +31,23 @@ def queries() -> Iterator[list[str]]:
 def commands(about: str) -> Iterator[list[str]]:
     """The commands of the block to Redis that mention `about`, without the keys' prefix.
 
-    Redis serves other test runs too: only those clients count that name a key with this prefix.
+    Redis serves other test runs too: only those clients count that name a key with this prefix. A script's commands
+    come from nobody, so each of them has to name one.
     """
     client = redis.Redis.from_url(settings.REDIS_URL)
     end = f"the end of {settings.REDIS_KEY_PREFIX}'s block"
     sent: list[str] = []
-    seen: list[tuple[str, str]] = []
+    seen: list[tuple[str | None, str]] = []
     with client.monitor() as monitor:  # type: ignore[no-untyped-call]  # redis-py types it half
         yield sent
         client.echo(end)
         while end not in (record := monitor.next_command())["command"]:
-            seen.append((f"{record['client_address']}:{record['client_port']}", record["command"]))
+            is_script = record["client_type"] == "lua"
+            sender = None if is_script else f"{record['client_address']}:{record['client_port']}"
+            seen.append((sender, record["command"]))
     client.close()
-    ours = {sender for sender, command in seen if settings.REDIS_KEY_PREFIX in command}
+    prefix = settings.REDIS_KEY_PREFIX
+    ours = {sender for sender, command in seen if sender and prefix in command}
     for sender, command in seen:
-        if sender in ours and about in command:
+        if (sender in ours or prefix in command) and about in command:
             sent.append(command.replace(settings.REDIS_KEY_PREFIX, ""))

@@ -41,6 +41,16 @@ def test_several_are_counted_at_once_and_apart(store: Store, name: str) -> None:
     assert 3599 <= second.seconds <= 3600
 
 
+@pytest.mark.parametrize("now", [1000.1, 26_000.7, 31_337.3, 1_000_000.1])
+@pytest.mark.parametrize("seconds", [60, 3600, 86_400])
+def test_a_new_count_ends_after_its_seconds_whatever_the_clock_says(now: float, seconds: int) -> None:
+    clock = Clock()
+    clock.now = now
+    store = OwnCounts(clock)
+    assert store.add([Hit("name", seconds)])[0].seconds == seconds
+    assert store.seconds_left("name") == seconds
+
+
 def test_later_hits_do_not_put_off_the_end(store: Store, name: str) -> None:
     store.add([Hit(name, 60)])
     assert store.add([Hit(name, 3600)])[0].seconds <= 60
