@@ -112,6 +112,7 @@ class Demo:
         _say(f"{other} lists {len(listed)} of its own orders and none of {mine}")
         api.use(tokens[mine])
         _must(api.status_of("orders/"), 401, f"{other} takes a token of {mine}")
+        _say(f"{other} takes no token of {mine}")
 
     def _await_jobs(self, api: Api, what: str, jobs: list[str]) -> None:
         for job in jobs:

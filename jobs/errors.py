@@ -41,12 +41,10 @@ def describe(error: BaseException) -> str:
     driver = _drivers_own(error)
     if driver is None:
         return storable(f"{name}: {_redacted(error)}", MAX_ERROR)
+    if _says_what_to_do(driver):
+        return storable(f"{name}: {_message(error)}", MAX_ERROR)
     sqlstate = getattr(driver, "sqlstate", None)
-    if sqlstate:
-        return f"{name}: SQLSTATE {sqlstate}"
-    # What never came to a server has a text of psycopg's, or of ours, that says what to do.
-    is_ours = isinstance(driver, psycopg.ProgrammingError)
-    return storable(f"{name}: {_message(error)}", MAX_ERROR) if is_ours else name
+    return f"{name}: SQLSTATE {sqlstate}" if sqlstate else name
 
 
 def format_traceback(error: BaseException) -> str:
@@ -106,6 +104,15 @@ def _drivers_own(error: BaseException) -> BaseException | None:
     own = error.__cause__ if isinstance(error, Error) else error
     foreign = any(is_drivers(kind.__module__) for kind in type(own).__mro__)
     return own if foreign or _is_systems(own) or isinstance(own, ChordError) else None
+
+
+def _says_what_to_do(error: BaseException) -> bool:
+    """Whether it has a text that names nothing: of a statement that never came to a server, or of one that came too
+    late, since an error was swallowed.
+    """
+    if isinstance(error, psycopg.errors.InFailedSqlTransaction):
+        return True
+    return isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None
 
 
 def _is_systems(error: BaseException | None) -> bool:

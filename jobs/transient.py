@@ -17,8 +17,10 @@ PASSING = re.compile("08|40|53|55P03|57014|25006|57P0[1235]")
 def is_transient(error: BaseException, session: Any) -> bool:
     """Whether it is such an error, of the database session that the attempt began with, or that it has now.
 
-    What a body gets from another database says nothing about this one.
+    What a body gets from another database says nothing about this one. A group is such an error if all in it are.
     """
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_transient(one, session) for one in error.exceptions)
     cause = error.__cause__ if isinstance(error, Error) else error
     if isinstance(cause, psycopg.Error) and cause.sqlstate is not None:
         sessions = (session, connection.connection)

@@ -68,7 +68,7 @@ class RabbitMQ(Process):
     def kill(self) -> None:
         """SIGKILL to its whole group; returns when the port is free."""
         super().kill()
-        wait_until(lambda: not answers(self.port), seconds=10, what="the port of RabbitMQ is free")
+        wait_until(lambda: not answers(self.port), seconds=30, what="the port of RabbitMQ is free")
 
     def forget(self) -> None:
         """Lose all its queues, while it is not running."""

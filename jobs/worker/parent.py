@@ -14,19 +14,22 @@ logger = logging.getLogger(__name__)
 TIME_LIMIT = "2s"
 
 
-def in_bounded_transaction(deed: Callable[[], object], *, action: str, job_id: str) -> None:
+def in_bounded_transaction(deed: Callable[[], object], *, action: str, job_id: str) -> bool:
     """Do it in a short transaction. If that fails, the `action` is logged as failed, and the job's lease will run out.
 
-    It raises nothing, though the database is away: the worker's loop would end.
+    Returns whether it is done: committed, and the deed returned something true. It raises nothing, though the database
+    is away: the worker's loop would end.
     """
     try:
         if connection.connection is not None and not connection.is_usable():
             connection.close()
         with schema_context("public"), transaction.atomic():
             _set_time_limits()
-            deed()
+            done = deed()
     except Exception:
         logger.exception("Could not %s job %s: its lease will run out", action, job_id)
+        return False
+    return bool(done)
 
 
 def _set_time_limits() -> None:

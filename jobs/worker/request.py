@@ -77,13 +77,22 @@ class TenantRequest(Request):
         return is_durable(self._request_dict)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """A time limit was reached: the hard one is the death of a durable job, unless its child is gone already."""
-        if self.durable and not soft:
-            if self._child_is_alive():
-                self._dead_letter(TimeLimitExceeded(timeout))
-            else:
-                self._hand_back()
-        super().on_timeout(soft, timeout)
+        """A time limit was reached: the hard one is the death of a durable job that runs."""
+        if not self.durable or soft or self._dies_of(timeout):
+            super().on_timeout(soft, timeout)
+        else:
+            # Celery would call the errbacks, and `on_failure`.
+            logger.warning("The time limit of job %s, %s s, changes nothing of its outcome", self.id, timeout)
+            state.task_ready(self)
+            self.acknowledge()
+
+    def _dies_of(self, timeout: float) -> bool:
+        """False if the job goes on elsewhere, since its child is gone or its lease lost, or has ended: its child was in
+        a hook."""
+        if self._child_is_alive():
+            return self._dead_letter(TimeLimitExceeded(timeout))
+        self._hand_back()
+        return False
 
     def _child_is_alive(self) -> bool:
         # The pool may take some seconds to see that a child was killed, and the clock of its job runs on meanwhile.
@@ -140,14 +149,16 @@ class TenantRequest(Request):
         key = {"id": self.id, "token": self.lease_token}
         self._in_transaction("hand back", lambda: endings.hand_back(key, error=error, killed=not stopping))
 
-    def _dead_letter(self, error: Exception) -> None:
-        self._in_transaction("dead-letter", lambda: (lease := self._lease()) and endings.dead_letter(lease, error))
+    def _dead_letter(self, error: Exception) -> bool:
+        return self._in_transaction(
+            "dead-letter", lambda: (lease := self._lease()) and endings.dead_letter(lease, error)
+        )
 
     def _revoke(self, reason: str) -> None:
         self._in_transaction("revoke", lambda: (lease := self._lease()) and endings.revoke(lease, reason=reason))
 
-    def _in_transaction(self, action: str, deed: Callable[[], object]) -> None:
-        in_bounded_transaction(deed, action=action, job_id=self.id)
+    def _in_transaction(self, action: str, deed: Callable[[], object]) -> bool:
+        return in_bounded_transaction(deed, action=action, job_id=self.id)
 
     def _lease(self) -> claim.Lease | None:
         return claim.find(self.id, task=self._type, token=self.lease_token)

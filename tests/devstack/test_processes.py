@@ -50,7 +50,7 @@ def test_stop_kills_what_does_not_end_and_its_children(tmp_path: Path) -> None:
     process.wait_for("\n")
     leader, child = process.pid, int(process.output)
     process.stop()
-    wait_until(lambda: not is_running(leader) and not is_running(child), seconds=5, what="both gone")
+    wait_until(lambda: not is_running(leader) and not is_running(child), seconds=30, what="both gone")
 
 
 def test_a_signal_goes_to_the_leader_only(tmp_path: Path) -> None:

@@ -141,6 +141,7 @@ def test_run_plays_the_main_job_serves_and_leaves_nothing_behind(checkout: Path,
     first = start(port)
     first.wait_for("Ctrl-C stops everything")
     assert "globex lists 1 of its own orders and none of acme" in first.output
+    assert "globex takes no token of acme" in first.output
     assert "mail to ada@acme.example: " in first.output
     for person in ("ada@acme", "alan@acme", "gus@globex", "gina@globex"):
         assert f"{person}.example is confirmed" in first.output

@@ -53,5 +53,5 @@ def test_nothing_outlives_a_kill_9_of_the_group(supervisor: subprocess.Popen[byt
     pipe = Path((tmp_path / "supervisor.log").read_text().split("\n", 1)[0])
     assert all(map(is_running, pids))
     os.killpg(supervisor.pid, signal.SIGKILL)
-    wait_until(lambda: not any(map(is_running, pids)), seconds=10, what=f"{pids} gone")
-    wait_until(lambda: not pipe.parent.exists(), seconds=10, what="the pipe gone")
+    wait_until(lambda: not any(map(is_running, pids)), seconds=30, what=f"{pids} gone")
+    wait_until(lambda: not pipe.parent.exists(), seconds=30, what="the pipe gone")

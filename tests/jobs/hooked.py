@@ -4,10 +4,12 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 from django.contrib.auth.models import Group
 from django.db import transaction
 
@@ -65,7 +67,14 @@ DEEDS: dict[str, Callable[[str], Any]] = {
     "wander": lambda hook: connection.set_schema("public"),
     "divide by zero": lambda hook: sql("SELECT 1 / 0"),
     "hang": lambda hook: time.sleep(60),
+    "hang hard": lambda hook: _hang_hard(),
 }
+
+
+def _hang_hard() -> None:
+    while True:
+        with suppress(SoftTimeLimitExceeded):
+            time.sleep(60)
 
 
 def _raise(error: BaseException) -> None:
@@ -103,3 +112,9 @@ def hooked_outside(self: Hooked, *args: Any, **kwargs: Any) -> str:
         completion.result = _body(self, *args, **kwargs)
     note("after completion", arguments=[list(args), kwargs])
     return "done"
+
+
+@shared_task
+def noted() -> None:
+    """An errback."""
+    note("errback")

@@ -86,7 +86,7 @@ def test_a_child_that_dies_under_a_job_hands_it_back_at_once(worker: Process, ac
 
 def test_a_hard_limit_is_the_death_of_a_job(worker: Process, acme: Tenant) -> None:
     job_id = dispatch(acme, hangs, "hard", time_limit=1)
-    eventually(lambda: ended(job_id), "the parent's word", seconds=15)
+    eventually(lambda: ended(job_id), "the parent's word")
     job = Job.objects.get()
     assert (job.state, job.error) == ("dead", "TimeLimitExceeded: TimeLimitExceeded(1.0,)")
     assert results_of(job_id) == {acme.schema_name: "FAILURE"}

@@ -12,7 +12,7 @@ from tenants.models import Tenant
 from tests.jobs import probes
 from tests.jobs.conftest import ended, eventually, results_of, worker_and_relay
 from tests.jobs.durables import groups, result_of, sql
-from tests.jobs.hooked import hooked, hooked_outside
+from tests.jobs.hooked import hooked, hooked_outside, noted
 
 # What follows the body
 FOLLOWING = {
@@ -160,6 +160,39 @@ def test_a_soft_limit_ends_a_hook_that_hangs(worker: Process, acme: Tenant) -> N
 
     assert results_of(job_id) == {acme.schema_name: "SUCCESS"}
     assert "SoftTimeLimitExceeded" in worker.output
+
+
+@pytest.mark.parametrize(
+    ("task", "ending", "hook", "ran"),
+    [
+        (hooked, "success", "on_commit", ["body"]),
+        (hooked_outside, "completion", "on_commit", ["body"]),
+        (hooked, "success", "on_success", ["body", "on_success"]),
+        (hooked_outside, "success", "on_success", ["body", "on_success"]),
+        (hooked, "failure", "on_failure", ["body", "on_failure"]),
+        (hooked, "success", "after_return", ["body", "on_success", "after_return"]),
+    ],
+)
+def test_a_hard_limit_in_a_hook_ends_its_child_and_calls_no_hook_of_another_outcome(
+    worker: Process, acme: Tenant, task: Any, ending: str, hook: str, ran: list[str]
+) -> None:
+    with schema_context(acme.schema_name):
+        job_id = task.apply_async_on_commit(
+            ["ada"],
+            {"ending": ending, "deeds": {hook: "hang hard"}},
+            link_error=noted.si(),
+            soft_time_limit=1,
+            time_limit=2,
+        )
+    worker.wait_for(f"The time limit of job {job_id}, 2.0 s, changes nothing of its outcome")
+    after = send(hooked, acme, durable=True)
+    eventually(lambda: ended(after) and order()[-1] == "after_return", "the next one ended, and its hooks")
+
+    failed = ending == "failure"
+    assert results_of(job_id) == {acme.schema_name: "FAILURE" if failed else "SUCCESS"}
+    names = [name for name in order() if name != "errback"]
+    assert names == ["before_start", *ran, "before_start", "body", "on_success", "after_return"]
+    assert order().count("errback") == failed
 
 
 def test_a_hook_is_not_called_for_an_attempt_that_does_not_count(worker: Process, acme: Tenant) -> None:

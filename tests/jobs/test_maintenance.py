@@ -425,7 +425,7 @@ def test_a_stop_ends_both(start_relay: Callable[..., Process], acme: Tenant) -> 
     eventually(Heartbeat.objects.exists, "a heartbeat")
     expired(acme, 500)
     relay.signal(signal.SIGTERM)
-    eventually(lambda: not relay.running, "it ended", seconds=10)
+    eventually(lambda: not relay.running, "it ended")
     assert relay.returncode == 0
     assert "Traceback" not in relay.output
 

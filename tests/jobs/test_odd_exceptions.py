@@ -172,6 +172,30 @@ def test_a_drivers_text_is_for_staff(acme: Tenant, run_jobs: RunJobs, case: str)
         Job.objects.all().delete()
 
 
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (lambda: None, "InternalError: current transaction is aborted"),
+        (lambda: sql("SELECT 1"), "InternalError: current transaction is aborted"),
+        (
+            lambda: connection.connection.execute("SELECT 1"),
+            "InFailedSqlTransaction: current transaction is aborted",
+        ),
+    ],
+    ids=["it ends", "by Django", "by psycopg"],
+)
+def test_that_an_error_was_swallowed_is_told(
+    acme: Tenant, run_jobs: RunJobs, end: Callable[[], object], told: str
+) -> None:
+    def body(task: TenantTask) -> None:
+        with suppress(DatabaseError):
+            sql("SELECT 1 / 0")
+        end()
+
+    job = dead(acme, body, run_jobs)
+    assert member_of(acme).get(f"/api/v1/jobs/{job.id}/").json()["error"].startswith(told)
+
+
 def test_so_it_is_while_it_is_tried_again(acme: Tenant, run_jobs: RunJobs) -> None:
     def body(task: TenantTask) -> None:
         try:

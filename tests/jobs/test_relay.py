@@ -535,7 +535,7 @@ def test_it_shows_a_pulse_and_ends_at_sigterm(relay: Process, acme: Tenant) -> N
     dispatch(acme)
     eventually(lambda: queue_length() == 1, "a message")
     relay.signal(signal.SIGTERM)
-    eventually(lambda: not relay.running, "it ended", seconds=5)
+    eventually(lambda: not relay.running, "it ended")
     assert relay.returncode == 0
     assert "Traceback" not in relay.output
     current_app.control.purge()

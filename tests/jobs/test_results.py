@@ -86,7 +86,7 @@ def test_hard_limit(home: str) -> None:
 
 def test_a_hard_limit_below_the_default_soft_one_counts(home: str) -> None:
     result = sleeps.apply_async(("one", 60, True), time_limit=0.5)
-    eventually(lambda: ended(result.id), "it was killed", seconds=10)
+    eventually(lambda: ended(result.id), "it was killed")
     expect(result, home, "FAILURE")
 
 

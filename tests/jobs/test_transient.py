@@ -1,11 +1,13 @@
 """Errors of the database that pass: the job is tried again, later each time, and says why; in the end it is dead."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import psycopg
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from celery import shared_task
 from celery.exceptions import Retry
 from django.contrib.auth.models import Group
@@ -217,12 +219,44 @@ def swallow_in_savepoint(state: str) -> None:
         fail(state)
 
 
-@pytest.mark.parametrize("end", [in_an_audit, after_a_savepoint, after_another])
+def in_a_group() -> None:
+    try:
+        fail("40P01")
+    except Error as deadlock:
+        raise ExceptionGroup("unhandled errors in a TaskGroup", [ExceptionGroup("inner", [deadlock])]) from None
+
+
+def in_coroutines() -> None:
+    async def write() -> None:
+        await sync_to_async(fail)("40001")
+
+    async def body() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(write())
+
+    async_to_sync(body)()
+
+
+@pytest.mark.parametrize("end", [in_an_audit, after_a_savepoint, after_another, in_a_group, in_coroutines])
 def test_what_passes_does_so_whatever_else_has_failed(acme: Tenant, run_jobs: RunJobs, end: Callable[[], None]) -> None:
     fails_at_first(end)
     dispatch(acme, atomic)
     run_jobs()
     assert (Job.objects.get().state, Job.objects.get().transients) == ("waiting", 1)
+
+
+def among_its_own_errors() -> None:
+    try:
+        fail("40P01")
+    except Error as deadlock:
+        raise ExceptionGroup("two", [deadlock, ValueError("a bug")]) from None
+
+
+def test_a_group_passes_if_all_of_it_does(acme: Tenant, run_jobs: RunJobs) -> None:
+    fails_at_first(among_its_own_errors)
+    dispatch(acme, atomic)
+    run_jobs()
+    assert (Job.objects.get().state, Job.objects.get().transients) == ("dead", 0)
 
 
 CLOSINGS: dict[str, Callable[[], Any]] = {

@@ -94,7 +94,7 @@ def test_a_dispatch_wakes_a_relay_that_sleeps(start: Callable[[], Process], acme
     start()
     for _ in range(3):
         dispatch(acme)
-        eventually(queue_length, "it is published", seconds=10)
+        eventually(queue_length, "it is published")
         current_app.control.purge()
         eventually(lambda: not sql(HOLDERS, LOCK, IS_BUSY), "it sleeps again")
 
@@ -105,20 +105,20 @@ def test_nobody_wakes_a_relay_whose_queue_is_full_and_it_sees_when_there_is_room
     start()
     with schema_context(acme.schema_name):
         probe.map_on_commit([("one",)] * 50)
-    eventually(lambda: queue_length() >= MIN_DEPTH, "it is full", seconds=10)
+    eventually(lambda: queue_length() >= MIN_DEPTH, "it is full")
     eventually(lambda: sql(HOLDERS, LOCK, IS_BUSY), "it asks nobody to wake it")
     sessions[0].wakes()
     dispatch(acme)
     assert sessions[0].wakes() == 0
 
     current_app.control.purge()
-    eventually(queue_length, "it sends more", seconds=10)
+    eventually(queue_length, "it sends more")
 
 
 def test_a_stop_wakes_it_too(start: Callable[[], Process]) -> None:
     relay = start()
     relay.signal(signal.SIGTERM)
-    eventually(lambda: not relay.running, "it ended", seconds=10)
+    eventually(lambda: not relay.running, "it ended")
     assert relay.returncode == 0
 
 
@@ -127,7 +127,7 @@ def test_whoever_lives_is_woken_once_another_one_has_died(start: Callable[[], Pr
     first.kill()
     eventually(lambda: len(sql(HOLDERS, LOCK, LISTENS)) == 1, "its session ended")
     dispatch(acme)
-    eventually(lambda: queue_length() == 1, "it is published", seconds=10)
+    eventually(lambda: queue_length() == 1, "it is published")
 
 
 def test_it_listens_again_when_it_has_lost_its_session(start: Callable[[], Process], acme: Tenant) -> None:
@@ -137,7 +137,7 @@ def test_it_listens_again_when_it_has_lost_its_session(start: Callable[[], Proce
     eventually(lambda: sql(HOLDERS, LOCK, LISTENS) not in ([], [(before,)]), "it listens again")
     eventually(lambda: not sql(HOLDERS, LOCK, IS_BUSY), "it sleeps")
     dispatch(acme)
-    eventually(lambda: queue_length() == 1, "it is published", seconds=10)
+    eventually(lambda: queue_length() == 1, "it is published")
 
 
 def test_nobody_is_woken_while_one_is_busy(sessions: tuple[Session, Session], acme: Tenant) -> None:
@@ -182,7 +182,7 @@ def test_no_relay_waits_for_a_lock_that_a_dispatch_can_hold(
     with Process("relay", ["python", "manage.py", "relay"], log=tmp_path / "relay.log"):
         for _ in range(2):
             dispatch(acme)
-            eventually(queue_length, "it is published", seconds=10)
+            eventually(queue_length, "it is published")
             current_app.control.purge()
 
 

@@ -3,11 +3,14 @@
 import os
 import signal
 import time
+import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from billiard.context import Process
 from celery import current_app
+from celery.signals import task_failure
 from django_celery_results.models import TaskResult
 from django_tenants.utils import schema_context
 
@@ -62,15 +65,31 @@ def test_a_database_that_is_away_raises_nothing_into_the_workers_loop(
     assert "Could not defer job one" in caplog.text
 
 
-def test_a_hard_limit_is_the_death_of_a_job_whose_child_lives(acme: Tenant, child: Process) -> None:
+@pytest.fixture
+def failures() -> Iterator[list[str]]:
+    """The ids of tasks of which this process says to their receivers that they failed."""
+    told: list[str] = []
+
+    def receive(task_id: str, **_: Any) -> None:
+        told.append(task_id)
+
+    task_failure.connect(receive)
+    yield told
+    task_failure.disconnect(receive)
+
+
+def test_a_hard_limit_is_the_death_of_a_job_whose_child_lives(
+    acme: Tenant, child: Process, failures: list[str]
+) -> None:
     request = received(dispatch(acme))
     request.on_accepted(child.pid, time.monotonic())
     request.on_timeout(soft=False, timeout=30)
     assert Job.objects.get().state == Job.State.DEAD
     assert result_of(acme.schema_name, request.id).status == "FAILURE"
+    assert failures == [request.id]
 
 
-def test_a_child_that_was_killed_has_reached_no_hard_limit(acme: Tenant, child: Process) -> None:
+def test_a_child_that_was_killed_has_reached_no_hard_limit(acme: Tenant, child: Process, failures: list[str]) -> None:
     """The pool may see that seconds late, while the clock of its job runs on."""
     request = received(dispatch(acme))
     request.on_accepted(child.pid, time.monotonic())
@@ -80,6 +99,32 @@ def test_a_child_that_was_killed_has_reached_no_hard_limit(acme: Tenant, child: 
     assert (job.state, job.token, job.kills) == (Job.State.WAITING, None, 1)
     with schema_context(acme.schema_name):
         assert not TaskResult.objects.exists()
+    assert (failures, request.acknowledged) == ([], True)
+
+
+def test_a_hard_limit_of_a_job_that_others_have_taken_over_is_nobodys_failure(
+    acme: Tenant, child: Process, failures: list[str]
+) -> None:
+    request = received(dispatch(acme))
+    request.on_accepted(child.pid, time.monotonic())
+    Job.objects.update(token=uuid.uuid4())
+    request.on_timeout(soft=False, timeout=30)
+    assert Job.objects.get().state == Job.State.WAITING
+    assert (failures, request.acknowledged) == ([], True)
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_a_hard_limit_that_can_not_be_recorded_is_no_failure_yet(
+    acme: Tenant, child: Process, failures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = received(dispatch(acme))
+    request.on_accepted(child.pid, time.monotonic())
+    connection.close()
+    with monkeypatch.context() as away:
+        away.setitem(connection.settings_dict, "PORT", "1")
+        request.on_timeout(soft=False, timeout=30)
+    assert Job.objects.get().state == Job.State.WAITING
+    assert (failures, request.acknowledged) == ([], True)
 
 
 @pytest.mark.usefixtures("one_child")

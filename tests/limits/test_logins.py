@@ -187,14 +187,14 @@ def test_after_thirty_days_an_address_is_strange_again(log_in: LogIn, somewhere:
 def test_no_days_know_no_address(
     log_in: LogIn, somewhere: Somewhere, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch, store: str
 ) -> None:
-    settings.LOGIN_KNOWN_DAYS, settings.LOGIN_TRIES = 0, 1
+    # With so few tries, one that failed closes the account for half a minute: Redis has a clock that goes on.
+    settings.LOGIN_KNOWN_DAYS, settings.LOGIN_TRIES = 0, -5
     if store == "in Redis":
         monkeypatch.setattr(counts, "circuit", Circuit())
-    home, account = somewhere(), ADA
-    assert succeeded(log_in(account, PASSWORD, home))
-    for _ in range(20):
-        log_in(account, "wrong", somewhere())
-    assert log_in(account, PASSWORD, home).status_code == 429
+    home = somewhere()
+    assert succeeded(log_in(ADA, PASSWORD, home))
+    assert refused(log_in(ADA, "wrong", somewhere()))
+    assert log_in(ADA, PASSWORD, home).status_code == 429
     assert counts.circuit.closed == (store == "in Redis")
 
 

@@ -56,7 +56,7 @@ class Observer:
 
     def terminate(self, pid: int) -> None:
         self.execute("SELECT pg_terminate_backend(%s)", pid)
-        wait_until(lambda: pid not in self.sessions(), seconds=10, what="the end of a session")
+        wait_until(lambda: pid not in self.sessions(), seconds=30, what="the end of a session")
 
 
 @contextmanager

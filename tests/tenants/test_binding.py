@@ -508,7 +508,7 @@ def hold_connection_by_an_executor() -> int:
 def test_the_connection_of_a_thread_is_closed_when_it_ends(observer: Observer, hold: Callable[[], int]) -> None:
     pid = hold()
     assert pid != backend()
-    wait_until(lambda: pid not in observer.sessions(), seconds=10, what="the end of the thread's session")
+    wait_until(lambda: pid not in observer.sessions(), seconds=30, what="the end of the thread's session")
 
 
 # Dispatches

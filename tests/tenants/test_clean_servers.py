@@ -144,7 +144,7 @@ def test_a_transaction_ends_with_its_request(
 ) -> None:
     server.at_once(f"/leaves_a_transaction/?how={how}{query}", host)
 
-    wait_until(lambda: not observer.execute(OPEN, server.kind), seconds=10, what="the end of all transactions")
+    wait_until(lambda: not observer.execute(OPEN, server.kind), seconds=30, what="the end of all transactions")
     assert observer.groups() == {}
     server.get("/works/?name=kept", host_of(globex))
     assert groups(globex.schema_name) == ["kept"]
@@ -163,7 +163,7 @@ def test_the_next_requests_find_nothing_of_a_stream_that_is_cut_off(
         list(pool.map(read_a_little, server.clients))
     wait_until(lambda: server.get("/closed/", PUBLIC)["closed"] == before + AT_ONCE, seconds=20, what="the end of all")
 
-    wait_until(lambda: not observer.execute(OPEN, server.kind), seconds=10, what="the end of all transactions")
+    wait_until(lambda: not observer.execute(OPEN, server.kind), seconds=30, what="the end of all transactions")
     look(server, globex)
 
 
@@ -190,7 +190,7 @@ def test_a_request_that_waits_for_the_database_holds_up_no_other(
     observer.execute("SELECT pg_advisory_lock(43)")
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(server.get, "/waits/", host_of(acme))
-        wait_until(lambda: bool(observer.execute(WAITING)), seconds=10, what="a request that waits")
+        wait_until(lambda: bool(observer.execute(WAITING)), seconds=30, what="a request that waits")
 
         assert server.get("/looks/?alone", host_of(globex))["found"] == []
 
@@ -207,4 +207,4 @@ def test_a_greenlet_takes_its_session_along(server: Server, acme: Tenant, observ
         client.close()
     server.clients = [server.new_client() for _ in range(AT_ONCE)]
 
-    wait_until(lambda: not observer.execute(ALL, server.kind), seconds=10, what="the end of all sessions")
+    wait_until(lambda: not observer.execute(ALL, server.kind), seconds=30, what="the end of all sessions")

@@ -303,7 +303,7 @@ def test_a_session_that_ended_meanwhile_is_replaced_for_the_next_owner(
     session = way(kept, acme, ends_soon)
     wait_until(
         lambda: not elsewhere.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [session]).fetchall(),
-        seconds=10,
+        seconds=30,
         what="PostgreSQL has ended the session",
     )
     assert way(kept, globex, lambda: sql("SELECT current_schema()")) == [(globex.schema_name,)]

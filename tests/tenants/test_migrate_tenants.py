@@ -422,7 +422,7 @@ def test_it_is_killed_and_goes_on(change: Change, product: Product, url: str, ex
     with locked(product, url, "hooli", until=only_without("hooli")) as process:
         process.kill()
         process.wait()
-        wait_until(lambda: not in_session(process.pid), seconds=10, what="its children are gone")
+        wait_until(lambda: not in_session(process.pid), seconds=30, what="its children are gone")
     # Nobody takes a spare of which nobody knows how far it is.
     assert sql(url, "SELECT count(*) FROM public.tenants_spare WHERE ready") == [(0,)]
     assert numbers(product.run(url, "migrate_tenants")) == [1, 0, SPARES]

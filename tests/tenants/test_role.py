@@ -224,7 +224,7 @@ def test_a_process_that_waits_ends_at_sigterm(committed_db: None, process: Calla
     with away() as (url, _), process(kind, DATABASE_URL=url) as waiting:
         waiting.wait_for("Waiting for the database", seconds=60)
         waiting.signal(signal.SIGTERM)
-        wait_until(lambda: not waiting.running, seconds=8, what="the end")
+        wait_until(lambda: not waiting.running, seconds=30, what="the end")
 
 
 def test_web_lives_without_the_database_and_ends_with_its_first_connection(

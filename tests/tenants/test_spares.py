@@ -265,7 +265,7 @@ def test_a_killed_process_leaves_nothing_that_stays(make_spares: MakeSpares) -> 
     assert not left.ready
     with transaction.atomic():
         assert not take_spare(registered())
-    wait_until(lambda: make_spares(1)[0] != left, seconds=10, what="PostgreSQL sees that the process is gone")
+    wait_until(lambda: make_spares(1)[0] != left, seconds=30, what="PostgreSQL sees that the process is gone")
     assert spare_schemas() == {spare.schema_name for spare in Spare.objects.filter(ready=True)} != {left.schema_name}
 
 
