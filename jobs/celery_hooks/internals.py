@@ -32,10 +32,9 @@ def runs_in_greenlets() -> bool:
     return bool(detect_environment() != "default")
 
 
-def children_at_rest(pool: Any) -> set[int]:
-    """Of a prefork pool: the pids of the children that have sent a result which nobody has read yet, or have died."""
-    children = getattr(getattr(pool, "_pool", None), "_pool", [])
-    return {child.pid for child in children if child.exitcode is not None or _has_data(child.outqR_fd)}
+def children_at_work(pool: Any) -> set[int]:
+    """Of a prefork pool: the pids of the children that live, and have sent no result which nobody has read yet."""
+    return {child.pid for child in pool._pool._pool if child.exitcode is None and not _has_data(child.outqR_fd)}
 
 
 def _has_data(descriptor: int) -> bool:

@@ -7,10 +7,11 @@ from typing import Any
 
 from celery.apps import worker as celery_worker
 from celery.apps.worker import Worker
+from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.platforms import signals
 from celery.worker import state
 
-from jobs.celery_hooks.internals import children_at_rest, runs_in_a_childs_process
+from jobs.celery_hooks.internals import children_at_work, runs_in_a_childs_process
 from jobs.worker.last_resort import end_in_time
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,9 @@ class TenantWorker(Worker):
             time.sleep(PAUSE)
 
     def _has_running_tasks(self) -> bool:
-        # In a prefork pool nobody reads results meanwhile: so a request stays active though its child is done.
-        at_rest = children_at_rest(self.pool)
-        return any(request.worker_pid not in at_rest for request in tuple(state.active_requests))
+        requests = tuple(state.active_requests)
+        if not isinstance(self.pool, PreforkPool):
+            return bool(requests)
+        # Nobody reads results meanwhile, or sees deaths: so a request stays active though its child is done, or gone.
+        at_work = children_at_work(self.pool)
+        return any(request.worker_pid in at_work for request in requests)

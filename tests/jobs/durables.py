@@ -98,7 +98,7 @@ def dies_once(self: TenantTask, name: str, fatality: str) -> str:
 
 @shared_task(bind=True, atomic=False)
 def lingers(self: TenantTask, name: str, seconds: float) -> str:
-    note(name)
+    note(name, pid=os.getpid())
     time.sleep(seconds)
     with self.completion() as done:
         Group.objects.create(name=name)

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django_tenants.utils import schema_context
 
 from devstack.processes import Process
+from tenants.connection import connection
 from tenants.models import Tenant
+from tests.chaos.proxy import Mode, Proxy
 from tests.jobs import probes
 from tests.jobs.conftest import ended, eventually, results_of
-from tests.jobs.durables import dies_once, end_other_sessions, groups, lingers, locks_and_waits, result_of, sql
+from tests.jobs.durables import dies_once, groups, lingers, locks_and_waits, result_of, sql
+from tests.tenants.observer import observing
 
 LEASE = 3
 SHORT = {"JOB_LEASE": str(LEASE)}
@@ -26,9 +30,23 @@ def lease() -> int:
     return LEASE
 
 
+@pytest.fixture
+def database() -> Iterator[Proxy]:
+    """What is between the relay and PostgreSQL."""
+    with Proxy(int(connection.settings_dict["PORT"] or 5432)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def environment(database: Proxy, lease: int) -> dict[str, str]:
+    """The relay's."""
+    user, password, name = (connection.settings_dict[part] for part in ("USER", "PASSWORD", "NAME"))
+    url = f"postgres://{user}:{password}@127.0.0.1:{database.port}/{name}"
+    return {"DATABASE_URL": url, "JOB_LEASE": str(lease)}
+
+
 @pytest.fixture(autouse=True)
-def _relay(committed_db: None, tmp_path: Path, lease: int) -> Iterator[None]:
-    environment = {"JOB_LEASE": str(lease)}
+def _relay(committed_db: None, tmp_path: Path, environment: dict[str, str]) -> Iterator[None]:
     with Process("relay", ["python", "manage.py", "relay"], log=tmp_path / "relay.log", env=environment):
         yield
 
@@ -94,16 +112,16 @@ def test_a_lease_is_not_renewed_beyond_the_jobs_limit(start_worker: Callable[...
 # runs this may be slow, so the interval is two seconds.
 @pytest.mark.parametrize("lease", [6])
 def test_an_outage_costs_a_running_call_no_second_one(
-    start_worker: Callable[..., Process], acme: Tenant, lease: int
+    start_worker: Callable[..., Process], acme: Tenant, database: Proxy, environment: dict[str, str], lease: int
 ) -> None:
-    """As long as the lease: every session is ended, again and again, while the body is outside of transactions."""
-    start_worker(JOB_LEASE=str(lease))
-    start_worker(JOB_LEASE=str(lease))
+    """Longer than the lease, while the body is outside of transactions."""
+    start_worker(**environment)
+    start_worker(**environment)
     job_id = dispatch(acme, lingers, "outage", 3 * lease)
     eventually(lambda: begun("outage"), "it began")
-    over = "SELECT lease_until < clock_timestamp() FROM public.jobs_job"
-    while not sql(over)[0][0]:
-        end_other_sessions()
+    database.turn(Mode.CUT)
+    eventually(lambda: sql("SELECT FROM public.jobs_job WHERE lease_until < clock_timestamp()"), "its lease ran out")
+    database.turn(Mode.PASS)
     eventually(lambda: ended(job_id), "it ended")
     assert begun("outage")
     assert '"attempts": 1' in (result_of(acme.schema_name, job_id).meta or "")
@@ -142,3 +160,19 @@ def test_a_worker_that_stops_while_a_child_dies_does_not_wait_for_it(
     eventually(lambda: begun("dies", 1), "it began")
     worker.signal(signal.SIGTERM)
     eventually(lambda: not worker.running, "the worker ended")
+
+
+def test_a_worker_that_stops_while_it_hands_back_a_dead_childs_job_does_not_wait_for_it(
+    start_worker: Callable[..., Process], acme: Tenant
+) -> None:
+    worker = start_worker(REMAP_SIGTERM="SIGQUIT", WORKER_SHUTDOWN_SECONDS="600")
+    job_id = dispatch(acme, lingers, "dies", 600)
+    eventually(lambda: begun("dies"), "it began")
+    with observing() as observer, transaction.atomic():
+        sql("SELECT FROM public.jobs_job FOR UPDATE")
+        os.kill(probes.ran()[0]["pid"], signal.SIGKILL)
+        waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%kills = kills +%'"
+        eventually(lambda: observer.execute(waits), "it hands the job back")
+        worker.signal(signal.SIGTERM)
+    eventually(lambda: not worker.running, "the worker ended")
+    assert sql("SELECT state FROM public.jobs_job WHERE id = %s", job_id) == [("waiting",)]
