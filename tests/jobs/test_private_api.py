@@ -174,6 +174,8 @@ ATTRIBUTES: dict[str, list[tuple[Callable[..., Any], str]]] = {
         (pool.Worker.contribute_to_object, "outq"),
         (pool.Worker.contribute_to_object, "outqR_fd"),
         (pool.Pool.WorkerProcess, "contribute_to_object"),
+        # A pool has its children
+        (pool.Pool._join_exited_workers, "_pool"),
     ],
     "kombu": [
         (redis.Channel._brpop_read, "_deliver"),
