@@ -88,9 +88,9 @@ def _follow(task: Task[Any, Any], name: str, place: int, *given: Any) -> None:
     arguments = (*given[:place], request.args, request.kwargs, *given[place + 2 :])
     if request.is_eager:
         hook(*arguments)
-    elif bound_tenant() is not NOBODY:
+    elif request.id and bound_tenant() is not NOBODY:
         _call_at_home(hook, arguments, what=f"{name} of {task.name}[{request.id}]")
-    # Else its tenant was never entered: the attempt did not begin.
+    # Else its tenant was never entered: the attempt did not begin, or this is the worker's main process.
 
 
 def _call_at_home(hook: Any, arguments: Sequence[Any], *, what: str) -> None:

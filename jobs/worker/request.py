@@ -81,7 +81,7 @@ class TenantRequest(Request):
         if not self.durable or soft or self._dies_of(timeout):
             super().on_timeout(soft, timeout)
         else:
-            # Celery would call the errbacks, and `on_failure`.
+            # Celery would say that it failed.
             logger.warning("The time limit of job %s, %s s, changes nothing of its outcome", self.id, timeout)
             state.task_ready(self)
             self.acknowledge()

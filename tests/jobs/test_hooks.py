@@ -208,6 +208,15 @@ def test_a_hook_is_not_called_for_an_attempt_that_does_not_count(worker: Process
     assert order() == ["before_start", "body", "before_start", "body", "on_failure", "after_return"]
 
 
+@pytest.mark.usefixtures("committed_db")
+@pytest.mark.parametrize("hook", ["on_failure", "on_retry"])
+def test_no_hook_is_called_in_a_workers_main_process(hook: str) -> None:
+    """Whatever that has bound: a signal may interrupt what it does in `public`."""
+    with schema_context("public"):
+        getattr(hooked, hook)(ValueError(), "an id", ("ada",), {}, None)
+    assert order() == []
+
+
 def test_a_log_line_names_its_task_though_its_class_forgets_super(worker: Process, acme: Tenant) -> None:
     task_id = send(hooked, acme, durable=False, deeds={"after_return": "fail"})
     told = f"after_return of {hooked.name}[{task_id}] raised"
