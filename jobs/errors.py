@@ -41,7 +41,7 @@ def describe(error: BaseException) -> str:
     driver = _drivers_own(error)
     if driver is None:
         return storable(f"{name}: {_redacted(error)}", MAX_ERROR)
-    if _says_what_to_do(driver):
+    if _names_nothing(driver):
         return storable(f"{name}: {_message(error)}", MAX_ERROR)
     sqlstate = getattr(driver, "sqlstate", None)
     return f"{name}: SQLSTATE {sqlstate}" if sqlstate else name
@@ -106,8 +106,8 @@ def _drivers_own(error: BaseException) -> BaseException | None:
     return own if foreign or _is_systems(own) or isinstance(own, ChordError) else None
 
 
-def _says_what_to_do(error: BaseException) -> bool:
-    """Whether it has a text that names nothing: of a statement that never came to a server, or of one that came too
+def _names_nothing(error: BaseException) -> bool:
+    """Whether its text names nothing: that of a statement that never came to a server, or of one that came too
     late, since an error was swallowed.
     """
     if isinstance(error, psycopg.errors.InFailedSqlTransaction):

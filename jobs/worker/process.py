@@ -77,7 +77,7 @@ class TenantWorker(Worker):
 
     def _has_running_tasks(self) -> bool:
         requests = tuple(state.active_requests)
-        if not isinstance(self.pool, PreforkPool):
+        if not (requests and isinstance(self.pool, PreforkPool)):
             return bool(requests)
         # Nobody reads results meanwhile, or sees deaths: so a request stays active though its child is done, or gone.
         at_work = children_at_work(self.pool)

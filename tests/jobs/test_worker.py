@@ -1,5 +1,6 @@
 """What a worker's parent process does for its children."""
 
+import faulthandler
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from billiard.context import Process
 from celery import current_app
+from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.signals import task_failure
 from django_celery_results.models import TaskResult
 from django_tenants.utils import schema_context
@@ -17,6 +19,7 @@ from django_tenants.utils import schema_context
 from jobs.claim import claim
 from jobs.models import Job
 from jobs.worker.parent import in_bounded_transaction
+from jobs.worker.process import TenantWorker
 from jobs.worker.request import TenantRequest
 from tenants.connection import connection
 from tenants.models import Tenant
@@ -136,3 +139,12 @@ def test_a_child_shares_what_its_main_process_has_loaded(acme: Tenant) -> None:
     eventually(ran, "it ran")
     [note] = ran()
     assert note["frozen"] > 10_000
+
+
+def test_a_worker_that_stops_before_its_pool_has_started_waits_for_nobody() -> None:
+    worker = object.__new__(TenantWorker)
+    worker.app, worker.pool = current_app, PreforkPool(1)
+    try:
+        worker.wait_for_soft_shutdown()
+    finally:
+        faulthandler.cancel_dump_traceback_later()  # its last resort
